@@ -1,0 +1,184 @@
+"""Identifiers: names of servers, relays and calls, origins, slots, commitments, file paths.
+
+Each ``require_*`` accepts the one spelling of an identifier and raises ``FormatError`` on any
+other. Whatever has passed is safe inside a URL, a signed note or a file name of ours.
+
+Source: docs/spec/protocol.md, sections 1 to 4; RFC 1123 for host names.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+from bistro.errors import FormatError
+
+COMMITMENT_SIZE: Final = 32
+DEFAULT_SLOT: Final = "main"
+MAX_HOST_NAME_LENGTH: Final = 253
+MAX_CALL_ID_LENGTH: Final = 63
+MAX_ORIGIN_LENGTH: Final = MAX_HOST_NAME_LENGTH + 1 + MAX_CALL_ID_LENGTH
+MAX_SLOT_LENGTH: Final = 64
+MAX_PATH_SIZE: Final = 1_024
+MAX_SEGMENT_SIZE: Final = 255
+RESERVED_PATHS: Final = frozenset({"manifest.json", "submission.bin"})
+"""What every filing begins with; no file of a filer may take these places."""
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
+_CALL_ID = re.compile(_LABEL)
+_COMMITMENT = re.compile(r"[0-9a-f]{64}")
+_RESERVED_CHARACTERS = frozenset('<>:"|?*\\')
+_MOST_SHOWN = 80
+
+
+def _shown(text: str) -> str:
+    """``text`` for a message: quoted, control characters escaped, cut if it is long."""
+    return ascii(text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…")
+
+
+def require_host_name(name: str, *, what: str = "server name") -> None:
+    """Accept the name of a server or relay: a lower-case host name with a dot.
+
+    Raises:
+        FormatError: It is anything else, or longer than 253 characters.
+    """
+    if len(name) > MAX_HOST_NAME_LENGTH or not _HOST_NAME.fullmatch(name):
+        raise FormatError(
+            f"{what}: expected a lower-case host name with a dot such as files.example.org, "
+            f"found {_shown(name)}"
+        )
+
+
+def require_call_id(call: str) -> None:
+    """Accept a call id: 1 to 63 lower-case letters, digits and inner hyphens.
+
+    Raises:
+        FormatError: It is anything else.
+    """
+    if not _CALL_ID.fullmatch(call):
+        raise FormatError(
+            "call id: expected 1 to 63 lower-case letters, digits and inner hyphens, "
+            f"found {_shown(call)}"
+        )
+
+
+def require_slot(slot: str) -> None:
+    """Accept a slot: 1 to 64 printable characters without white space at the ends.
+
+    Raises:
+        FormatError: It is anything else.
+    """
+    if not 1 <= len(slot) <= MAX_SLOT_LENGTH or not slot.isprintable() or slot.strip() != slot:
+        raise FormatError(
+            f"slot: expected 1 to {MAX_SLOT_LENGTH} printable characters without white space "
+            f"at the ends, found {_shown(slot)}"
+        )
+
+
+def parse_commitment(text: str) -> bytes:
+    """The 32 bytes that 64 lower-case hexadecimal digits stand for.
+
+    Raises:
+        FormatError: ``text`` is anything else.
+    """
+    if not _COMMITMENT.fullmatch(text):
+        raise FormatError(
+            f"commitment: expected 64 lower-case hexadecimal digits, found {_shown(text)}"
+        )
+    return bytes.fromhex(text)
+
+
+def format_commitment(commitment: bytes) -> str:
+    """A commitment as 64 lower-case hexadecimal digits."""
+    if len(commitment) != COMMITMENT_SIZE:
+        raise FormatError(f"commitment: expected 32 bytes, found {len(commitment)}")
+    return commitment.hex()
+
+
+def require_file_path(path: str) -> None:
+    """Accept the path of a file within a filing, one that every system can unpack.
+
+    Raises:
+        FormatError: It is absolute, leads elsewhere, is not in Unicode form NFC, is too long,
+            reserved, or holds a character that some system refuses in names.
+    """
+    problem = _path_problem(path)
+    if problem is not None:
+        raise FormatError(f"file path: {problem} in {_shown(path)}")
+
+
+def _path_problem(path: str) -> str | None:
+    if not path.isprintable() or not _RESERVED_CHARACTERS.isdisjoint(path):
+        # Lone surrogates, which have no UTF-8, are not printable either.
+        return r'expected printable characters other than <>:"|?*\, found others'
+    if not unicodedata.is_normalized("NFC", path):
+        return "expected Unicode form NFC, found another form"
+    if len(path.encode()) > MAX_PATH_SIZE:
+        return f"expected at most {MAX_PATH_SIZE} bytes, found {len(path.encode())}"
+    for segment in path.split("/"):
+        if segment in {"", ".", ".."}:
+            return f"expected a relative path of names, found the part {segment!r}"
+        if len(segment.encode()) > MAX_SEGMENT_SIZE:
+            return f"expected names of at most {MAX_SEGMENT_SIZE} bytes, found a longer one"
+    if path in RESERVED_PATHS:
+        return "expected a name that is not reserved, found one that is"
+    return None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """A call's place in the world: ``<server name>/<call id>``.
+
+    It names the call's ledger and begins every note about the call.
+
+    Raises:
+        FormatError: Either part is not what it must be.
+    """
+
+    server: str
+    call: str
+
+    def __post_init__(self) -> None:
+        require_host_name(self.server)
+        require_call_id(self.call)
+
+    @classmethod
+    def parse(cls, text: str) -> Origin:
+        """The origin that ``text`` spells, or ``FormatError``."""
+        server, slash, call = text.partition("/")
+        if not slash:
+            raise FormatError(f"origin: expected <server name>/<call id>, found {_shown(text)}")
+        return cls(server, call)
+
+    def __str__(self) -> str:
+        """The text that stands in notes, entries and claims."""
+        return f"{self.server}/{self.call}"
+
+    @property
+    def refusals(self) -> str:
+        """The origin of the call's second ledger, and the name its key signs it as."""
+        return f"{self}/refusals"
+
+    @property
+    def status(self) -> str:
+        """The name of the key that signs status and minutes."""
+        return f"{self}/status"
+
+    @property
+    def collect(self) -> str:
+        """The name of the key that signs a collector's requests."""
+        return f"{self}/collect"
+
+    def custody(self, relay: str) -> str:
+        """The origin of the ledger in which ``relay`` promises to hold fragments of this call."""
+        require_host_name(relay, what="relay name")
+        return f"{relay}/custody/{self}"
+
+
+def postmarks_origin(relay: str) -> str:
+    """The origin of the ledger in which ``relay`` stamps commitments for others."""
+    require_host_name(relay, what="relay name")
+    return f"{relay}/postmarks"
