@@ -30,7 +30,11 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _CALL_ID = re.compile(_LABEL)
 _COMMITMENT = re.compile(r"[0-9a-f]{64}")
-_RESERVED_CHARACTERS = frozenset('<>:"|?*\\')
+_UNSAFE_IN_PATHS = re.compile(
+    # Control characters and what Windows reserves; line ends and direction overrides, which
+    # make one name look like another; lone surrogates, which have no UTF-8.
+    r'[\x00-\x1f\x7f-\x9f<>:"|?*\\\u2028-\u202e\u2066-\u2069\ud800-\udfff]'
+)
 _MOST_SHOWN = 80
 
 
@@ -111,20 +115,22 @@ def require_file_path(path: str) -> None:
 
 
 def _path_problem(path: str) -> str | None:
-    if not path.isprintable() or not _RESERVED_CHARACTERS.isdisjoint(path):
-        # Lone surrogates, which have no UTF-8, are not printable either.
-        return r'expected printable characters other than <>:"|?*\, found others'
+    if _UNSAFE_IN_PATHS.search(path):
+        return r'expected no control characters and none of <>:"|?*\, found one'
     if not unicodedata.is_normalized("NFC", path):
         return "expected Unicode form NFC, found another form"
     if len(path.encode()) > MAX_PATH_SIZE:
         return f"expected at most {MAX_PATH_SIZE} bytes, found {len(path.encode())}"
-    for segment in path.split("/"):
-        if segment in {"", ".", ".."}:
-            return f"expected a relative path of names, found the part {segment!r}"
-        if len(segment.encode()) > MAX_SEGMENT_SIZE:
-            return f"expected names of at most {MAX_SEGMENT_SIZE} bytes, found a longer one"
     if path in RESERVED_PATHS:
         return "expected a name that is not reserved, found one that is"
+    return next(filter(None, map(_segment_problem, path.split("/"))), None)
+
+
+def _segment_problem(segment: str) -> str | None:
+    if segment in {"", ".", ".."}:
+        return f"expected a relative path of names, found the part {segment!r}"
+    if len(segment.encode()) > MAX_SEGMENT_SIZE:
+        return f"expected names of at most {MAX_SEGMENT_SIZE} bytes, found a longer one"
     return None
 
 
@@ -142,6 +148,7 @@ class Origin:
     call: str
 
     def __post_init__(self) -> None:
+        """Refuse parts that are not what they must be."""
         require_host_name(self.server)
         require_call_id(self.call)
 

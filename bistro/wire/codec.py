@@ -79,7 +79,7 @@ def _require_encodable(value: object, depth: int) -> None:
             raise FormatError("expected an integer of at most 64 bits, found a longer one")
         return
     if not isinstance(value, list | tuple):
-        raise FormatError(f"expected nil, boolean, integer, bytes, text or array, found {describe(value)}")
+        raise FormatError(f"expected a value of MessagePack's plain kinds, found {describe(value)}")
     if depth == 0:
         raise FormatError(f"expected at most {MAX_DEPTH} arrays within arrays, found more")
     if len(value) > MAX_ITEMS:
