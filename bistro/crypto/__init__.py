@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: hashes, trees, signatures, envelopes and the erasure code."""
