@@ -3,7 +3,7 @@
 Each ``require_*`` accepts the one spelling of an identifier and raises ``FormatError`` on any
 other. Whatever has passed is safe inside a URL, a signed note or a file name of ours.
 
-Source: docs/spec/protocol.md, sections 1 to 4; RFC 1123 for host names.
+Source: docs/spec/encodings.md; RFC 1123 for host names.
 """
 
 from __future__ import annotations

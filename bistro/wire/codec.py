@@ -4,7 +4,7 @@ A value is nil, a boolean, an integer, bytes, text or an array of values. There 
 floats or extension types; every length and integer has its shortest form. Decoding encodes
 again and compares, so that whatever was decoded had exactly one encoding.
 
-Source: docs/spec/protocol.md, section 2; the MessagePack specification.
+Source: docs/spec/encodings.md; the MessagePack specification.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ surrogates, integers that every JSON reader holds exactly, characters escaped on
 must be. Decoding encodes again and compares, so that whatever was decoded had exactly one
 encoding.
 
-Source: docs/spec/protocol.md, section 2; RFC 8259.
+Source: docs/spec/encodings.md; RFC 8259.
 """
 
 from __future__ import annotations
