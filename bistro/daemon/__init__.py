@@ -1,0 +1,1 @@
+"""What every daemon of Bistro is made of: settings, logs, metrics, HTTP and supervision."""

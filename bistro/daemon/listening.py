@@ -1,0 +1,165 @@
+"""Binds sockets and serves an app on them: the ``http`` part of a daemon.
+
+Sockets are bound before anything runs, so that a port in use stops the daemon at once, a
+free port (0) is known before it is announced, and connections that arrive early wait in the
+kernel instead of being refused.
+
+Source: docs/architecture.md, Background work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from bistro.daemon import logs
+from bistro.daemon.settings import HttpSettings
+from bistro.daemon.web import ALARM
+from bistro.errors import SettingsError
+
+MAX_LINE_SIZE = 8_190
+MAX_FIELD_SIZE = 16_384
+"""A claim of 6,144 bytes is 8,192 characters of base64 within one header field."""
+MAX_HEADERS_COUNT = 64
+
+_SOCKET_MODE = 0o600
+
+_log = logs.get_logger("http")
+
+
+def bind_tcp(*, host: str, port: int, backlog: int = 1_024) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        SettingsError: The address is not ours, or the port is taken or privileged.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=backlog)
+    except OSError as exc:
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {exc.strerror or exc}",
+            hint="choose another host or port in [http], or stop what uses it",
+        ) from exc
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A listening Unix socket that only our own user may use.
+
+    A socket file that a killed process left behind is replaced; the caller holds the lock
+    that says there is no living one.
+
+    Raises:
+        SettingsError: The path is too long for a socket, or its folder cannot be written.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(_SOCKET_MODE)
+        listener.listen()
+    except OSError as exc:
+        listener.close()
+        raise SettingsError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
+    return listener
+
+
+def server_tls(settings: HttpSettings) -> ssl.SSLContext | None:
+    """The TLS context of the settings' certificate, or ``None`` for plain HTTP.
+
+    Raises:
+        SettingsError: Certificate or key cannot be read, or do not belong together.
+    """
+    if settings.certificate_path is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.certificate_path, settings.key_path)
+    except OSError as exc:  # ssl.SSLError is one
+        raise SettingsError(
+            f"TLS certificate {settings.certificate_path}, key {settings.key_path}: "
+            f"{exc.strerror or exc}",
+            hint="correct certificate_path and key_path in [http]",
+        ) from exc
+    return context
+
+
+@dataclass(frozen=True)
+class HttpPart:
+    """Serves ``app`` on a listening socket until it is cancelled.
+
+    Attributes:
+        app: What answers.
+        listener: From ``bind_tcp`` or ``bind_unix``.
+        tls: From ``server_tls``.
+        idle_timeout_s: A connection without a request for this long is closed.
+        grace_s: How long open requests may take once the part is stopped.
+    """
+
+    app: web.Application
+    listener: socket.socket
+    tls: ssl.SSLContext | None = None
+    idle_timeout_s: float = 60.0
+    grace_s: float = 10.0
+    backlog: int = 1_024
+
+    @classmethod
+    def bind(cls, app: web.Application, settings: HttpSettings) -> HttpPart:
+        """A part that listens where the settings say; the socket is bound now."""
+        tls = server_tls(settings)
+        return cls(
+            app,
+            bind_tcp(host=settings.host, port=settings.port, backlog=settings.backlog_count),
+            tls,
+            idle_timeout_s=settings.idle_timeout_s,
+            grace_s=settings.grace_s,
+            backlog=settings.backlog_count,
+        )
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened on."""
+        return int(self.listener.getsockname()[1])
+
+    async def run(self) -> None:
+        """Serve until cancelled, then finish open requests.
+
+        Raises:
+            StorageError: A handler met one; nothing may be promised any more.
+        """
+        runner = web.AppRunner(
+            self.app,
+            handle_signals=False,
+            access_log=None,
+            keepalive_timeout=self.idle_timeout_s,
+            shutdown_timeout=self.grace_s,
+            max_line_size=MAX_LINE_SIZE,
+            max_field_size=MAX_FIELD_SIZE,
+            max_headers=MAX_HEADERS_COUNT,
+            # A compressed body stays as it is and is malformed: it could grow without limit.
+            auto_decompress=False,
+        )
+        await runner.setup()
+        try:
+            await web.SockSite(
+                runner, self.listener, ssl_context=self.tls, backlog=self.backlog
+            ).start()
+            _log.info("listening_started", **self._place())
+            await self.app[ALARM].wait()
+        finally:
+            # Shielded from nothing on purpose: a second cancellation ends the grace.
+            await runner.cleanup()
+            with contextlib.suppress(OSError):
+                self.listener.close()
+
+    def _place(self) -> dict[str, str | int]:
+        name = self.listener.getsockname()
+        return {"host": name[0], "port": name[1]} if isinstance(name, tuple) else {"host": "unix"}

@@ -1,0 +1,267 @@
+"""The frame around every HTTP handler: request ids, limits, problem documents, CORS, probes.
+
+A request passes ``_identify`` (id, metrics, one log line), then ``_guard`` (preflight, time
+limit, errors become problem documents), then its handler. Header fields that every answer
+carries are set when the answer is prepared, so that streamed ones have them too.
+
+A handler that meets ``StorageError`` answers 500 and raises the ``Alarm``: the HTTP part then
+stops the daemon, since nothing may be promised over a store that has failed.
+
+Source: docs/spec/api.md; docs/spec/errors.md; Fetch standard, CORS protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import NoReturn
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry
+
+from bistro.api import media, problems, routes
+from bistro.daemon import logs, metrics
+from bistro.daemon.metrics import HttpMetrics
+from bistro.errors import (
+    BistroError,
+    FormatError,
+    LimitExceededError,
+    StorageError,
+    UnavailableError,
+    UnknownObjectError,
+)
+
+_FORGOTTEN_LIMIT = 65_536
+_PREFLIGHT_AGE_S = 86_400
+_UNMATCHED = "unmatched"
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+
+_log = logs.get_logger("http")
+
+
+class Alarm:
+    """Carries the one error after which the daemon must stop from a handler to the HTTP part."""
+
+    def __init__(self) -> None:
+        self._raised = asyncio.Event()
+        self._error: StorageError | None = None
+
+    def sound(self, error: StorageError) -> None:
+        """Stop the daemon with ``error``; the first one counts."""
+        if self._error is None:
+            self._error = error
+        self._raised.set()
+
+    async def wait(self) -> NoReturn:
+        """Wait until it sounds, then raise the error."""
+        await self._raised.wait()
+        raise self._error or StorageError("the alarm sounded without an error")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A route and what answers it.
+
+    Attributes:
+        route: Its name labels metrics and logs.
+        handler: Decodes, calls one service method, encodes.
+        is_stream: Bounded by idle time instead of a total: uploads, batches, long polls.
+    """
+
+    route: routes.Route
+    handler: Handler
+    is_stream: bool = False
+
+
+ALARM = web.AppKey("alarm", Alarm)
+
+_METRICS = web.AppKey("metrics", HttpMetrics)
+_TIMEOUT_S = web.AppKey("timeout_s", float)
+_ENDPOINTS = web.AppKey("endpoints", dict[web.AbstractRoute, Endpoint])
+_ID = web.RequestKey("request_id", str)
+_PREPARED = web.RequestKey("prepared", web.StreamResponse)
+
+ReadinessCheck = Callable[[], Awaitable[None]]
+
+
+def new_app(
+    endpoints: Iterable[Endpoint],
+    *,
+    registry: CollectorRegistry,
+    is_ready: ReadinessCheck,
+    request_timeout_s: float = 30.0,
+) -> web.Application:
+    """An app that answers ``endpoints`` and the probes ``/healthz``, ``/readyz``, ``/metrics``.
+
+    Args:
+        endpoints: What this daemon answers.
+        registry: Where the app's metrics live, also those declared by the caller.
+        is_ready: Raises the ``BistroError`` for which this daemon cannot serve now.
+        request_timeout_s: Total time of a request that is no stream.
+    """
+    # Bodies are read through ``bistro.daemon.bodies``: aiohttp's own limit, set here only for
+    # whoever forgets, does not hold for a body that is streamed.
+    app = web.Application(middlewares=[_identify, _guard], client_max_size=_FORGOTTEN_LIMIT)
+    app[ALARM] = Alarm()
+    app[_METRICS] = HttpMetrics.register(registry)
+    app[_TIMEOUT_S] = request_timeout_s
+    known: dict[web.AbstractRoute, Endpoint] = {}
+    for endpoint in (*endpoints, *_probes(registry, is_ready)):
+        route = endpoint.route
+        methods = (route.method, "HEAD") if route.method == "GET" else (route.method,)
+        for method in methods:
+            added = app.router.add_route(method, route.template, endpoint.handler)
+            known[added] = endpoint
+    app[_ENDPOINTS] = known
+    app.on_response_prepare.append(_complete_headers)
+    return app
+
+
+def request_id(request: web.Request) -> str:
+    """The id of this request: random, in its log lines and in its answer."""
+    return request[_ID]
+
+
+def problem_response(error: BistroError) -> web.Response:
+    """The problem document of ``error``, with ``Retry-After`` where it says when to return."""
+    return web.Response(
+        status=error.http_status,
+        body=problems.encode_problem(error),
+        headers={"Content-Type": media.PROBLEM, **problems.problem_headers(error)},
+    )
+
+
+@web.middleware
+async def _identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id; count and log its answer."""
+    request[_ID] = secrets.token_hex(8)
+    endpoint = request.app[_ENDPOINTS].get(request.match_info.route)
+    name = _UNMATCHED if endpoint is None else endpoint.route.name
+    method = request.method if request.method in _METHODS else "other"
+    measures = request.app[_METRICS]
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+    with (
+        structlog.contextvars.bound_contextvars(request_id=request[_ID]),
+        measures.open_requests.track_inprogress(),
+    ):
+        try:
+            response = await handler(request)
+            status = response.status
+        finally:
+            took_s = loop.time() - started_s
+            measures.requests.labels(method, name, str(status)).inc()
+            measures.durations.labels(name).observe(took_s)
+            _log.debug(
+                "request_answered",
+                method=method,
+                route=name,
+                status=status,
+                duration_ms=round(took_s * 1_000, 3),
+            )
+    return response
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer preflights, bound the time, and turn errors into problem documents."""
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        return _preflight()
+    endpoint = request.app[_ENDPOINTS].get(request.match_info.route)
+    is_bounded = endpoint is None or not endpoint.is_stream
+    try:
+        async with asyncio.timeout(request.app[_TIMEOUT_S] if is_bounded else None):
+            return await handler(request)
+    except BistroError as error:
+        return _answer_error(request, error, endpoint)
+    except TimeoutError:
+        # Ours: what handlers call translates its own. The work may be done all the same,
+        # which is why every write can be repeated.
+        late = UnavailableError("the request took too long", hint="send the same request again")
+        return _answer_error(request, late, endpoint)
+    except web.HTTPException as refusal:
+        return _answer_refusal(refusal)
+
+
+def _answer_error(
+    request: web.Request, error: BistroError, endpoint: Endpoint | None
+) -> web.StreamResponse:
+    name = _UNMATCHED if endpoint is None else endpoint.route.name
+    request.app[_METRICS].errors.labels(name, error.code).inc()
+    write = _log.warning if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
+    write("request_failed", route=name, error_code=error.code, message=error.message)
+    if isinstance(error, StorageError):
+        request.app[ALARM].sound(error)
+    started: web.StreamResponse | None = request.get(_PREPARED)
+    if started is None:
+        return problem_response(error)
+    # The head of another answer is out: a reader must see a broken answer, not a short one.
+    if request.transport is not None:
+        request.transport.abort()
+    return started
+
+
+def _answer_refusal(refusal: web.HTTPException) -> web.Response:
+    """Give aiohttp's own refusals (no such route or method) the form of all others."""
+    if refusal.status < HTTPStatus.BAD_REQUEST:
+        raise refusal
+    error: BistroError
+    match refusal.status:
+        case HTTPStatus.NOT_FOUND:
+            error = UnknownObjectError("there is no such address here")
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            error = LimitExceededError("the request is larger than this address takes")
+        case _:
+            error = FormatError(f"the request was not understood: {refusal.reason}")
+    response = problem_response(error)
+    response.set_status(refusal.status)
+    if "Allow" in refusal.headers:
+        response.headers["Allow"] = refusal.headers["Allow"]
+    return response
+
+
+def _preflight() -> web.Response:
+    return web.Response(
+        status=HTTPStatus.NO_CONTENT,
+        headers={
+            "Access-Control-Allow-Methods": ", ".join(sorted(_METHODS)),
+            # A wildcard would leave out Authorization only, which nothing here reads.
+            "Access-Control-Allow-Headers": "*",
+            "Access-Control-Max-Age": str(_PREFLIGHT_AGE_S),
+        },
+    )
+
+
+async def _complete_headers(request: web.Request, response: web.StreamResponse) -> None:
+    request[_PREPARED] = response
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    response.headers["Access-Control-Expose-Headers"] = ", ".join(routes.EXPOSED_FIELDS)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    # Absent where a request was refused before it reached the first middleware.
+    if found := request.get(_ID):
+        response.headers[routes.REQUEST_ID] = found
+
+
+def _probes(registry: CollectorRegistry, is_ready: ReadinessCheck) -> list[Endpoint]:
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readiness(_: web.Request) -> web.Response:
+        await is_ready()
+        return web.Response(text="ok\n")
+
+    async def measures(_: web.Request) -> web.Response:
+        body = metrics.render(registry)
+        return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    return [
+        Endpoint(routes.HEALTH, health),
+        Endpoint(routes.READINESS, readiness),
+        Endpoint(routes.METRICS, measures),
+    ]

@@ -1,0 +1,1 @@
+"""One configured HTTP session, and the typed clients of server and relay."""
