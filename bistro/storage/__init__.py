@@ -1,0 +1,1 @@
+"""Durable files, blobs, segments and the embedded database: where promises are kept."""
