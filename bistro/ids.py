@@ -1,4 +1,4 @@
-"""Identifiers: names of servers, relays and calls, origins, slots, commitments, file paths.
+"""Identifiers: names of servers, relays and calls, origins, URLs, slots, commitments, file paths.
 
 Each ``require_*`` accepts the one spelling of an identifier and raises ``FormatError`` on any
 other. Whatever has passed is safe inside a URL, a signed note or a file name of ours.
@@ -21,6 +21,8 @@ MAX_HOST_NAME_LENGTH: Final = 253
 MAX_CALL_ID_LENGTH: Final = 63
 MAX_ORIGIN_LENGTH: Final = MAX_HOST_NAME_LENGTH + 1 + MAX_CALL_ID_LENGTH
 MAX_SLOT_LENGTH: Final = 64
+MAX_URL_LENGTH: Final = 512
+MAX_PORT: Final = 65_535
 MAX_PATH_SIZE: Final = 1_024
 MAX_SEGMENT_SIZE: Final = 255
 RESERVED_PATHS: Final = frozenset({"manifest.json", "submission.bin"})
@@ -29,6 +31,10 @@ RESERVED_PATHS: Final = frozenset({"manifest.json", "submission.bin"})
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _CALL_ID = re.compile(_LABEL)
+_BASE_URL = re.compile(
+    rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]{{2,45}}\])"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?(?:/[A-Za-z0-9._~-]+)*"
+)
 _COMMITMENT = re.compile(r"[0-9a-f]{64}")
 _UNSAFE_IN_PATHS = re.compile(
     # Control characters and what Windows reserves; line ends and direction overrides, which
@@ -66,6 +72,23 @@ def require_call_id(call: str) -> None:
         raise FormatError(
             "call id: expected 1 to 63 lower-case letters, digits and inner hyphens, "
             f"found {_shown(call)}"
+        )
+
+
+def require_base_url(url: str) -> None:
+    """Accept the URL below which a server or relay answers, without a slash at the end.
+
+    Whether plain HTTP may be used is for the caller to decide: loopback hosts only, unless
+    the person at the keyboard said otherwise.
+
+    Raises:
+        FormatError: It is anything else, such as one with a user, a query or capital letters.
+    """
+    match = _BASE_URL.fullmatch(url) if len(url) <= MAX_URL_LENGTH else None
+    if match is None or int(match["port"] or 0) > MAX_PORT:
+        raise FormatError(
+            "base URL: expected http or https, a lower-case host, perhaps a port and a path "
+            f"without a slash at the end, found {_shown(url)}"
         )
 
 

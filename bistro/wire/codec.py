@@ -1,8 +1,8 @@
 """Canonical MessagePack: the one module that speaks it.
 
-A value is nil, a boolean, an integer, bytes, text or an array of values. There are no maps,
-floats or extension types; every length and integer has its shortest form. Decoding encodes
-again and compares, so that whatever was decoded had exactly one encoding.
+A value is nil, a boolean, a whole number, bytes, text or an array of values. There are no
+maps, floats, negative numbers or extension types; every length and number has its shortest
+form. Decoding encodes again and compares, so that whatever was decoded had exactly one encoding.
 
 Source: docs/spec/encodings.md; the MessagePack specification.
 """
@@ -25,8 +25,6 @@ MAX_ITEMS: Final = 10_000
 """Entries of one array, as many as the longest message (a release) may hold."""
 MAX_UINT: Final = 2**53 - 1
 """The largest integer that JSON readers hold exactly; no field needs a larger one."""
-_MIN_INT64: Final = -(2**63)
-_MAX_UINT64: Final = 2**64 - 1
 
 
 def encode(value: Value) -> bytes:
@@ -75,8 +73,8 @@ def _require_encodable(value: object, depth: int) -> None:
     if kind is bytes or kind is str or kind is bool or value is None:
         return
     if kind is int:
-        if not _MIN_INT64 <= cast("int", value) <= _MAX_UINT64:
-            raise FormatError("expected an integer of at most 64 bits, found a longer one")
+        if not 0 <= cast("int", value) <= MAX_UINT:
+            raise FormatError(f"expected integers from 0 to {MAX_UINT}, found another")
         return
     if not isinstance(value, list | tuple):
         raise FormatError(f"expected a value of MessagePack's plain kinds, found {describe(value)}")

@@ -18,7 +18,7 @@ from bistro.wire import codec
 Kind = Literal["submit", "amend", "withdraw"]
 
 MAX_HEADER_SIZE: Final = 512
-MAX_SIGNED_HEADER_SIZE: Final = 640
+MAX_SIGNED_HEADER_SIZE: Final = 1_024
 NONCE_SIZE: Final = 32
 TOKEN_SIZE: Final = 32
 SIGNATURE_PREFIX: Final = b"bistro/header/v1\n"
