@@ -191,6 +191,10 @@ class Reader:
             self._refuse(expected, found)
         return found
 
+    def is_text(self) -> bool:
+        """Whether the next field is text; it stays to be read."""
+        return bool(len(self)) and isinstance(self._items[self._next], str)
+
     def boolean(self) -> bool:
         """A boolean; an integer is none."""
         found = self._take("boolean")
