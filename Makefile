@@ -1,0 +1,67 @@
+# Every target first makes .venv from requirements.lock; nothing here needs root.
+#
+#   make demo                 the whole path on this machine, under a minute
+#   make test                 all tests
+#   make check                lint, types, layers, dependencies, spelling
+#   make cover                tests with branch coverage
+#   make bench [ONLY=ticket]  measurements; ONLY is ticket, relay, client or collect
+#   make lock                 requirements.lock from pyproject.toml
+
+# The first of these that is Python 3.11 or newer.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell $(name) -c \
+	'import sys; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JOBS ?= 2
+TESTS ?= tests
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check cover bench lock clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)
+	@$(BIN)/python -m tests.e2e.demo
+
+# Tests that start real processes run by themselves: beside others they would measure those.
+test: $(STAMP)
+	@$(BIN)/pytest -q -n $(JOBS) $(TESTS)
+	@$(BIN)/pytest -q -m e2e $(TESTS)
+
+check: $(STAMP)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/deptry .
+	@$(BIN)/codespell
+	@echo "check: all good"
+
+cover: $(STAMP)
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest -q -n $(JOBS) tests
+	@$(BIN)/coverage run -m pytest -q -m e2e tests
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --include='bistro/crypto/*,bistro/wire/*,bistro/protocol/*'
+	@$(BIN)/coverage report
+
+bench: $(STAMP)
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+# For those who change dependencies; needs the tool uv. No index is written into the file.
+lock:
+	@uv pip compile pyproject.toml --extra daemon --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean:
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed" >&2; \
+		echo "next: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "Preparing $(VENV) with $(PYTHON): only the first time, and when the lock changes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
