@@ -143,7 +143,10 @@ class ChunkOpener:
                 hint="fetch the envelope again from its start",
             )
         if len(self._rest) == TAG_SIZE and self._number:
-            raise VerificationError("age payload: the last chunk is empty, but not the only one")
+            raise VerificationError(
+                f"age payload: the last chunk, number {self._number}, is empty or truncated",
+                hint="fetch the envelope again from its start",
+            )
         try:
             return self._cipher.decrypt(_nonce(self._number, last=True), self._rest, None)
         except InvalidTag as exc:
