@@ -1,6 +1,6 @@
 """The one hash function, and its two domains in a Merkle tree.
 
-Source: docs/spec/protocol.md, section 2; RFC 9162, section 2.1.1.
+Source: docs/spec/promises.md; RFC 9162, section 2.1.1.
 """
 
 from __future__ import annotations

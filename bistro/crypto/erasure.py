@@ -9,7 +9,7 @@ without inverting a matrix. For k = 1 every unit is a copy.
 A unit is multiplied by ``bytes.translate`` and added by integer xor: hundreds of megabytes a
 second without leaving Python.
 
-Source: docs/spec/protocol.md, section 2; Blömer et al., *An XOR-Based Erasure-Resilient Coding
+Source: docs/spec/fragments.md; Blömer et al., *An XOR-Based Erasure-Resilient Coding
 Scheme*, 1995.
 """
 

@@ -2,7 +2,7 @@
 
 Nothing here touches the disk; whoever saves these bytes gives the file mode 0600.
 
-Source: docs/spec/formats.md, keys; RFC 5958, RFC 8410; C2SP signed-note.
+Source: docs/spec/encodings.md; RFC 5958, RFC 8410; C2SP signed-note.
 """
 
 from __future__ import annotations

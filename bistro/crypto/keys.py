@@ -2,7 +2,7 @@
 
 A key's id binds its name, so the same key under two names is two keys to a reader of notes.
 
-Source: docs/spec/formats.md, signed note; C2SP signed-note; RFC 8032.
+Source: docs/spec/encodings.md; C2SP signed-note; RFC 8032.
 """
 
 from __future__ import annotations
@@ -27,12 +27,28 @@ _KEY_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PRIVATE = "PRIVATE+KEY+"
 
+# Points of order 1 to 8, without the sign bit, the last two beyond the field's size. For such a
+# key anybody can make signatures that hold, for any message, so they would bind nobody.
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+
 
 def require_key_name(name: str) -> None:
     """Refuse what may not name a key.
 
     Raises:
-        FormatError: Empty, over ``MAX_NAME_SIZE`` bytes, or with a space, plus or control character.
+        FormatError: Empty, longer than ``MAX_NAME_SIZE`` bytes, or holding a space, a plus or a
+            control character.
     """
     if not name or "+" in name or any(char.isspace() for char in name) or _CONTROL.search(name):
         raise FormatError(f"key name {name!r}: expected no space, plus or control character")
@@ -86,8 +102,13 @@ def verify_signature(public: bytes, message: bytes, signature: bytes, *, who: st
         who: Whose signature it is, for the error message.
 
     Raises:
-        VerificationError: It does not hold, or has another size.
+        VerificationError: It does not hold, or it or the key has another size, or the key is of
+            small order.
     """
+    if len(public) != KEY_SIZE:
+        raise VerificationError(f"key of {who}: expected {KEY_SIZE} bytes, found {len(public)}")
+    if public[:-1] + bytes([public[-1] & 0x7F]) in _SMALL_ORDER:
+        raise VerificationError(f"the key of {who} is of small order: its signatures bind nobody")
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as exc:

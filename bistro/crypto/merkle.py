@@ -5,7 +5,7 @@ leaves from ``offset << level`` on, and never changes once those leaves exist. S
 them, a ``Frontier`` is the few that a tree's root depends on, and every proof is computed from
 them alone. The whole tree is never in memory.
 
-Source: docs/spec/protocol.md, section 2; RFC 9162, section 2.1; C2SP tlog-tiles.
+Source: docs/spec/promises.md; RFC 9162, section 2.1; C2SP tlog-tiles.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A note is text that people can read, an empty line, and signature lines. One not
 encoding here: canonical base64, LF only, no control characters. Keys live in
 ``bistro.crypto.keys`` and can be imported from here.
 
-Source: docs/spec/formats.md, signed note; C2SP signed-note; RFC 8032.
+Source: docs/spec/encodings.md; C2SP signed-note; RFC 8032.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Vector:
     data: bytes
     fields: dict[str, Any]
 
-    def __getitem__(self, field: str) -> Any:  # noqa: ANN401
+    def __getitem__(self, field: str) -> Any:
         return self.fields[field]
 
     @property
