@@ -1,0 +1,1 @@
+"""What both sides of an HTTP request share: routes, media types, problems, signatures."""

@@ -1,0 +1,175 @@
+"""Envelope to n fragments and k fragments back to the envelope, in one pass, at constant memory.
+
+The envelope is cut into rows of k units of 65,536 bytes; unit j of a row belongs to fragment j,
+and n - k parity units are computed from each row. The last row's unit is ``ceil(rest / k)``
+bytes, padded with zeros. Parity is computed byte by byte, so units of many rows may be joined
+and coded in one call: that is what makes the pure Python coder fast enough. For k = 1 every
+fragment is the envelope itself and nothing is computed or copied.
+
+Source: docs/spec/fragments.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from bistro.crypto.erasure import Coder
+from bistro.errors import FormatError
+from bistro.wire.fragment import UNIT_SIZE, Cut, Descriptor, Layout
+
+BULK_ROWS = 8
+"""Rows a reader asks for at once: bounds memory at ``BULK_ROWS * n * UNIT_SIZE`` bytes."""
+
+
+def last_unit_size(envelope_size: int, k: int) -> int:
+    """Bytes of a fragment's share of the last row; 0 where all rows are full."""
+    rest = envelope_size % (k * UNIT_SIZE)
+    return -(-rest // k)
+
+
+def fragment_size(envelope_size: int, k: int) -> int:
+    """Bytes of each fragment of an envelope of ``envelope_size`` bytes."""
+    full_rows = envelope_size // (k * UNIT_SIZE)
+    return full_rows * UNIT_SIZE + last_unit_size(envelope_size, k)
+
+
+class StripeWriter:
+    """Cuts an envelope that arrives in chunks of any size into n fragments.
+
+    Args:
+        k: Fragments that restore the envelope.
+        n: Fragments there are, k to 255.
+    """
+
+    def __init__(self, *, k: int, n: int) -> None:
+        self._k = k
+        self._n = n
+        self._coder = Coder(k, n)
+        self._pending = bytearray()
+        self._size = 0
+
+    @property
+    def envelope_size(self) -> int:
+        """Bytes of the envelope so far."""
+        return self._size
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The next bytes of each fragment, n pieces of equal length, perhaps empty."""
+        self._size += len(chunk)
+        if self._k == 1:
+            return [chunk] * self._n
+        self._pending += chunk
+        row_size = self._k * UNIT_SIZE
+        full_size = len(self._pending) // row_size * row_size
+        if not full_size:
+            return [b""] * self._n
+        with memoryview(self._pending) as pending:
+            units = [
+                b"".join(pending[at : at + UNIT_SIZE] for at in range(start, full_size, row_size))
+                for start in range(0, row_size, UNIT_SIZE)
+            ]
+        del self._pending[:full_size]
+        return units + self._coder.encode(units)
+
+    def finish(self) -> list[bytes]:
+        """The last bytes of each fragment; nothing may be fed afterwards."""
+        if not self._pending:
+            return [b""] * self._n
+        unit_size = last_unit_size(len(self._pending), self._k)
+        padded = bytes(self._pending.ljust(self._k * unit_size, b"\0"))
+        self._pending.clear()
+        units = [padded[at : at + unit_size] for at in range(0, len(padded), unit_size)]
+        return units + self._coder.encode(units)
+
+
+class StripeReader:
+    """Joins k fragments of one envelope, read in step.
+
+    The driver reads ``next_size`` bytes from each of the k fragments and feeds them together,
+    until ``next_size`` is 0::
+
+        while size := reader.next_size:
+            envelope.write(reader.feed({index: file.read(size) for index, file in files.items()}))
+
+    Nothing is verified here: fragments were checked against their descriptors before, and the
+    result is checked by encoding it again (``StripeSums``), which also sees bad padding.
+    """
+
+    def __init__(self, *, k: int, n: int, envelope_size: int) -> None:
+        self._k = k
+        self._coder = Coder(k, n)
+        self._left = envelope_size
+
+    @property
+    def next_size(self) -> int:
+        """Bytes to read of each fragment next; 0 when the envelope is complete."""
+        full_rows = self._left // (self._k * UNIT_SIZE)
+        if full_rows:
+            return min(full_rows, BULK_ROWS) * UNIT_SIZE
+        return last_unit_size(self._left, self._k)
+
+    def feed(self, pieces: Mapping[int, bytes]) -> bytes:
+        """The next bytes of the envelope.
+
+        Args:
+            pieces: ``next_size`` bytes of each of k fragments, by fragment index.
+
+        Raises:
+            FormatError: Other than k pieces, or one is too short or too long.
+        """
+        size = self.next_size
+        if len(pieces) != self._k:
+            raise FormatError(f"fragments: expected {self._k}, found {len(pieces)}")
+        for index, piece in pieces.items():
+            if len(piece) != size:
+                raise FormatError(f"fragment {index}: expected {size} bytes, found {len(piece)}")
+        joined = self._join(pieces, min(size, UNIT_SIZE))
+        taken = min(len(joined), self._left)
+        self._left -= taken
+        return joined[:taken]
+
+    def _join(self, pieces: Mapping[int, bytes], unit_size: int) -> bytes:
+        if self._k == 1:
+            return next(iter(pieces.values()))
+        units = [memoryview(unit) for unit in self._coder.restore(pieces)]
+        starts = range(0, len(units[0]), max(unit_size, 1))
+        return b"".join(unit[at : at + unit_size] for at in starts for unit in units)
+
+
+class StripeSums:
+    """Sizes and SHA-256 of an envelope and its fragments, taken while both pass by."""
+
+    def __init__(self, *, k: int, n: int) -> None:
+        self._k = k
+        self._n = n
+        self._envelope = hashlib.sha256()
+        self._envelope_size = 0
+        self._fragments = [hashlib.sha256() for _ in range(n)]
+        self._fragment_size = 0
+
+    def add(self, chunk: bytes, pieces: Sequence[bytes]) -> None:
+        """Count what a ``StripeWriter`` was fed (``b""`` for its end) and what it returned."""
+        self._envelope.update(chunk)
+        self._envelope_size += len(chunk)
+        self._fragment_size += len(pieces[0])
+        for fragment, piece in zip(self._fragments, pieces, strict=True):
+            fragment.update(piece)
+
+    def cut(self) -> Cut:
+        """What the commitment says about the envelope and its fragments.
+
+        Raises:
+            FormatError: Nothing was counted, or more than an envelope may have.
+        """
+        layout = Layout(
+            envelope_sha256=self._envelope.digest(),
+            envelope_size=self._envelope_size,
+            k=self._k,
+            n=self._n,
+        )
+        descriptors = tuple(
+            Descriptor(index=index, size=self._fragment_size, sha256=fragment.digest())
+            for index, fragment in enumerate(self._fragments)
+        )
+        return Cut(layout, descriptors)
