@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from bistro.errors import FormatError
+from bistro.errors import BistroError, FormatError
 from bistro.ids import COMMITMENT_SIZE
 from bistro.instant import MAX_INSTANT, UnixMillis
 from bistro.wire import codec
@@ -21,7 +21,7 @@ from bistro.wire.fragment import MAX_FRAGMENTS
 from bistro.wire.ticketing import MAX_CODE_LENGTH, MAX_PROMISE_SIZE, require_code
 
 MAX_PRESENTED: Final = 255
-MAX_PRESENTED_SIZE: Final = MAX_PRESENTED * (MAX_CLAIM_SIZE + MAX_PROMISE_SIZE + 16)
+MAX_PRESENTED_SIZE: Final = 4_194_304
 MAX_MESSAGE_LENGTH: Final = 512
 MAX_RECEIPT_ANSWERS_SIZE: Final = MAX_PRESENTED * (4 * MAX_MESSAGE_LENGTH + MAX_CODE_LENGTH + 16)
 MAX_STAGED_ROWS: Final = 1_000
@@ -107,6 +107,11 @@ class Failure:
                 f"failure: expected a message of at most {MAX_MESSAGE_LENGTH} characters, "
                 f"found {len(self.message)}"
             )
+
+    @classmethod
+    def of(cls, error: BistroError) -> Failure:
+        """The failure that tells a peer about ``error``; a long message is cut."""
+        return cls(error.code, error.message[:MAX_MESSAGE_LENGTH])
 
     @classmethod
     def read(cls, fields: codec.Reader) -> Failure:

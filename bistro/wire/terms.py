@@ -42,7 +42,7 @@ Padding = Literal["none", "padme"]
 Filers = Literal["anyone", "registered"]
 
 KIND: Final = "bistro/terms/v1"
-MAX_TERMS_SIZE: Final = 524_288
+MAX_TERMS_SIZE: Final = 262_144
 MIN_GRACE_MS: Final = 1_000
 MAX_GRACE_MS: Final = 86_400_000
 MAX_RELAYS: Final = 255
