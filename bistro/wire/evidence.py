@@ -42,7 +42,8 @@ from bistro.crypto.keys import decode_base64
 from bistro.errors import FormatError
 from bistro.ids import Origin
 from bistro.wire.document import Fields, Json, decode_json, encode_json
-from bistro.wire.entry import MAX_FRAGMENT_INDEX
+from bistro.wire.fragment import MAX_DESCRIPTOR_SIZE, MAX_FRAGMENTS, MAX_LAYOUT_SIZE
+from bistro.wire.header import MAX_SIGNED_HEADER_SIZE
 from bistro.wire.lines import format_base64
 from bistro.wire.proof import MAX_PATH_LENGTH, MAX_PROOF_SIZE
 
@@ -55,8 +56,9 @@ MAX_ROTATIONS: Final = 64
 MAX_RECEIPTS: Final = 1_024
 MAX_NOTE_LENGTH: Final = 400_000
 MAX_KEY_LENGTH: Final = 1_200
-MAX_SMALL_SIZE: Final = 4_096
 MAX_BLOB_SIZE: Final = 4 * 1_048_576
+"""The longest manifest, admission or bundle; a longer manifest stays absent."""
+
 FILE_KEY_SIZE: Final = 16
 
 OPTIONAL_PARTS: Final = (
@@ -78,6 +80,9 @@ OPTIONAL_PARTS: Final = (
     "witnessed",
 )
 """Parts that may be absent, sorted as in ``absent``."""
+
+
+T = TypeVar("T")
 
 
 class TermsVersion(NamedTuple):
@@ -201,9 +206,9 @@ class Evidence:
             terms=tuple(
                 _read_version(item) for item in fields.objects("terms", MAX_TERMS, minimum=1)
             ),
-            submission=fields.blob("submission", MAX_SMALL_SIZE, minimum=1),
-            layout=fields.blob("layout", MAX_SMALL_SIZE, minimum=1),
-            descriptors=_read_blobs(fields, "descriptors", MAX_FRAGMENT_INDEX + 1, minimum=1),
+            submission=fields.blob("submission", MAX_SIGNED_HEADER_SIZE, minimum=1),
+            layout=fields.blob("layout", MAX_LAYOUT_SIZE, minimum=1),
+            descriptors=_read_blobs(fields, "descriptors", MAX_FRAGMENTS, minimum=1),
             ticket=optional("ticket", proof),
             refusal=optional("refusal", proof),
             manifest=optional("manifest", blob),
@@ -243,9 +248,6 @@ class Evidence:
         return evidence
 
 
-T = TypeVar("T")
-
-
 def _to_json(value: object) -> Json:
     """A part as it stands in the file."""
     match value:
@@ -263,8 +265,7 @@ def _read_blobs(
     fields: Fields, part: str, maximum: int, *, minimum: int = 0, size: int | None = None
 ) -> tuple[bytes, ...]:
     """An array of base64 values, each of exactly ``size`` bytes where one is given."""
-    longest = 4 * MAX_SMALL_SIZE
-    texts = fields.texts(part, maximum, longest=longest, minimum=minimum)
+    texts = fields.texts(part, maximum, longest=2 * MAX_DESCRIPTOR_SIZE, minimum=minimum)
     values = tuple(decode_base64(f"evidence, {part}", text) for text in texts)
     if size is not None and any(len(value) != size for value in values):
         raise FormatError(f"evidence, {part}: expected values of {size} bytes")

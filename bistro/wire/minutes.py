@@ -34,7 +34,7 @@ def salted_outcome(token: bytes, outcome: str) -> bytes:
     """The hash that stands for an outcome in the minutes.
 
     Args:
-        token: ``status_token`` of the submission; empty where no header could be read.
+        token: ``Header.token`` of the submission; empty where no header could be read.
         outcome: A word from ``OUTCOMES``.
     """
     if outcome not in OUTCOMES:

@@ -32,8 +32,8 @@ MAGIC: Final = "c2sp.org/tlog-proof@v1"
 MAX_PROOF_SIZE: Final = 65_536
 """Room for an entry, a path and some twenty post-quantum cosignatures."""
 
-MAX_PATH_LENGTH: Final = 53
-"""The height of a tree of ``MAX_NUMBER`` leaves."""
+MAX_PATH_LENGTH: Final = 63
+"""The most hashes that C2SP tlog-proof allows; our trees stay far below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from bistro.crypto.digest import HASH_SIZE, sha256
+from bistro.crypto.digest import HASH_SIZE
 from bistro.crypto.signing import Note, SigningKey, VerifierKey, sign_note, verify_note
 from bistro.errors import FormatError
 from bistro.ids import Origin
@@ -38,16 +38,6 @@ MAX_REASON_LENGTH: Final = 1_000
 MAX_CODE_LENGTH: Final = 64
 
 _MAX_MINUTES_ENTRY_SIZE = 128
-_TOKEN_PREFIX = b"bistro/status/v1\n"
-
-
-def status_token(nonce: bytes) -> bytes:
-    """The secret part of the address of a filer's own status, 32 bytes.
-
-    Args:
-        nonce: The header's nonce, 32 bytes.
-    """
-    return sha256(_TOKEN_PREFIX + nonce)
 
 
 def _require_word(what: str, word: str, allowed: Collection[str]) -> None:
