@@ -11,7 +11,7 @@ what is sealed here: ``age -d`` X25519 envelopes, age 1.3 and npm ``age-encrypti
 
 Plaintext is genuine as far as it was returned, and complete only once ``finish`` returned.
 
-Source: C2SP age specification (c2sp.org/age); docs/spec/protocol.md, section 4.
+Source: C2SP age specification (c2sp.org/age); docs/spec/filing.md.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Sealer:
         return self._chunks.room_for(data_size)
 
     def update_into(self, data: Readable, out: Writable) -> int:
-        """As ``update``, into a buffer that has ``room_for`` it; twice as fast in bulk."""
+        """As ``update``, into a buffer that has ``room_for`` it; up to twice as fast in bulk."""
         self._require_unfinished()
         return self._chunks.seal_into(data, out)
 
@@ -195,7 +195,7 @@ class Opener:
         return (held_size + data_size) // SEALED_CHUNK_SIZE * CHUNK_SIZE
 
     def feed_into(self, data: Readable, out: Writable) -> int:
-        """As ``feed``, into a buffer that has ``room_for`` it; twice as fast in bulk.
+        """As ``feed``, into a buffer that has ``room_for`` it; up to twice as fast in bulk.
 
         Returns:
             The number of plaintext bytes written; what is behind them means nothing.

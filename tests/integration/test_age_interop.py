@@ -10,6 +10,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pyrage  # type: ignore[import-untyped] # it ships no types
 import pytest
 
 from bistro.crypto.sealing import (
@@ -22,6 +23,7 @@ from bistro.crypto.sealing import (
 )
 from tests.support import npm
 from tests.support.age_files import open_file, open_whole, seal
+from tests.support.tools import require_tool
 
 SIZES = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 2 * CHUNK_SIZE, 300_001]
 
@@ -64,9 +66,8 @@ def ask_node(script: str, questions: list[dict[str, str]]) -> list[dict[str, str
 
 
 def run_age(*arguments: str | Path, stdin: bytes = b"") -> bytes:
-    age = npm.require_program("age", install="apt-get install age")
     done = subprocess.run(
-        [age, *arguments], input=stdin, capture_output=True, check=False, timeout=20
+        [require_tool("age"), *arguments], input=stdin, capture_output=True, check=False, timeout=20
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
@@ -97,7 +98,7 @@ def test_we_open_what_debian_age_seals(size: int) -> None:
     )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(180)  # the first of these installs the packages
 @pytest.mark.parametrize("kind", ["hybrid", "x25519"])
 def test_npm_age_encryption_opens_our_envelopes(kind: KeyKind) -> None:
     """The library of the browser page opens both kinds, and derives the same public key."""
@@ -118,7 +119,7 @@ def test_npm_age_encryption_opens_our_envelopes(kind: KeyKind) -> None:
     ]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(180)  # the first of these installs the packages
 @pytest.mark.parametrize("kind", ["hybrid", "x25519"])
 def test_we_open_what_npm_age_encryption_seals(kind: KeyKind) -> None:
     """Both kinds, binary and armored."""
@@ -134,7 +135,7 @@ def test_we_open_what_npm_age_encryption_seals(kind: KeyKind) -> None:
         assert open_file(Opener([identity]), armored, is_armored=True) == (sample(size), None)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(180)  # the first of these installs the packages
 def test_we_open_what_npm_age_encryption_seals_with_a_passphrase() -> None:
     """A passphrase opens its file, and another one does not."""
     question = {"passphrase": "correct horse", "plain": base64.b64encode(b"hello").decode()}
@@ -148,7 +149,6 @@ def test_we_open_what_npm_age_encryption_seals_with_a_passphrase() -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_pyrage_and_we_open_each_others_files(size: int) -> None:
     """A third implementation, in Rust, agrees about X25519."""
-    pyrage = pytest.importorskip("pyrage", reason="pyrage is not installed: check NOT made")
     identity = generate_identity("x25519")
     theirs = pyrage.x25519.Identity.from_str(identity.format())
     assert str(theirs.to_public()) == identity.recipient.format()

@@ -9,47 +9,27 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
 
-import pytest
+from tests.support.tools import require_tool
 
 PACKAGES = {"age-encryption": "0.3.1", "cctv-age": "0.2.0"}
 FOLDER = Path(__file__).resolve().parent.parent.parent / ".deps" / "npm"
 _INSTALL_LIMIT_S = 120
 
 
-def require_program(name: str, *, install: str) -> str:
-    """The path of a program that is a test oracle, or the end of this test.
-
-    Args:
-        name: The program's name on ``PATH``.
-        install: What to tell a person who does not have it.
-    """
-    path = shutil.which(name)
-    if path is not None:
-        return path
-    reason = f"{name} is not installed, so an independent check was NOT made: {install}"
-    if os.environ.get("CI") == "true":  # noqa: TID251 - what a test run may skip, not a setting
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def require_packages() -> Path:
     """The folder in which Node finds every package of ``PACKAGES``."""
-    require_program("node", install="install Node.js 20 or newer")
-    return _install(require_program("npm", install="install Node.js with npm"))
+    return _install(require_tool("npm"))
 
 
 def run_node(script: str, *arguments: str, stdin: bytes = b"", limit_s: int = 20) -> bytes:
     """What an ES module, given as text, writes to its standard output."""
     folder = require_packages()
-    node = require_program("node", install="install Node.js 20 or newer")
     done = subprocess.run(
-        [node, "--input-type=module", "--eval", script, *arguments],
+        [require_tool("node"), "--input-type=module", "--eval", script, *arguments],
         cwd=folder,
         input=stdin,
         capture_output=True,

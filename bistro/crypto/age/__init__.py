@@ -2,5 +2,5 @@
 
 ``bistro.crypto.sealing`` is the door; nothing outside this package needs more.
 
-Source: C2SP age specification (c2sp.org/age); docs/spec/envelope.md.
+Source: C2SP age specification (c2sp.org/age); docs/spec/filing.md.
 """
