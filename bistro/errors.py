@@ -8,6 +8,7 @@ found value, and no secret.
 |---|---|---|---|---|
 | ``FormatError`` | malformed | 400 | 3 | sender: fix the bytes |
 | ``VerificationError`` | not-verified | 422 | 4 | nobody may trust this object |
+| ``ChecksumMismatchError`` | checksum-mismatch | 460 | 4 | sender: send the same bytes again |
 | ``RefusedError`` and below | see each | 403-413 | 3 | caller: change the request |
 | ``UnavailableError`` and below | see each | 503, 507 | 5 | caller: same request, later |
 | ``StorageError`` | storage | 500 | 1 | operator; a daemon stops |
@@ -53,6 +54,16 @@ class VerificationError(BistroError):
     code = "not-verified"
     http_status = 422
     exit_code = 4
+
+
+class ChecksumMismatchError(VerificationError):
+    """Bytes that arrived are not the ones that were announced; they were dropped.
+
+    Source: tus 1.0, checksum extension (status 460).
+    """
+
+    code = "checksum-mismatch"
+    http_status = 460
 
 
 class RefusedError(BistroError):
