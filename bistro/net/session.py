@@ -16,8 +16,9 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,7 +29,13 @@ from yarl import URL
 
 from bistro import __version__
 from bistro.api.problems import MAX_PROBLEM_SIZE, decode_problem
-from bistro.errors import BistroError, FormatError, SettingsError
+from bistro.errors import (
+    BistroError,
+    FormatError,
+    SettingsError,
+    UnavailableError,
+    UnknownObjectError,
+)
 from bistro.net.failures import translated
 
 Body = bytes | AsyncIterable[bytes]
@@ -41,8 +48,7 @@ _MAX_FIELD_SIZE = 16_384
 """A receipt comes back in one header field."""
 _CONNECTIONS = 64
 _CONNECTIONS_PER_HOST = 16
-_OK_STATUSES = range(200, 300)
-_NOT_MODIFIED = 304
+_OK_STATUSES = frozenset({*range(200, 300), HTTPStatus.NOT_MODIFIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class Stream:
     _peer: str
     _content: aiohttp.StreamReader
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body in pieces of at most ``CHUNK_SIZE``.
 
         Raises:
@@ -219,7 +225,7 @@ class Session:
                 ),
             )
         try:
-            if response.status not in _OK_STATUSES and response.status != _NOT_MODIFIED:
+            if response.status not in _OK_STATUSES:
                 raise await _refusal(response, peer)
             yield Stream(response.status, response.headers, peer, response.content)
         finally:
@@ -282,6 +288,8 @@ def _client_tls(ca_path: Path | None) -> ssl.SSLContext:
 
 async def _refusal(response: aiohttp.ClientResponse, peer: str) -> BistroError:
     """The error that an answer with another status than asked for stands for."""
+    if response.method == "HEAD":
+        return _bodiless_refusal(response.status, peer)
     body = b""
     with translated(peer):
         while piece := await response.content.read(MAX_PROBLEM_SIZE + 1 - len(body)):
@@ -292,6 +300,13 @@ async def _refusal(response: aiohttp.ClientResponse, peer: str) -> BistroError:
         content_type=response.headers.get("Content-Type"),
         peer=peer,
     )
+
+
+def _bodiless_refusal(status: int, peer: str) -> BistroError:
+    """What the status alone says: the answer to HEAD has no problem document."""
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        return UnknownObjectError(f"{peer}: there is no such object any more")
+    return UnavailableError(f"{peer}: answered HTTP {status}", hint="try again later")
 
 
 def _peer_of(url: URL) -> str:

@@ -32,7 +32,7 @@ CALL_STATES: Final = frozenset({"announced", "open", "closed", "opened"})
 _MAX_KEY_LENGTH = 512
 _MAX_TITLE_LENGTH = 200
 _MAX_URL_LENGTH = 2_048
-_MAX_NOTE_LENGTH = 65_536
+_MAX_NOTE_LENGTH = 262_144
 _MAX_PROTOCOLS = 16
 _URL = re.compile(r"https?://[^/\s?#]+(?:/[^\s?#]*[^/\s?#])?")
 

@@ -1,0 +1,195 @@
+"""Asks a destination's ``bistro-server``: one typed method for each of its routes.
+
+Answers are decoded strictly and otherwise not believed: whoever asked verifies promises and
+notes against the keys it pinned. All requests may be repeated without harm.
+
+Source: docs/spec/api.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TypeVar
+
+from bistro.api import media, routes
+from bistro.crypto.signing import Note
+from bistro.errors import FormatError
+from bistro.ids import format_commitment
+from bistro.net.session import Answer, Session
+from bistro.wire.discovery import MAX_DISCOVERY_SIZE, ServerDiscovery
+from bistro.wire.proof import MAX_PROOF_SIZE, Proof
+from bistro.wire.served_terms import MAX_SERVED_TERMS_SIZE, ServedTerms
+from bistro.wire.staging import (
+    MAX_RECEIPT_ANSWERS_SIZE,
+    MAX_REPAIRS,
+    MAX_REPAIRS_SIZE,
+    PresentedReceipt,
+    ReceiptAnswer,
+    Repair,
+    decode_receipt_answers,
+    decode_repairs,
+    encode_presented,
+)
+from bistro.wire.ticket import Closed, Opening
+from bistro.wire.ticketing import (
+    MAX_ANSWERS_SIZE,
+    TicketAnswer,
+    TicketAnswers,
+    TicketRequest,
+    TicketRequests,
+)
+
+MAX_NOTE_SIZE = 65_536
+"""Status, outcomes, minutes and checkpoints are far smaller."""
+MAX_TILE_SIZE = 256 * (2 + 65_535)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PolledTerms:
+    """Terms that are new to who asked, and what to ask with the next time."""
+
+    terms: ServedTerms
+    etag: str | None
+
+
+class ServerClient:
+    """A destination, as its clients, relays and tools see it.
+
+    Args:
+        session: An open session.
+        base_url: Where the API begins: what the user typed, then ``base_url`` of discovery.
+    """
+
+    def __init__(self, session: Session, base_url: str) -> None:
+        self._base = base_url
+        self._session = session
+
+    async def fetch_discovery(self) -> ServerDiscovery:
+        """What the server says about itself; unsigned."""
+        url = routes.DISCOVERY.url(self._base)
+        return ServerDiscovery.decode((await self._get(url, MAX_DISCOVERY_SIZE)).body)
+
+    async def fetch_terms(self, call: str) -> ServedTerms:
+        """The latest terms of a call with the proof of their entry, neither verified."""
+        url = routes.TERMS.url(self._base, call=call)
+        return ServedTerms.decode((await self._get(url, MAX_SERVED_TERMS_SIZE)).body)
+
+    async def poll_terms(self, call: str, *, etag: str | None) -> PolledTerms | None:
+        """As ``fetch_terms``; ``None`` if nothing changed since the answer that had ``etag``."""
+        url = routes.TERMS.url(self._base, call=call)
+        headers = {} if etag is None else {"If-None-Match": etag}
+        answer = await self._get(url, MAX_SERVED_TERMS_SIZE, headers)
+        if answer.status == HTTPStatus.NOT_MODIFIED:
+            return None
+        return PolledTerms(ServedTerms.decode(answer.body), answer.headers.get("ETag"))
+
+    async def fetch_terms_version(self, call: str, terms_hash: bytes) -> ServedTerms:
+        """One version of the terms, by its hash; as ``fetch_terms`` otherwise."""
+        url = routes.TERMS_VERSION.url(self._base, call=call, terms_hash=terms_hash.hex())
+        served = ServedTerms.decode((await self._get(url, MAX_SERVED_TERMS_SIZE)).body)
+        if served.signed.hash != terms_hash:
+            raise FormatError(
+                f"terms version: expected {terms_hash.hex()}, found {served.signed.hash.hex()}"
+            )
+        return served
+
+    async def request_ticket(self, call: str, request: TicketRequest) -> TicketAnswer:
+        """Ask for one ticket; the same request gets the same ticket for ever."""
+        return (await self._post_tickets(call, TicketRequests((request,))))[0]
+
+    async def request_tickets(
+        self, call: str, requests: Sequence[TicketRequest]
+    ) -> tuple[TicketAnswer, ...]:
+        """Ask for 1 to 1,000 tickets at once; one answer for each, in order."""
+        return await self._post_tickets(call, TicketRequests(tuple(requests), is_bulk=True))
+
+    async def present_receipts(
+        self, call: str, items: Sequence[PresentedReceipt]
+    ) -> tuple[ReceiptAnswer, ...]:
+        """Show 1 to 255 receipts of relays; one answer for each, in order."""
+        url = routes.RECEIPTS.url(self._base, call=call)
+        answer = await self._post(url, encode_presented(tuple(items)), MAX_RECEIPT_ANSWERS_SIZE)
+        return require_as_many("receipt", items, decode_receipt_answers(answer.body))
+
+    async def fetch_repairs(
+        self, call: str, *, after: int = 0, limit: int = MAX_REPAIRS
+    ) -> tuple[Repair, ...]:
+        """What is to be staged again, from the first cursor above ``after``."""
+        query = {"after": after, "limit": limit}
+        url = routes.REPAIRS.url(self._base, query=query, call=call)
+        return decode_repairs((await self._get(url, MAX_REPAIRS_SIZE)).body)
+
+    async def fetch_status(self, call: str, commitment: bytes) -> Note:
+        """The signed public status; verify it with ``bistro.wire.status.verify_status``."""
+        shown = format_commitment(commitment)
+        return await self._get_note(routes.STATUS.url(self._base, call=call, commitment=shown))
+
+    async def fetch_outcome(self, call: str, commitment: bytes, token: bytes) -> Note:
+        """The signed outcome, which only who knows the token may read."""
+        shown = format_commitment(commitment)
+        return await self._get_note(
+            routes.OUTCOME.url(self._base, call=call, commitment=shown, token=token.hex())
+        )
+
+    async def fetch_checkpoint(self, call: str) -> Note:
+        """The signed checkpoint of the call's log."""
+        return await self._get_note(routes.LOG_CHECKPOINT.url(self._base, call=call))
+
+    async def fetch_tile(self, call: str, tile: str) -> bytes:
+        """A tile of the call's log, such as ``0/x001/067.p/12`` or ``entries/000``."""
+        url = routes.LOG_TILE.url(self._base, call=call, tile=tile)
+        return (await self._get(url, MAX_TILE_SIZE)).body
+
+    async def fetch_log_proof(self, call: str, index: int) -> Proof:
+        """The entry at ``index`` of the call's log, with a proof to its latest checkpoint."""
+        url = routes.LOG_PROOF.url(self._base, call=call, index=str(index))
+        return Proof.parse((await self._get(url, MAX_PROOF_SIZE)).body)
+
+    async def fetch_closed(self, call: str) -> Closed:
+        """The last ``closed`` entry with its proof; ``UnknownObjectError`` while there is none."""
+        url = routes.LOG_CLOSED.url(self._base, call=call)
+        return Closed.parse((await self._get(url, MAX_PROOF_SIZE)).body)
+
+    async def fetch_opening(self, call: str) -> Opening:
+        """The ``opening`` entry with its proof; ``UnknownObjectError`` while there is none."""
+        url = routes.LOG_OPENING.url(self._base, call=call)
+        return Opening.parse((await self._get(url, MAX_PROOF_SIZE)).body)
+
+    async def fetch_minutes(self, call: str) -> Note:
+        """The signed minutes; ``UnknownObjectError`` before the call was opened."""
+        return await self._get_note(routes.MINUTES.url(self._base, call=call))
+
+    async def _post_tickets(self, call: str, requests: TicketRequests) -> tuple[TicketAnswer, ...]:
+        url = routes.TICKETS.url(self._base, call=call)
+        answers = TicketAnswers.decode(
+            (await self._post(url, requests.encode(), MAX_ANSWERS_SIZE)).body
+        )
+        if answers.is_bulk != requests.is_bulk:
+            raise FormatError("ticket answers: expected the shape of the request, found another")
+        return require_as_many("ticket", requests.items, answers.items)
+
+    async def _get_note(self, url: str) -> Note:
+        return Note.parse((await self._get(url, MAX_NOTE_SIZE)).body)
+
+    async def _get(self, url: str, limit: int, headers: Mapping[str, str] | None = None) -> Answer:
+        return await self._session.ask("GET", url, headers=headers, limit=limit)
+
+    async def _post(self, url: str, body: bytes, limit: int) -> Answer:
+        return await self._session.ask(
+            "POST", url, headers={"Content-Type": media.MSGPACK}, body=body, limit=limit
+        )
+
+
+def require_as_many(what: str, asked: Sequence[object], answers: tuple[T, ...]) -> tuple[T, ...]:
+    """The answers, if there is one for each item that was asked.
+
+    Raises:
+        FormatError: There are more or fewer.
+    """
+    if len(answers) != len(asked):
+        raise FormatError(f"{what} answers: expected {len(asked)}, found {len(answers)}")
+    return answers
