@@ -38,6 +38,8 @@ _BASE_DIR = "base_dir"
 _NESTING = "__"
 
 Table = dict[str, Any]
+Named = dict[tuple[str, ...], str]
+"""Which variable of the environment brought what stands at a place of the table."""
 M = TypeVar("M", bound="Section")
 
 
@@ -131,11 +133,11 @@ def load(model: type[M], file: Path, *, prefix: str, environ: Mapping[str, str] 
     """
     table = _read_table(file)
     variables = _overrides(prefix, os.environ if environ is None else environ)
-    problems = [problem for item in variables if (problem := _put(table, item))]
+    named: Named = {}
+    problems = [problem for item in variables if (problem := _put(table, item, named))]
     try:
         settings = model.model_validate(table, context={_BASE_DIR: file.parent})
     except ValidationError as exc:
-        named = {item.path: item.name for item in variables}
         problems += [_explain(error, file, named) for error in exc.errors(include_url=False)]
         raise _settings_error(file, problems) from exc
     if problems:
@@ -200,14 +202,20 @@ def _overrides(prefix: str, environ: Mapping[str, str]) -> list[_Variable]:
     ]
 
 
-def _put(table: Table, variable: _Variable) -> str | None:
-    """Write a variable into the table; what stands in the way is returned as a problem."""
+def _put(table: Table, variable: _Variable, named: Named) -> str | None:
+    """Write a variable into the table; what stands in the way is returned as a problem.
+
+    ``named`` learns which places of the table the variable made.
+    """
     *parents, last = variable.path
-    for parent in parents:
+    for depth, parent in enumerate(parents, start=1):
+        if parent not in table:
+            named[variable.path[:depth]] = variable.name
         inner = table.setdefault(parent, {})
         if not isinstance(inner, dict):
             return f"{variable.name}: {parent} is not a table"
         table = inner
+    named[variable.path] = variable.name
     try:
         table[last] = _parse_value(variable.text)
     except ValueError as exc:
@@ -224,9 +232,9 @@ def _parse_value(text: str) -> object:
     return parsed["value"]
 
 
-def _explain(error: Any, file: Path, named: Mapping[tuple[str, ...], str]) -> str:  # noqa: ANN401
+def _explain(error: Any, file: Path, named: Named) -> str:  # noqa: ANN401
     location = tuple(str(part) for part in error["loc"])
-    # The longest variable that leads to this place is where the value came from.
+    # The variable that made this place, or one that this place lies in, brought the value.
     sources = (named.get(location[:length]) for length in range(len(location), 0, -1))
     source = next((name for name in sources if name), None)
     place = source or f"{file}: {'.'.join(location) or 'settings'}"

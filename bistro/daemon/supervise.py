@@ -156,7 +156,7 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
     try:
         for number in wanted:
             loop.add_signal_handler(number, on_signal)
-    except (NotImplementedError, ValueError):
+    except (RuntimeError, ValueError):
         # No handlers here (a loop without them, or a thread that is not the main one):
         # whoever started us stops us by ``stop`` or by cancelling.
         yield
