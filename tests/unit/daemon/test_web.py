@@ -166,7 +166,7 @@ async def test_a_broken_connection_ends_the_body_with_what_came() -> None:
     async def handler(request: web.Request) -> web.Response:
         try:
             async for piece in stream_body(request, limit=1_000):
-                pieces.append(piece)  # noqa: PERF401 - a comprehension would lose them
+                pieces.append(piece)
                 began.set()
         except UnavailableError as error:
             ended.put_nowait(error)
@@ -349,7 +349,7 @@ def test_an_unreadable_certificate_is_a_settings_error(tmp_path: Path) -> None:
         HttpPart.bind(web.Application(), settings)
 
 
-async def send_raw(base: str, data: bytes, *, wait_for: object = None, limit_s: float = 5) -> bytes:
+async def send_raw(base: str, data: bytes, *, until: asyncio.Event | None = None) -> bytes:
     """Send ``data`` on a connection of its own, give the answer's first line, and break off.
 
     With ``until`` the connection is broken as soon as that happens, without an answer.
