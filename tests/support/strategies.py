@@ -122,7 +122,7 @@ def headers(draw: st.DrawFn, filer: VerifierKey | None = None) -> Header:
         manifest_sha256=draw(HASHES),
         filer_key=draw(HASHES) if filer is None else filer.public,
         slot=draw(SLOTS),
-        kind=kind,
+        kind=kind,  # type: ignore[arg-type]
         previous=previous,
         nonce=draw(HASHES),
     )
@@ -236,7 +236,7 @@ def relay_named(name: str, **changes: object) -> clauses.Relay:
 
 
 RELAYS = st.builds(
-    lambda name, **changes: relay_named(name, **changes),
+    relay_named,
     HOST_NAMES,
     operator=LINES,
     url=BASE_URLS,
@@ -284,13 +284,13 @@ def terms(draw: st.DrawFn) -> Terms:
         grace_ms=grace_ms,
         stage_by=UnixMillis(stage_by),
         repair_by=UnixMillis(stage_by + draw(st.integers(0, 2**35))),
-        sealed_until=draw(st.sampled_from(sealed)),  # type: ignore[arg-type]
+        sealed_until=draw(st.sampled_from(sealed)),
         time_zone=draw(st.sampled_from(["UTC", "Europe/Lisbon", "America/Port-au-Prince"])),
         recipients=draw(RECIPIENTS),
         envelope_limit=draw(st.integers(1, fragment.MAX_ENVELOPE_SIZE)),
         files_limit=draw(st.integers(1, 100_000)),
         spread=clauses.Spread(draw(st.integers(1, n)), n),
-        padding=draw(st.sampled_from(["none", "padme"])),  # type: ignore[arg-type]
+        padding=draw(st.sampled_from(["none", "padme"])),
         filers=filers,  # type: ignore[arg-type]
         tickets_per_filer=draw(st.none() | st.integers(1, 9)) if filers == "registered" else None,
         keys=call_keys(origin),
