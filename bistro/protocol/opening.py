@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from bistro.errors import FormatError, VerificationError
+from bistro.errors import VerificationError
 from bistro.instant import UnixMillis
 from bistro.wire.header import Header, SignedHeader
 
@@ -146,7 +146,7 @@ def judge_header(
         return Fault.rejected("unknown-terms", text)
     try:
         signed.verify()
-    except (VerificationError, FormatError):  # FormatError: the key is no point of the curve
+    except VerificationError:
         return Fault.rejected("signature", "the filer's signature does not hold")
     return None
 

@@ -1,0 +1,241 @@
+"""What a filing's archive may hold."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bistro.crypto.digest import sha256
+from bistro.errors import (
+    BistroError,
+    ConflictError,
+    FormatError,
+    LimitExceededError,
+    VerificationError,
+)
+from bistro.protocol import tar
+from bistro.protocol.archive import (
+    ArchiveReader,
+    ArchiveWriter,
+    FileData,
+    FileEnd,
+    FileStart,
+    HeaderRead,
+    ManifestRead,
+    archive_size,
+    padme_size,
+)
+from tests.unit.protocol.builders import make_header, make_manifest, sign_header
+
+CONTENTS = {"forms/a.pdf": b"a" * 700, "forms/b.txt": b"", "größe.csv": b"1;2\n" * 300}
+
+
+def filing(contents, *, kind="submit", previous=None):
+    manifest = make_manifest(contents)
+    header = make_header(manifest_sha256=manifest.digest, kind=kind, previous=previous)
+    return sign_header(header), manifest
+
+
+def pack(contents, *, padding="none", piece_size=100, manifest=None, **header):
+    """An archive as the client writes it; ``manifest`` may promise something else."""
+    signed, own = filing(contents, **header)
+    if manifest is not None:
+        signed = sign_header(make_header(manifest_sha256=manifest.digest))
+    manifest = manifest or own
+    writer = ArchiveWriter(signed, manifest, padding=padding)
+    parts = [writer.begin()]
+    for file in manifest.files:
+        data = contents[file.path]
+        parts.append(writer.begin_file())
+        parts += [
+            writer.write(data[at : at + piece_size]) for at in range(0, len(data), piece_size)
+        ]
+        parts.append(writer.end_file())
+    whole = b"".join([*parts, *writer.finish()])
+    assert len(whole) == writer.size == archive_size(signed, manifest, padding=padding)
+    return whole
+
+
+def read(data, *, chunk_size=333, files_limit=10, size_limit=1_000_000):
+    reader = ArchiveReader(files_limit=files_limit, size_limit=size_limit)
+    events = []
+    for at in range(0, len(data), chunk_size):
+        events += reader.feed(data[at : at + chunk_size])
+    reader.finish()
+    return events
+
+
+def members(*entries):
+    """A tar of any members, in the strict form."""
+    parts = []
+    for name, data in entries:
+        parts += [tar.encode_header(name, len(data)), data, bytes(tar.padding_size(len(data)))]
+    return b"".join([*parts, tar.END])
+
+
+def test_reading_gives_back_what_was_filed():
+    """Header and manifest first, then every file with its bytes, in manifest order."""
+    events = read(pack(CONTENTS))
+    signed, manifest = filing(CONTENTS)
+    assert events[:2] == [HeaderRead(signed), ManifestRead(manifest)]
+    starts = [event.file.path for event in events if isinstance(event, FileStart)]
+    assert starts == [file.path for file in manifest.files] == sorted(CONTENTS)
+    assert [event.file for event in events if isinstance(event, FileEnd)] == list(manifest.files)
+    data = b"".join(event.data for event in events if isinstance(event, FileData))
+    assert data == b"".join(CONTENTS[path] for path in sorted(CONTENTS))
+
+
+@pytest.mark.parametrize("padding", ["none", "padme"])
+def test_pythons_tarfile_reads_a_filing(padding):
+    """Whoever has opened an envelope with age needs nothing of ours."""
+    with tarfile.open(fileobj=io.BytesIO(pack(CONTENTS, padding=padding))) as archive:
+        names = archive.getnames()
+    assert names == ["submission.bin", "manifest.json", *sorted(CONTENTS)]
+
+
+@given(st.integers(0, 2**50))
+def test_padme_sizes_cost_at_most_12_percent(size):
+    """A size is padded once, and keeps tar's blocks where it had them."""
+    padded = padme_size(size)
+    assert size <= padded <= size + size * 0.12
+    assert padme_size(padded) == padded
+    if size % 512 == 0:
+        assert padded % 512 == 0
+
+
+def test_padme_sizes_of_the_paper():
+    """Known values: the mask has as many low bits as the exponent has beyond its own length."""
+    assert [padme_size(n) for n in (0, 1, 2, 9, 100, 1_000_001)] == [0, 1, 2, 10, 104, 1_015_808]
+
+
+def test_padding_hides_close_sizes_from_each_other():
+    """Many filings share one size."""
+    sizes = {len(pack({"a": bytes(n)}, padding="padme")) for n in range(60_000, 60_900, 100)}
+    assert len(sizes) == 1
+    assert read(pack({"a": bytes(60_000)}, padding="padme"))[-1] == FileEnd(
+        make_manifest({"a": bytes(60_000)}).files[0]
+    )
+
+
+@pytest.mark.parametrize("found", [b"grown longer", b"shrun", b"changed!"])
+def test_a_file_that_changed_since_it_was_hashed_aborts_sealing(found):
+    """Grown, shrunk or overwritten: nothing was promised, and the message names the file."""
+    with pytest.raises(ConflictError, match=r"'f' changed while it was read") as caught:
+        pack({"f": found}, manifest=make_manifest({"f": b"original"}))
+    assert "nothing was promised" in caught.value.hint
+
+
+def test_a_writer_refuses_another_manifest_than_the_headers():
+    """The header binds the manifest."""
+    signed, _ = filing(CONTENTS)
+    with pytest.raises(VerificationError, match="manifest"):
+        ArchiveWriter(signed, make_manifest({}), padding="none")
+
+
+def test_bytes_without_a_file_are_a_bug():
+    """The driver's order is fixed."""
+    signed, manifest = filing(CONTENTS)
+    writer = ArchiveWriter(signed, manifest, padding="none")
+    with pytest.raises(ValueError, match="no file"):
+        writer.write(b"x")
+
+
+def crafted(*entries, contents=CONTENTS):
+    """A filing's archive with other members after a good header and manifest."""
+    signed, manifest = filing(contents)
+    return members(
+        ("submission.bin", signed.encode()), ("manifest.json", manifest.encode()), *entries
+    )
+
+
+GOOD = sorted(CONTENTS.items())
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (crafted(), FormatError),
+        (crafted(*GOOD[:2]), FormatError),
+        (crafted(*GOOD, ("more", b"")), FormatError),
+        (crafted(GOOD[0], GOOD[0], GOOD[1]), FormatError),
+        (crafted(GOOD[1], GOOD[0], GOOD[2]), FormatError),
+        (crafted(("../forms/a.pdf", b"a" * 700), *GOOD[1:]), FormatError),
+        (crafted(("/forms/a.pdf", b"a" * 700), *GOOD[1:]), FormatError),
+        (crafted((GOOD[0][0], b"a" * 701), *GOOD[1:]), VerificationError),
+        (crafted((GOOD[0][0], b"b" * 700), *GOOD[1:]), VerificationError),
+        (members(), FormatError),
+        (members(("manifest.json", b"{}")), FormatError),
+        (members(("submission.bin", b"")), FormatError),
+        (members(("submission.bin", bytes(5_000))), FormatError),
+        (members(("submission.bin", filing({})[0].encode())), FormatError),
+        (members(("submission.bin", filing({})[0].encode()), ("x", b"")), FormatError),
+        (
+            members(
+                ("submission.bin", filing({})[0].encode()),
+                ("manifest.json", filing(CONTENTS)[1].encode()),
+            ),
+            VerificationError,
+        ),
+        (crafted(*GOOD)[:-1024], FormatError),
+    ],
+)
+def test_whatever_is_not_in_the_manifest_is_refused(data, error):
+    """Missing, extra, twice, out of order, elsewhere, of another size or content."""
+    with pytest.raises(error):
+        read(data)
+
+
+def test_a_refused_member_gives_out_no_byte():
+    """Its name and size are judged before anything could be written."""
+    reader = ArchiveReader(files_limit=10, size_limit=1_000_000)
+    data = crafted(("../../etc/passwd", b"x" * 700))
+    with pytest.raises(FormatError):
+        reader.feed(data)
+    events = ArchiveReader(files_limit=10, size_limit=10**6).feed(data[: 4 * 512])
+    assert not any(isinstance(event, FileStart | FileData) for event in events)
+
+
+def test_an_unreadable_manifest_is_malformed():
+    """Its hash may be right and its form wrong."""
+    junk = b'{"files":[]}'
+    signed = sign_header(make_header(manifest_sha256=sha256(junk)))
+    with pytest.raises(FormatError, match="manifest"):
+        read(members(("submission.bin", signed.encode()), ("manifest.json", junk)))
+
+
+def test_limits_of_the_terms_hold():
+    """Numbers and bytes of files, judged by the manifest before the first of them."""
+    with pytest.raises(LimitExceededError, match="at most 2 files, found 3"):
+        read(pack(CONTENTS), files_limit=2)
+    with pytest.raises(LimitExceededError, match="at most 1899 bytes, found 1900"):
+        read(pack(CONTENTS), size_limit=1_899)
+    read(pack(CONTENTS), files_limit=3, size_limit=1_900)
+
+
+def test_a_withdrawal_has_no_files():
+    """It takes something back and hands nothing in."""
+    read(pack({}, kind="withdraw", previous=bytes(32)))
+    with pytest.raises(FormatError, match="withdrawal"):
+        read(pack(CONTENTS, kind="withdraw", previous=bytes(32)))
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255), st.integers(1, 2_000))
+def test_a_changed_archive_never_passes(at, difference, chunk_size):
+    """Every byte is bound: by the form, the header's hash or the manifest's hashes."""
+    data = pack({"a": b"some content", "ä": b"more"})
+    at %= len(data)
+    spoilt = data[:at] + bytes([data[at] ^ difference]) + data[at + 1 :]
+    try:
+        events = read(spoilt, chunk_size=chunk_size)
+    except BistroError:
+        return
+    # What is left is submission.bin, which commitment and signature bind: see judge_header.
+    original = read(data)
+    assert events[0] != original[0]
+    assert [e for e in events if isinstance(e, FileEnd)] == [
+        e for e in original if isinstance(e, FileEnd)
+    ]

@@ -1,0 +1,157 @@
+"""Envelope to fragments and back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bistro.crypto.digest import sha256
+from bistro.crypto.erasure import Coder
+from bistro.errors import FormatError
+from bistro.protocol.fragmenting import (
+    BULK_ROWS,
+    StripeReader,
+    StripeSums,
+    StripeWriter,
+    fragment_size,
+    last_unit_size,
+)
+from bistro.wire.fragment import UNIT_SIZE, Layout
+from tests.unit.protocol.builders import cut_of
+
+VECTORS = json.loads(
+    (Path(__file__).parents[2] / "vectors" / "striping.json").read_text(encoding="utf-8")
+)
+
+
+def envelope_of(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def by_definition(envelope: bytes, *, k: int, n: int) -> list[bytes]:
+    """Fragments as the specification says it, row by row, unit by unit."""
+    fragments = [b""] * n
+    for start in range(0, len(envelope), k * UNIT_SIZE):
+        row = envelope[start : start + k * UNIT_SIZE]
+        unit_size = UNIT_SIZE if len(row) == k * UNIT_SIZE else -(-len(row) // k)
+        row = row.ljust(k * unit_size, b"\0")
+        units = [row[j * unit_size : (j + 1) * unit_size] for j in range(k)]
+        units += Coder(k, n).encode(units)
+        fragments = [whole + unit for whole, unit in zip(fragments, units, strict=True)]
+    return fragments
+
+
+def split(envelope: bytes, *, k: int, n: int, chunk_size: int) -> list[bytes]:
+    writer = StripeWriter(k=k, n=n)
+    pieces = [
+        writer.feed(envelope[at : at + chunk_size]) for at in range(0, len(envelope), chunk_size)
+    ]
+    pieces.append(writer.finish())
+    assert writer.envelope_size == len(envelope)
+    return [b"".join(column) for column in zip(*pieces, strict=True)]
+
+
+def join(fragments: dict[int, bytes], *, k: int, n: int, size: int) -> bytes:
+    reader, at, envelope = StripeReader(k=k, n=n, envelope_size=size), 0, b""
+    while step := reader.next_size:
+        envelope += reader.feed({i: data[at : at + step] for i, data in fragments.items()})
+        at += step
+    return envelope
+
+
+SIZES = [1, 2, 3, 4, 5, UNIT_SIZE - 1, UNIT_SIZE, UNIT_SIZE + 1]
+SIZES += [2 * UNIT_SIZE - 1, 2 * UNIT_SIZE, 2 * UNIT_SIZE + 1, 3 * UNIT_SIZE, 6 * UNIT_SIZE + 7]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (1, 3), (2, 2), (2, 3), (3, 5)])
+def test_any_k_fragments_restore_the_envelope(size, k, n):
+    """At every edge of units and rows, with every choice of k fragments."""
+    envelope = envelope_of(size)
+    fragments = split(envelope, k=k, n=n, chunk_size=100_000)
+    assert fragments == by_definition(envelope, k=k, n=n)
+    assert {len(fragment) for fragment in fragments} == {fragment_size(size, k)}
+    for chosen in itertools.combinations(range(n), k):
+        assert join({i: fragments[i] for i in chosen}, k=k, n=n, size=size) == envelope
+
+
+@given(st.integers(0, 4 * UNIT_SIZE), st.integers(1, 300_000), st.integers(1, 4))
+def test_chunks_of_any_size_give_the_same_fragments(size, chunk_size, k):
+    """Fragments depend on the envelope, never on how it was fed."""
+    envelope = envelope_of(size)
+    whole = split(envelope, k=k, n=k + 1, chunk_size=max(size, 1))
+    chunk_size = max(chunk_size, size // 50, 1)
+    assert split(envelope, k=k, n=k + 1, chunk_size=chunk_size) == whole
+
+
+@given(st.integers(1, 2**40), st.integers(1, 255))
+def test_fragment_sizes_are_those_of_the_layout(size, k):
+    """One formula in two places has to stay one formula."""
+    layout = Layout(envelope_sha256=bytes(32), envelope_size=size, k=k, n=k)
+    assert fragment_size(size, k) == layout.fragment_size
+    assert 0 <= last_unit_size(size, k) <= UNIT_SIZE
+    assert k * fragment_size(size, k) - size < k
+
+
+@pytest.mark.parametrize("vector", VECTORS["valid"], ids=lambda vector: vector["name"])
+def test_striping_vectors(vector):
+    """What another implementation has to arrive at."""
+    envelope = bytes(
+        (index * vector["factor"] + index // 256) % 256 for index in range(vector["size"])
+    )
+    cut, _ = cut_of(envelope, k=vector["k"], n=vector["n"])
+    assert cut.layout.envelope_sha256.hex() == vector["envelope_sha256"]
+    assert cut.layout.fragment_size == vector["fragment_size"]
+    assert [d.sha256.hex() for d in cut.descriptors] == vector["fragments_sha256"]
+    assert cut.root.hex() == vector["root"]
+
+
+def test_sums_are_those_of_the_bytes():
+    """Descriptors and layout are taken while the bytes pass by."""
+    envelope = envelope_of(5 * UNIT_SIZE + 3)
+    cut, fragments = cut_of(envelope, k=2, n=3)
+    assert cut.layout.envelope_sha256 == sha256(envelope)
+    for descriptor, fragment in zip(cut.descriptors, fragments, strict=True):
+        assert (descriptor.size, descriptor.sha256) == (len(fragment), sha256(fragment))
+    with pytest.raises(FormatError):
+        StripeSums(k=1, n=1).cut()
+
+
+def test_fragments_in_different_lengths_are_refused():
+    """The driver reads them in step; anything else is a broken file."""
+    reader = StripeReader(k=2, n=3, envelope_size=10)
+    assert reader.next_size == 5
+    with pytest.raises(FormatError, match="expected 2"):
+        reader.feed({0: b"12345"})
+    with pytest.raises(FormatError, match="fragment 2"):
+        reader.feed({0: b"12345", 2: b"1234"})
+
+
+def test_copies_are_not_copied():
+    """For k = 1 the envelope's own bytes go on, nothing is computed."""
+    chunk = envelope_of(1_000)
+    pieces = StripeWriter(k=1, n=4).feed(chunk)
+    assert all(piece is chunk for piece in pieces)
+
+
+def test_memory_does_not_grow_with_the_envelope():
+    """A filing is never held whole, neither going out nor coming in."""
+    row_size = 2 * UNIT_SIZE
+    chunk = envelope_of(4 * row_size)
+    writer, reader = StripeWriter(k=2, n=3), StripeReader(k=2, n=3, envelope_size=2**40)
+    piece = envelope_of(BULK_ROWS * UNIT_SIZE)
+    tracemalloc.start()
+    for _ in range(40):
+        writer.feed(chunk)
+        assert reader.next_size == len(piece)
+        reader.feed({0: piece, 2: piece})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12 * 1024 * 1024

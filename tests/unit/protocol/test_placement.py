@@ -1,0 +1,114 @@
+"""Which relay gets which fragment."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bistro.errors import UnavailableError
+from bistro.protocol.placement import Placement, RelayProbe
+
+
+def probes_of(*operators: str) -> list[RelayProbe]:
+    return [
+        RelayProbe(name=f"r{number}.example", operator=operator)
+        for number, operator in enumerate(operators)
+    ]
+
+
+@given(
+    st.integers(1, 6),
+    st.integers(0, 6),
+    st.lists(st.sampled_from("abcde"), min_size=1, max_size=8),
+    st.integers(0, 2**32),
+)
+def test_no_operator_can_lose_an_envelope_where_that_can_be_had(k, parity, operators, seed):
+    """At most n - k fragments with one operator, whenever there are operators enough."""
+    rule = Placement(k=k, n=k + parity, fragment_size=1)
+    placed = rule.place(probes_of(*operators), random.Random(seed))
+    assert len(placed) == rule.n
+    most = max(Counter(probe.operator for probe in placed).values())
+    operator_count = len(set(operators))
+    if parity and operator_count * parity >= rule.n:
+        assert most <= parity
+    else:
+        assert most <= max(rule.operator_cap, -(-rule.n // operator_count))
+
+
+@given(st.integers(1, 5), st.integers(0, 2**32))
+def test_fragments_go_to_different_relays_while_there_are_some(n, seed):
+    """Losing one relay loses one fragment."""
+    rule = Placement(k=1, n=n, fragment_size=1)
+    placed = rule.place(probes_of("a", "b", "c", "d", "e"), random.Random(seed))
+    assert len({probe.name for probe in placed}) == n
+
+
+def test_the_cheaper_of_two_wins():
+    """Latency counts, and load counts like latency."""
+    near = RelayProbe("near.example", "a", latency_ms=5.0)
+    far = RelayProbe("far.example", "b", latency_ms=200.0)
+    busy = RelayProbe("busy.example", "c", latency_ms=5.0, load=1.0)
+    rule = Placement(k=1, n=1, fragment_size=1)
+    for seed in range(20):
+        assert rule.place_one([near, far], random.Random(seed)) is near
+        assert rule.place_one([near, busy], random.Random(seed)) is near
+
+
+def test_weights_steer_who_is_drawn():
+    """A relay of ten times the weight gets most of the fragments."""
+    light = RelayProbe("light.example", "a", weight=1)
+    other = RelayProbe("other.example", "b", weight=1)
+    heavy = RelayProbe("heavy.example", "c", weight=10)
+    rule, chance = Placement(k=1, n=1, fragment_size=1), random.Random(1)
+    drawn = Counter(rule.place_one([light, other, heavy], chance).name for _ in range(600))
+    assert drawn["heavy.example"] > 400
+
+
+def test_load_spreads_better_than_by_one_choice():
+    """Not every client is sent to the same best relay, and none is left out."""
+    relays = [RelayProbe(f"r{i}.example", f"o{i}", latency_ms=10.0 + i) for i in range(8)]
+    rule, chance = Placement(k=1, n=1, fragment_size=1), random.Random(2)
+    drawn = Counter(rule.place_one(relays, chance).name for _ in range(4_000))
+    assert max(drawn.values()) < 4_000 / 3
+    assert len(drawn) >= 7
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        RelayProbe("silent.example", "a", latency_ms=None),
+        RelayProbe("drained.example", "a", weight=0),
+        RelayProbe("full.example", "a", free_size=99),
+    ],
+)
+def test_relays_that_cannot_take_it_are_passed_over(useless):
+    """Silent, drained or full ones; if there is no other the client is told what to do."""
+    good = RelayProbe("good.example", "b", free_size=100)
+    rule = Placement(k=1, n=2, fragment_size=100)
+    assert rule.place([useless, good], random.Random(3)) == (good, good)
+    with pytest.raises(UnavailableError) as caught:
+        rule.place([useless], random.Random(3))
+    assert "resume" in caught.value.hint
+
+
+def test_a_relay_that_failed_is_taken_only_when_there_is_no_other():
+    """It may work again, but not first."""
+    one, two = probes_of("a", "b")
+    rule = Placement(k=1, n=1, fragment_size=1)
+    assert rule.place_one([one, two], random.Random(4), avoid={one.name}) is two
+    assert rule.place_one([one], random.Random(4), avoid={one.name}) is one
+
+
+def test_rounding_never_draws_nobody():
+    """A chooser at the very end of its range draws the last relay."""
+
+    class Last:
+        def random(self) -> float:
+            return 1.0
+
+    one, two = probes_of("a", "b")
+    assert Placement(k=1, n=1, fragment_size=1).place_one([one, two], Last()) in (one, two)
