@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from bistro.daemon.listening import HttpPart, bind_tcp
@@ -37,10 +38,15 @@ async def serving(*endpoints: Endpoint, request_timeout_s: float = 10.0) -> Asyn
 
 def http_part(endpoints: Iterable[Endpoint] = (), *, request_timeout_s: float = 10.0) -> HttpPart:
     """A part on a free port that answers ``endpoints`` once it runs."""
-    app = new_app(
+    app = web_app(*endpoints, request_timeout_s=request_timeout_s)
+    return HttpPart(app, bind_tcp(host="127.0.0.1", port=0), grace_s=0.5)
+
+
+def web_app(*endpoints: Endpoint, request_timeout_s: float = 10.0) -> web.Application:
+    """An app that answers ``endpoints`` and is always ready."""
+    return new_app(
         endpoints,
         registry=CollectorRegistry(),
         is_ready=is_always_ready,
         request_timeout_s=request_timeout_s,
     )
-    return HttpPart(app, bind_tcp(host="127.0.0.1", port=0), grace_s=0.5)
