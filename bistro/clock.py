@@ -43,7 +43,7 @@ class Clock(Protocol):
 class _Timex(ctypes.Structure):
     """``struct timex`` of Linux; the tail is room for the fields that are not read."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes reads it once, when the class is made
+    _fields_ = [  # type: ignore[mutable-override]
         ("modes", ctypes.c_uint),
         ("offset", ctypes.c_long),
         ("freq", ctypes.c_long),

@@ -16,19 +16,18 @@ from __future__ import annotations
 import asyncio
 import copy
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 import aiosqlite
 
 from bistro.errors import StorageError, UnavailableError
+from bistro.storage.finishing import finish
 from bistro.storage.sqlite import Parameters, Row, SqliteErrors, statements_of
 
 __all__ = ["Database", "JournalMode", "Parameters", "Row", "Transaction"]
-
-_T = TypeVar("_T")
 
 JournalMode = Literal["DELETE", "WAL"]
 
@@ -165,10 +164,10 @@ class Database:
         """
         async with self._turn:
             try:
-                group = await _finish(self._begin())
+                group = await finish(self._begin())
                 yield Transaction(self._connection, self._errors)
             except BaseException:
-                await _finish(self._abort())
+                await finish(self._abort())
                 raise
         await self._await_commit(group)
 
@@ -195,7 +194,7 @@ class Database:
         """Close after the block that runs now; a group that is still open is committed."""
         async with self._turn:
             if self._group is not None:
-                await _finish(self._commit(self._group))
+                await finish(self._commit(self._group))
             await self._connection.close()
 
     async def _run(self, sql: str) -> None:
@@ -237,7 +236,7 @@ class Database:
             try:
                 async with self._turn:
                     if not group.is_settled:
-                        await _finish(self._commit(group))
+                        await finish(self._commit(group))
             except asyncio.CancelledError as exc:
                 # An open group would keep other processes out: commit first, then leave.
                 cancelled = exc
@@ -263,21 +262,3 @@ class Database:
         group.is_settled = True
         group.failure = failure
         self._group = None
-
-
-async def _finish(work: Coroutine[object, object, _T]) -> _T:
-    """Run ``work`` to its end, also if the caller is cancelled meanwhile; then be cancelled.
-
-    A cancelled statement still runs in the connection's thread, and nobody would know how it
-    ended.
-    """
-    task = asyncio.ensure_future(work)  # noqa: TID251 - its parent waits for it right here
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-    if cancelled is not None and task.exception() is None:
-        raise cancelled
-    return task.result()

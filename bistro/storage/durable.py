@@ -1,9 +1,7 @@
-"""Files that survive a power cut: whole-file replacement, appending, and the disk below them.
+"""Files that survive a power cut: whole-file replacement, and appending.
 
-Everything that must last goes through a ``Disk``, the list of system calls in use here, so
-that a test can make any of them fail, before or after its effect. An ``OSError`` becomes a
-``StorageError`` in this module and nowhere above it. All functions block; a coroutine calls
-them through ``asyncio.to_thread``.
+An ``OSError`` becomes a ``StorageError`` in this module and nowhere above it. All functions
+block; a coroutine calls them through ``asyncio.to_thread``.
 """
 
 from __future__ import annotations
@@ -11,143 +9,34 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from bistro.errors import StorageError, UnknownObjectError
+from bistro.storage.disk import SYSTEM_DISK, Disk
+
+__all__ = [
+    "SYSTEM_DISK",
+    "TEMPORARY_SUFFIX",
+    "AppendFile",
+    "Disk",
+    "ReadFile",
+    "delete_file",
+    "make_directories",
+    "read_file",
+    "storage_errors",
+    "sync_directory",
+    "temporary_for",
+    "write_atomically",
+]
 
 TEMPORARY_SUFFIX = ".tmp"
 """Files with this ending were never finished; nobody reads them, anybody may delete them."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class Disk(Protocol):
-    """The system calls that durable code makes; each may raise ``OSError``."""
-
-    def open(self, path: Path, flags: int) -> int:
-        """Open with ``os.O_*`` flags; a new file is readable by its owner only."""
-        ...
-
-    def size(self, fd: int) -> int:
-        """Length of an open file."""
-        ...
-
-    def read(self, fd: int, *, offset: int, size: int) -> bytes:
-        """Up to ``size`` bytes from ``offset``; fewer at the end of the file."""
-        ...
-
-    def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
-        """Write some of ``data`` at ``offset``; how many bytes were taken."""
-        ...
-
-    def truncate(self, fd: int, size: int) -> None:
-        """Cut the file to ``size`` bytes."""
-        ...
-
-    def sync(self, fd: int) -> None:
-        """Return when data and length are on the medium (``fdatasync``)."""
-        ...
-
-    def close(self, fd: int) -> None:
-        """Give the descriptor back."""
-        ...
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Rename within a file system, replacing ``target`` in one step."""
-        ...
-
-    def delete(self, path: Path) -> None:
-        """Remove the name of a file."""
-        ...
-
-    def make_directory(self, path: Path) -> None:
-        """Make one directory; ``FileExistsError`` if the name is taken."""
-        ...
-
-    def sync_directory(self, path: Path) -> None:
-        """Return when the names in ``path`` are on the medium."""
-        ...
-
-
-class SystemDisk:
-    """The disk of this machine."""
-
-    def open(self, path: Path, flags: int) -> int:
-        """Open with mode 0600; binary where that must be said."""
-        return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600)
-
-    def size(self, fd: int) -> int:
-        """Length of an open file."""
-        return os.fstat(fd).st_size
-
-    if sys.platform == "win32":
-
-        def read(self, fd: int, *, offset: int, size: int) -> bytes:
-            """Seek and read: there is no positioned read here."""
-            os.lseek(fd, offset, os.SEEK_SET)
-            return os.read(fd, size)
-
-        def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
-            """Seek and write: there is no positioned write here."""
-            os.lseek(fd, offset, os.SEEK_SET)
-            return os.write(fd, data)
-
-        def sync(self, fd: int) -> None:
-            """Flush data and metadata: there is no ``fdatasync`` here."""
-            os.fsync(fd)
-
-        def sync_directory(self, path: Path) -> None:
-            """Nothing: NTFS journals names, and a directory cannot be flushed."""
-
-    else:
-
-        def read(self, fd: int, *, offset: int, size: int) -> bytes:
-            """Positioned read."""
-            return os.pread(fd, size, offset)
-
-        def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
-            """Positioned write."""
-            return os.pwrite(fd, data, offset)
-
-        def sync(self, fd: int) -> None:
-            """``fdatasync``, where there is one."""
-            getattr(os, "fdatasync", os.fsync)(fd)
-
-        def sync_directory(self, path: Path) -> None:
-            """``fsync`` of the directory."""
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-
-    def truncate(self, fd: int, size: int) -> None:
-        """Cut the file to ``size`` bytes."""
-        os.ftruncate(fd, size)
-
-    def close(self, fd: int) -> None:
-        """Give the descriptor back."""
-        os.close(fd)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Rename, replacing ``target``."""
-        source.replace(target)
-
-    def delete(self, path: Path) -> None:
-        """Remove the name of a file."""
-        path.unlink()
-
-    def make_directory(self, path: Path) -> None:
-        """Make one directory, for its owner only."""
-        path.mkdir(mode=0o700)
-
-
-SYSTEM_DISK = SystemDisk()
 
 
 @contextmanager
@@ -382,6 +271,20 @@ class AppendFile(ReadFile):
         """
         with self._changing("sync"):
             self._disk.sync(self._fd)
+
+    def renew(self, offset: int) -> None:
+        """Write again what stands from ``offset`` to the end, and sync.
+
+        What is read from an opened file may never have reached the medium: after a failed sync
+        a kernel keeps the pages and calls them clean. Writing the same bytes makes them dirty.
+
+        Raises:
+            StorageError: What stands there may or may not last.
+        """
+        data = self.read(offset=offset, size=self.size - offset)
+        self.size = offset
+        self.append(data)
+        self.sync()
 
     def truncate(self, size: int) -> None:
         """Cut to ``size`` bytes; durable only after ``sync``.

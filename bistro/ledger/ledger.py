@@ -1,0 +1,335 @@
+"""One ledger, open for appending: the only thing in a process that may write to it.
+
+Appending is all or stop: once a write or sync has failed, nobody knows what the medium holds,
+so this object never appends again. Reading goes on. Opening the ledger again finds out.
+
+Source: docs/spec/protocol.md, sections 2 and 5; docs/spec/storage.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from bistro.crypto.digest import leaf_hash
+from bistro.crypto.merkle import BatchTree
+from bistro.crypto.signing import Signer, VerifierKey
+from bistro.errors import UnavailableError
+from bistro.instant import UnixMillis
+from bistro.ledger.checking import CheckReport, check_ledger
+from bistro.ledger.parts import Parts
+from bistro.ledger.publishing import Boundary
+from bistro.ledger.record import Item, Record, time_of
+from bistro.ledger.recovery import recover
+from bistro.ledger.tiles import TilePath
+from bistro.ledger.view import View
+from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro.storage.finishing import finish
+from bistro.wire.checkpoint import Checkpoint
+from bistro.wire.proof import MAGIC
+
+PUBLISH_AFTER: Final = 4_096
+"""Unpublished entries that make a pass due: 16 tiles share its syncs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An entry's place in a ledger.
+
+    Attributes:
+        index: Its place, from 0.
+        time: The time that stands in it.
+        entry: The leaf data.
+        proof: The tlog-proof text, entry included.
+        is_duplicate: Whether the entry was there before it was asked for.
+    """
+
+    index: int
+    time: UnixMillis
+    entry: bytes
+    proof: bytes
+    is_duplicate: bool = False
+
+
+def format_proof(*, entry: bytes, index: int, path: Sequence[bytes], note: bytes) -> bytes:
+    """The text of ``bistro.wire.proof.Proof``, without checking again what we made ourselves."""
+    siblings = b"".join(b64encode(node) + b"\n" for node in path)
+    return b"%s\nextra %s\nindex %d\n%s\n%s" % (
+        MAGIC.encode(),
+        b64encode(entry),
+        index,
+        siblings,
+        note,
+    )
+
+
+class Ledger:
+    """An append-only log; obtained from ``open``, given back by ``close``.
+
+    Attributes:
+        directory: Where it lies; ``tile`` below it may be served as it is.
+        verifier: Its key, named as its origin.
+    """
+
+    def __init__(
+        self, directory: Path, parts: Parts, *, signer: Signer, publish_after: int
+    ) -> None:
+        self.directory = directory
+        self.verifier: VerifierKey = signer.verifier
+        self._parts = parts
+        self._signer = signer
+        self._publish_after = publish_after
+        self._failure: str | None = None
+        self._appending = asyncio.Lock()
+        self._publishing = asyncio.Lock()
+        self._is_due = asyncio.Event()
+        # Its own thread: a sync must not wait behind others' reads in a shared pool.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        *,
+        signer: Signer,
+        disk: Disk = SYSTEM_DISK,
+        publish_after: int = PUBLISH_AFTER,
+    ) -> Self:
+        """Open the ledger in ``directory``, or begin one, after checking what is there.
+
+        Args:
+            directory: Made if it is missing.
+            signer: Signs checkpoints; the name of its key is the ledger's origin.
+            disk: The system calls to use.
+            publish_after: Unpublished entries that make publishing due, at least 256.
+
+        Raises:
+            UnavailableError: Another process, or this one, has it open.
+            StorageError: It is damaged (the message names file and place), belongs to another
+                origin or key, or the disk failed.
+        """
+        opening = asyncio.to_thread(
+            recover, directory, verifier=signer.verifier, publish_after=publish_after, disk=disk
+        )
+        ledger = cls(directory, await opening, signer=signer, publish_after=publish_after)
+        ledger._set_due()
+        return ledger
+
+    @property
+    def origin(self) -> str:
+        """What the ledger is called in checkpoints and entries."""
+        return self.verifier.name
+
+    @property
+    def size(self) -> int:
+        """Number of durable entries."""
+        return self._parts.view.size
+
+    @property
+    def last_time(self) -> UnixMillis:
+        """Time of the last entry, or 0."""
+        return self._parts.view.last_time
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing more can be appended, or ``None``."""
+        return self._failure
+
+    def checkpoint(self) -> bytes | None:
+        """The newest signed checkpoint, durable; ``None`` while the ledger is empty."""
+        return self._parts.view.note
+
+    async def append(self, items: Sequence[Item], *, last_time: UnixMillis) -> list[Appended]:
+        """Append a batch and return the place of each entry once all are durable.
+
+        Only ``Sequencer`` calls this: it sees to times and uniqueness.
+
+        Args:
+            items: At least one; ``Item.require_sizes`` holds for each.
+            last_time: The time that stands in the last one.
+
+        Raises:
+            StorageError: The batch may or may not last; the ledger has stopped.
+            UnavailableError: It had stopped before, or the signer cannot be used now; nothing
+                was written.
+        """
+        async with self._appending:
+            return await finish(self._append(items, last_time))
+
+    async def _append(self, items: Sequence[Item], last_time: UnixMillis) -> list[Appended]:
+        self._require_running()
+        view = self._parts.view
+        leaves = [leaf_hash(item.entry) for item in items]
+        tree = BatchTree(view.frontier, leaves)
+        checkpoint = Checkpoint(origin=self.origin, size=tree.size, root=tree.root)
+        # Nothing signed here leaves before the sync below has returned.
+        (signature,) = await self._signer.sign([checkpoint.text()])
+        note = checkpoint.signed(self.verifier, signature)
+        record = Record(view.size, last_time, note, items).encode()
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._writer, self._parts.wal.append, record)
+        except BaseException as exc:
+            self._failure = str(exc) or type(exc).__name__
+            raise
+        # A crash from here on loses nothing: a restart finds the record and its entries.
+        self._extend(tree, items, leaves, note, last_time)
+        return [
+            Appended(
+                index,
+                time_of(item.entry),
+                item.entry,
+                format_proof(
+                    entry=item.entry, index=index, path=tree.inclusion_path(index), note=note
+                ),
+            )
+            for index, item in enumerate(items, view.size)
+        ]
+
+    def _extend(
+        self,
+        tree: BatchTree,
+        items: Sequence[Item],
+        leaves: Sequence[bytes],
+        note: bytes,
+        last_time: UnixMillis,
+    ) -> None:
+        parts = self._parts
+        start = parts.view.size
+        parts.view = parts.view.extended(
+            frontier=tree.frontier, items=items, leaves=leaves, note=note, last_time=last_time
+        )
+        parts.keys.update((item.key, at) for at, item in enumerate(items, start) if item.key)
+        parts.publisher.note_boundary(Boundary(tree.size, parts.wal.end, last_time, note))
+        self._set_due()
+
+    def _require_running(self) -> None:
+        if self._failure is not None:
+            raise UnavailableError(
+                f"ledger {self.origin} has stopped: {self._failure}",
+                hint="the operator must start it again; asking again then is harmless",
+            )
+
+    async def lookup(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """The index of the entry of each key that is known.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        recent = self._parts.keys
+        found = {key: recent[key] for key in keys if key in recent}
+        older = [key for key in keys if key not in found]
+        if older and self._parts.index.reach.size:
+            found |= await asyncio.to_thread(self._parts.index.find, older)
+        return found
+
+    async def find(self, key: bytes) -> Appended | None:
+        """The entry that has ``key``, proven to the newest checkpoint, or ``None``.
+
+        Raises:
+            StorageError: A file is missing or damaged, or the disk failed.
+        """
+        found = await self.lookup([key])
+        return await self.prove(found[key]) if key in found else None
+
+    async def prove(self, index: int) -> Appended:
+        """The entry ``index``, proven to the newest checkpoint.
+
+        Raises:
+            UnknownObjectError: There is no such entry.
+            StorageError: A file is missing or damaged, or the disk failed.
+        """
+        return await asyncio.to_thread(_prove, self._parts.view, index)
+
+    async def prove_consistency(self, old_size: int, size: int | None = None) -> tuple[bytes, ...]:
+        """The path between two sizes; the newest size where ``size`` is not given.
+
+        Raises:
+            UnknownObjectError: The ledger has not had these sizes, in this order.
+            StorageError: A file is missing or damaged, or the disk failed.
+        """
+        view = self._parts.view
+        return await asyncio.to_thread(
+            view.consistency_path, old_size, view.size if size is None else size
+        )
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Entries from ``start`` to the end, or up to ``stop``; constant memory, blocks.
+
+        Raises:
+            UnknownObjectError: There are no such entries.
+            StorageError: A file is missing or damaged, or the disk failed.
+        """
+        view = self._parts.view
+        return view.entries(start, view.size if stop is None else stop)
+
+    async def tile(self, path: str) -> bytes:
+        """What tlog-tiles has at ``path``, such as ``tile/0/000`` or ``tile/entries/x001/234.p/5``.
+
+        Raises:
+            UnknownObjectError: No such tile, or the ledger is too small for it.
+            StorageError: A file is missing or damaged, or the disk failed.
+        """
+        return await asyncio.to_thread(self._parts.view.tile, TilePath.parse(path))
+
+    async def check(self) -> CheckReport:
+        """Hash and compare everything that is on disk; appending may go on meanwhile.
+
+        Raises:
+            StorageError: What is wrong first, with file and place.
+        """
+        parts = self._parts
+        return await asyncio.to_thread(check_ledger, parts, parts.view, self.verifier)
+
+    def _set_due(self) -> None:
+        view = self._parts.view
+        if view.size - view.published >= self._publish_after:
+            self._is_due.set()
+
+    async def publish(self) -> None:
+        """Write what has become complete as tiles and bundles; returns when it is durable.
+
+        Raises:
+            StorageError: The disk failed; nothing is lost.
+        """
+        async with self._publishing:
+            await finish(self._publish())
+
+    async def _publish(self) -> None:
+        parts = self._parts
+        done = await asyncio.to_thread(parts.publisher.publish, parts.view)
+        # Back in the loop: the view may have grown meanwhile, and only this loop changes it.
+        parts.view = parts.view.trimmed(done.published, done.edges)
+        for key in done.keys:
+            parts.keys.pop(key, None)
+
+    async def run_publisher(self) -> None:
+        """Publish whenever it is due; never returns.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        while True:
+            await self._is_due.wait()
+            self._is_due.clear()
+            await self.publish()
+
+    async def close(self) -> None:
+        """Give everything back after what is under way; a second call does nothing."""
+        async with self._appending, self._publishing:
+            self._failure = self._failure or "it was closed"
+            await finish(asyncio.to_thread(self._parts.close))
+            self._writer.shutdown()
+
+
+def _prove(view: View, index: int) -> Appended:
+    path = view.inclusion_path(index)
+    entry = view.entry(index)
+    assert view.note is not None  # noqa: S101 - there is an entry, so there is a checkpoint
+    proof = format_proof(entry=entry, index=index, path=path, note=view.note)
+    return Appended(index, time_of(entry), entry, proof, is_duplicate=True)

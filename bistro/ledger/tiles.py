@@ -1,0 +1,187 @@
+"""Tiles and entry bundles of C2SP tlog-tiles, as static files of 256 hashes or entries.
+
+Only full ones are written, each once and for good; whatever is partial is made on demand from
+what the ledger has in memory. A web server may serve the ``tile`` folder as it is.
+
+Source: docs/spec/storage.md, tiles; C2SP tlog-tiles.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from bistro.crypto.digest import HASH_SIZE
+from bistro.errors import StorageError, UnknownObjectError
+from bistro.storage.durable import (
+    SYSTEM_DISK,
+    Disk,
+    make_directories,
+    read_file,
+    sync_directory,
+    write_atomically,
+)
+from bistro.wire.entry import MAX_ENTRY_SIZE
+
+WIDTH: Final = 256
+"""Hashes in a full tile, entries in a full bundle."""
+
+TILE_LEVEL: Final = 8
+"""Levels of the tree between a tile's hashes and those of the tile above."""
+
+TILE_SIZE: Final = WIDTH * HASH_SIZE
+
+_MAX_BUNDLE_SIZE = WIDTH * (2 + MAX_ENTRY_SIZE)
+_CACHED = 512
+_PATH = re.compile(
+    r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?"
+)
+_LENGTH = struct.Struct(">H")
+
+
+@dataclass(frozen=True, slots=True)
+class TilePath:
+    """What a path below a log's URL names.
+
+    Attributes:
+        level: Level of the tile, or ``entries``.
+        number: Which tile of that level, from 0.
+        width: 256 for a full one, else how many hashes or entries.
+    """
+
+    level: int | Literal["entries"]
+    number: int
+    width: int = WIDTH
+
+    @classmethod
+    def parse(cls, text: str) -> TilePath:
+        """Read a path such as ``tile/0/x001/x234/067.p/12``.
+
+        Raises:
+            UnknownObjectError: Not the one spelling of a tile's path.
+        """
+        match = _PATH.fullmatch(text)
+        if match:
+            level = "entries" if match[1] == "entries" else int(match[1])
+            number = int(match[2].replace("x", "").replace("/", ""))
+            path = cls(level, number, int(match[3] or WIDTH))  # type: ignore[arg-type]
+            if path.format() == text:
+                return path
+        raise UnknownObjectError(f"there is no tile {text[:80]!r}")
+
+    def format(self) -> str:
+        """The path: the number in groups of three digits, all but the last with ``x``."""
+        digits = f"{self.number % 1_000:03d}"
+        rest = self.number // 1_000
+        while rest:
+            digits = f"x{rest % 1_000:03d}/{digits}"
+            rest //= 1_000
+        partial = "" if self.width == WIDTH else f".p/{self.width}"
+        return f"tile/{self.level}/{digits}{partial}"
+
+
+def encode_bundle(entries: Sequence[bytes]) -> bytes:
+    """Entries, each after its length in two bytes."""
+    return b"".join(_LENGTH.pack(len(entry)) + entry for entry in entries)
+
+
+def decode_bundle(data: bytes) -> Iterator[bytes]:
+    """The entries of a bundle.
+
+    Raises:
+        StorageError: It ends within an entry.
+    """
+    at = 0
+    while at < len(data):
+        end = at + _LENGTH.size
+        if end <= len(data):
+            at, end = end, end + _LENGTH.unpack_from(data, at)[0]
+        if end > len(data):
+            raise StorageError(f"entry bundle: it ends within an entry, at byte {at}")
+        yield data[at:end]
+        at = end
+
+
+class TileFiles:
+    """The full tiles and bundles below a ledger's folder.
+
+    Reading may happen in any thread; writing has one owner.
+
+    Args:
+        directory: The ledger's folder.
+        disk: The system calls to use.
+    """
+
+    def __init__(self, directory: Path, *, disk: Disk = SYSTEM_DISK) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._cache: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._unsynced: set[Path] = set()
+
+    def hash_at(self, level: int, position: int) -> bytes:
+        """Hash number ``position`` of a level; its tile is full.
+
+        Raises:
+            StorageError: The tile is missing or damaged, or the disk failed.
+        """
+        number, within = divmod(position, WIDTH)
+        tile = self.tile(level, number)
+        return tile[within * HASH_SIZE : (within + 1) * HASH_SIZE]
+
+    def tile(self, level: int, number: int) -> bytes:
+        """A full tile, 8,192 bytes; the last ones asked for are kept in memory."""
+        tile = self._cache.get((level, number))
+        if tile is None:
+            path = TilePath(level, number)
+            tile = self._read(path, TILE_SIZE)
+            if len(tile) != TILE_SIZE:
+                reason = f"expected {TILE_SIZE} bytes, found {len(tile)}"
+                raise self.damaged(path, reason)
+            self._cache[level, number] = tile
+            if len(self._cache) > _CACHED:
+                self._cache.popitem(last=False)
+        return tile
+
+    def bundle(self, number: int) -> bytes:
+        """A full entry bundle as it is on disk."""
+        return self._read(TilePath("entries", number), _MAX_BUNDLE_SIZE)
+
+    def damaged(self, path: TilePath, reason: str) -> StorageError:
+        """What to raise where a file is not what was written."""
+        return StorageError(
+            f"{self._directory / path.format()}: {reason}",
+            hint="without the snapshot file all tiles are written anew",
+        )
+
+    def _read(self, path: TilePath, max_size: int) -> bytes:
+        target = self._directory / path.format()
+        data = read_file(target, max_size=max_size, disk=self._disk)
+        if data is None:
+            raise self.damaged(path, "missing")
+        return data
+
+    def write(self, path: TilePath, data: bytes) -> None:
+        """Write a full tile or bundle; its name is durable only after ``sync``.
+
+        Raises:
+            StorageError: The disk failed; the file is whole or absent.
+        """
+        target = self._directory / path.format()
+        make_directories(target.parent, disk=self._disk)
+        write_atomically(target, data, disk=self._disk, sync_name=False)
+        self._unsynced.add(target.parent)
+
+    def sync(self) -> None:
+        """Make the names of all files written so far durable, a folder at a time.
+
+        Raises:
+            StorageError: Some names may not last.
+        """
+        for folder in sorted(self._unsynced):
+            sync_directory(folder, disk=self._disk)
+        self._unsynced.clear()

@@ -1,0 +1,203 @@
+"""A ledger at one moment: what is in memory, and proofs from it and the tiles.
+
+In memory are the frontier, the entries that are not yet published as tiles, and the right edge
+of each tile level: together a few hundred hashes, whatever the ledger's size. A view never
+changes, so any thread may read it while the ledger goes on. (Views of neighbouring moments
+share their lists, which only grow; each looks no further than its own size.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bistro.crypto.digest import leaf_hash, node_hash
+from bistro.crypto.merkle import Frontier, prove_consistency, prove_inclusion, root_of
+from bistro.errors import UnknownObjectError
+from bistro.instant import UnixMillis
+from bistro.ledger.record import Item
+from bistro.ledger.tiles import (
+    TILE_LEVEL,
+    WIDTH,
+    TileFiles,
+    TilePath,
+    decode_bundle,
+    encode_bundle,
+)
+
+Edges = tuple[tuple[bytes, ...], ...]
+"""For tile levels 1, 2, …: the hashes of the level's last, partial tile."""
+
+NO_TIME: Final = UnixMillis(0)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A ledger at one moment.
+
+    Attributes:
+        files: The published tiles and bundles.
+        frontier: What the tree needs to grow.
+        published: Entries in full tiles and bundles; a multiple of 256.
+        edges: See ``Edges``; they cover exactly what is published.
+        leaves: Leaf hashes from ``published`` on; may be longer than this view.
+        items: Entries and keys from ``published`` on; may be longer than this view.
+        note: The signed checkpoint of this size, or ``None`` while the ledger is empty.
+        last_time: Time of the last entry, or 0.
+    """
+
+    files: TileFiles
+    frontier: Frontier
+    published: int
+    edges: Edges
+    leaves: list[bytes]
+    items: list[Item]
+    note: bytes | None = None
+    last_time: UnixMillis = NO_TIME
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.frontier.size
+
+    def extended(
+        self,
+        *,
+        frontier: Frontier,
+        items: Sequence[Item],
+        leaves: Sequence[bytes],
+        note: bytes,
+        last_time: UnixMillis,
+    ) -> View:
+        """The view after a batch; this one must be the newest."""
+        # What is published already (only while a file is replayed) is not kept twice.
+        skip = max(0, min(self.published - self.size, len(items)))
+        self.items.extend(items[skip:])
+        self.leaves.extend(leaves[skip:])
+        return replace(self, frontier=frontier, note=note, last_time=last_time)
+
+    def trimmed(self, published: int, edges: Edges) -> View:
+        """The view once ``published`` entries are in full tiles."""
+        done = published - self.published
+        return replace(
+            self,
+            published=published,
+            edges=edges,
+            leaves=self.leaves[done:],
+            items=self.items[done:],
+        )
+
+    def node(self, level: int, offset: int) -> bytes:
+        """The hash of a complete subtree, from memory or from a tile.
+
+        Raises:
+            StorageError: A tile is missing or damaged.
+        """
+        if (offset + 1) << level <= self.published and level % TILE_LEVEL == 0:
+            return self._stored(level // TILE_LEVEL, offset)
+        if level == 0:
+            return self.leaves[offset - self.published]
+        return node_hash(self.node(level - 1, 2 * offset), self.node(level - 1, 2 * offset + 1))
+
+    def _stored(self, tile_level: int, position: int) -> bytes:
+        count = self.published >> (TILE_LEVEL * tile_level)
+        if tile_level > 0 and position >= count - count % WIDTH:
+            return self.edges[tile_level - 1][position % WIDTH]
+        return self.files.hash_at(tile_level, position)
+
+    def inclusion_path(self, index: int) -> tuple[bytes, ...]:
+        """The path of an entry in the tree of this view; blocks while tiles are read.
+
+        Raises:
+            UnknownObjectError: There is no such entry.
+            StorageError: A tile is missing or damaged.
+        """
+        return prove_inclusion(index, self.size, self.node)
+
+    def consistency_path(self, old_size: int, size: int) -> tuple[bytes, ...]:
+        """The path between two sizes up to this view's; blocks while tiles are read.
+
+        Raises:
+            UnknownObjectError: The ledger has not had these sizes, in this order.
+            StorageError: A tile is missing or damaged.
+        """
+        if size > self.size:
+            raise UnknownObjectError(f"a ledger of {self.size} entries never had {size}")
+        return prove_consistency(old_size, size, self.node)
+
+    def entry(self, index: int) -> bytes:
+        """An entry; blocks while a bundle is read.
+
+        Raises:
+            UnknownObjectError: There is no such entry.
+            StorageError: A bundle is missing or damaged, or does not match its tile.
+        """
+        return next(self.entries(index, index + 1))
+
+    def entries(self, start: int, stop: int) -> Iterator[bytes]:
+        """Entries from ``start`` up to but not including ``stop``, in constant memory.
+
+        Raises:
+            UnknownObjectError: There are no such entries.
+            StorageError: A bundle is missing or damaged, or does not match its tile.
+        """
+        if not 0 <= start <= stop <= self.size:
+            raise UnknownObjectError(f"no entries {start} to {stop} in a ledger of {self.size}")
+        at = start
+        while at < min(stop, self.published):
+            number, within = divmod(at, WIDTH)
+            bundle = list(decode_bundle(self.files.bundle(number)))
+            for entry in bundle[within : within + stop - at]:
+                self._require_leaf(at, entry)
+                yield entry
+                at += 1
+        for item in self.items[at - self.published : stop - self.published]:
+            yield item.entry
+
+    def _require_leaf(self, index: int, entry: bytes) -> None:
+        if leaf_hash(entry) != self.files.hash_at(0, index):
+            raise self.files.damaged(TilePath("entries", index // WIDTH), "not what its tile says")
+
+    def tile(self, path: TilePath) -> bytes:
+        """A full or partial tile or bundle; blocks while files are read.
+
+        Raises:
+            UnknownObjectError: The ledger is too small for it.
+            StorageError: A tile or bundle is missing or damaged.
+        """
+        begin = path.number * WIDTH
+        end = begin + path.width
+        shift = 0 if path.level == "entries" else TILE_LEVEL * path.level
+        if end << shift > self.size:
+            raise UnknownObjectError(
+                f"{path.format()}: not in a ledger of {self.size} entries",
+            )
+        if path.level == "entries":
+            if path.width == WIDTH and end <= self.published:
+                return self.files.bundle(path.number)
+            return encode_bundle(list(self.entries(begin, end)))
+        return b"".join(self.node(shift, position) for position in range(begin, end))
+
+
+def load_edges(files: TileFiles, published: int) -> Edges:
+    """The right edges of all tile levels, from the full tiles below them.
+
+    Raises:
+        StorageError: A tile is missing or damaged.
+    """
+    edges: list[tuple[bytes, ...]] = []
+    level = 1
+    while count := published >> (TILE_LEVEL * level):
+        first = count - count % WIDTH
+        edges.append(
+            tuple(tile_root(files.tile(level - 1, number)) for number in range(first, count))
+        )
+        level += 1
+    return tuple(edges)
+
+
+def tile_root(tile: bytes) -> bytes:
+    """The hash that the tile above has for this full one."""
+    size = len(tile) // WIDTH
+    return root_of([tile[at : at + size] for at in range(0, len(tile), size)])

@@ -1,0 +1,136 @@
+"""The system calls that durable code makes, as an interface.
+
+Everything that must last goes through a ``Disk``, so that a test can make any call fail,
+before or after its effect.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Protocol
+
+
+class Disk(Protocol):
+    """The system calls that durable code makes; each may raise ``OSError``."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open with ``os.O_*`` flags; a new file is readable by its owner only."""
+        ...
+
+    def size(self, fd: int) -> int:
+        """Length of an open file."""
+        ...
+
+    def read(self, fd: int, *, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes from ``offset``; fewer at the end of the file."""
+        ...
+
+    def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
+        """Write some of ``data`` at ``offset``; how many bytes were taken."""
+        ...
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut the file to ``size`` bytes."""
+        ...
+
+    def sync(self, fd: int) -> None:
+        """Return when data and length are on the medium (``fdatasync``)."""
+        ...
+
+    def close(self, fd: int) -> None:
+        """Give the descriptor back."""
+        ...
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename within a file system, replacing ``target`` in one step."""
+        ...
+
+    def delete(self, path: Path) -> None:
+        """Remove the name of a file."""
+        ...
+
+    def make_directory(self, path: Path) -> None:
+        """Make one directory; ``FileExistsError`` if the name is taken."""
+        ...
+
+    def sync_directory(self, path: Path) -> None:
+        """Return when the names in ``path`` are on the medium."""
+        ...
+
+
+class SystemDisk:
+    """The disk of this machine."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open with mode 0600; binary where that must be said."""
+        return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600)
+
+    def size(self, fd: int) -> int:
+        """Length of an open file."""
+        return os.fstat(fd).st_size
+
+    if sys.platform == "win32":
+
+        def read(self, fd: int, *, offset: int, size: int) -> bytes:
+            """Seek and read: there is no positioned read here."""
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.read(fd, size)
+
+        def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
+            """Seek and write: there is no positioned write here."""
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.write(fd, data)
+
+        def sync(self, fd: int) -> None:
+            """Flush data and metadata: there is no ``fdatasync`` here."""
+            os.fsync(fd)
+
+        def sync_directory(self, path: Path) -> None:
+            """Nothing: NTFS journals names, and a directory cannot be flushed."""
+
+    else:
+
+        def read(self, fd: int, *, offset: int, size: int) -> bytes:
+            """Positioned read."""
+            return os.pread(fd, size, offset)
+
+        def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
+            """Positioned write."""
+            return os.pwrite(fd, data, offset)
+
+        def sync(self, fd: int) -> None:
+            """``fdatasync``, where there is one."""
+            getattr(os, "fdatasync", os.fsync)(fd)
+
+        def sync_directory(self, path: Path) -> None:
+            """``fsync`` of the directory."""
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut the file to ``size`` bytes."""
+        os.ftruncate(fd, size)
+
+    def close(self, fd: int) -> None:
+        """Give the descriptor back."""
+        os.close(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename, replacing ``target``."""
+        source.replace(target)
+
+    def delete(self, path: Path) -> None:
+        """Remove the name of a file."""
+        path.unlink()
+
+    def make_directory(self, path: Path) -> None:
+        """Make one directory, for its owner only."""
+        path.mkdir(mode=0o700)
+
+
+SYSTEM_DISK = SystemDisk()

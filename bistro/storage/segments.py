@@ -1,0 +1,163 @@
+"""Segment files: where a relay keeps fragments, each with the claim that explains it.
+
+A segment holds one record after another. Its head and claim are written and synced before the
+first byte of data, so what a crash leaves always says what it was meant to be. A record is
+complete when its end is there; the end is written only when the data has been verified.
+
+A file of one record, as relays write now, and one of many are read by the same code.
+
+Source: docs/spec/storage.md, segments.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bistro.errors import FormatError
+
+MAGIC: Final = b"Bseg"
+END_MAGIC: Final = b"Send"
+VERSION: Final = 1
+
+MAX_CLAIM_SIZE: Final = 65_536
+MAX_DATA_SIZE: Final = 1 << 48
+
+_HEAD = struct.Struct(">4sHHIIQ")
+_CRC = struct.Struct(">I")
+_END = struct.Struct(">I4s")
+_CHUNK = 1 << 20
+
+HEAD_SIZE: Final = _HEAD.size + _CRC.size
+END_SIZE: Final = _END.size
+
+ReadAt = Callable[[int, int], bytes]
+"""Reads up to ``size`` bytes at ``offset``: fewer only at the end of the file."""
+
+State = Literal["complete", "incomplete", "damaged"]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """A fragment's place in a segment.
+
+    Attributes:
+        offset: Where its head begins.
+        claim: What the data is; opaque here.
+        data_size: Bytes of data when complete.
+    """
+
+    offset: int
+    claim: bytes
+    data_size: int
+
+    @property
+    def data_offset(self) -> int:
+        """Where the data begins."""
+        return self.offset + HEAD_SIZE + len(self.claim)
+
+    @property
+    def end(self) -> int:
+        """Where the next record begins."""
+        return self.data_offset + self.data_size + END_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a scan found.
+
+    Attributes:
+        record: Where, and what it claims to be.
+        stored_size: Bytes of data that are there, from the first on, durable or not.
+        state: ``complete``; ``incomplete``: data or end is missing, the upload may go on;
+            ``damaged``: the data is not what was written.
+    """
+
+    record: SegmentRecord
+    stored_size: int
+    state: State
+
+
+def encode_head(claim: bytes, data_size: int) -> bytes:
+    """Head and claim, to be written before any data.
+
+    Raises:
+        FormatError: The claim is empty or too long, or the size beyond all limits.
+    """
+    if not 0 < len(claim) <= MAX_CLAIM_SIZE or not 0 <= data_size <= MAX_DATA_SIZE:
+        raise FormatError(f"segment record: claim of {len(claim)} bytes, data of {data_size}")
+    head = _HEAD.pack(MAGIC, VERSION, 0, len(claim), zlib.crc32(claim), data_size)
+    return head + _CRC.pack(zlib.crc32(head)) + claim
+
+
+def encode_end(data_crc: int) -> bytes:
+    """The end of a record: CRC-32 of the data (``zlib.crc32``) and a magic number."""
+    return _END.pack(data_crc, END_MAGIC)
+
+
+def decode_head(read: ReadAt, offset: int) -> SegmentRecord:
+    """The record whose head begins at ``offset``.
+
+    Raises:
+        FormatError: No head, another version, or damage in head or claim.
+    """
+    data = read(offset, HEAD_SIZE)
+    if len(data) < HEAD_SIZE or data[_HEAD.size :] != _CRC.pack(zlib.crc32(data[: _HEAD.size])):
+        raise FormatError(f"segment record at byte {offset}: head is missing or damaged")
+    magic, version, flags, claim_size, claim_crc, data_size = _HEAD.unpack_from(data)
+    if magic != MAGIC or (version, flags) != (VERSION, 0) or claim_size > MAX_CLAIM_SIZE:
+        raise FormatError(f"segment record at byte {offset}: magic {magic!r}, version {version}")
+    claim = read(offset + HEAD_SIZE, claim_size)
+    if len(claim) != claim_size or zlib.crc32(claim) != claim_crc:
+        raise FormatError(f"segment record at byte {offset}: claim is missing or damaged")
+    return SegmentRecord(offset, claim, data_size)
+
+
+def inspect(read: ReadAt, record: SegmentRecord, *, file_size: int, check_data: bool) -> Found:
+    """How much of a record is there.
+
+    Args:
+        read: Reads the segment.
+        record: From ``decode_head``.
+        file_size: Bytes of the segment.
+        check_data: Whether to read all data and compare its CRC; else only the end is read.
+    """
+    stored = max(0, min(record.data_size, file_size - record.data_offset))
+    end = read(record.data_offset + record.data_size, END_SIZE) if file_size >= record.end else b""
+    if end[_CRC.size :] != END_MAGIC:
+        return Found(record, stored, "incomplete")
+    if check_data and end[: _CRC.size] != _CRC.pack(_crc_of(read, record)):
+        return Found(record, stored, "damaged")
+    return Found(record, stored, "complete")
+
+
+def scan(read: ReadAt, *, file_size: int, check_data: bool) -> Iterator[Found]:
+    """All records of a segment, in order; only the last one can be incomplete.
+
+    Bytes behind an incomplete record, or ones that are no head, end the scan: they were being
+    written when the machine stopped, and nothing was promised about them. A caller that was
+    promised more (its database names a record that is not found) has met damage.
+    """
+    offset = 0
+    while offset < file_size:
+        try:
+            record = decode_head(read, offset)
+        except FormatError:
+            return
+        found = inspect(read, record, file_size=file_size, check_data=check_data)
+        yield found
+        if found.state == "incomplete":
+            return
+        offset = record.end
+
+
+def _crc_of(read: ReadAt, record: SegmentRecord) -> int:
+    crc, at, end = 0, record.data_offset, record.data_offset + record.data_size
+    while at < end:
+        chunk = read(at, min(_CHUNK, end - at))
+        crc = zlib.crc32(chunk, crc)
+        at += len(chunk) or end
+    return crc
