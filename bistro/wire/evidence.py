@@ -171,8 +171,7 @@ class Evidence:
                 content[part] = _to_json(getattr(self, part))
         data = encode_json(content)
         # Limits are checked by reading what was written: one list of them, in ``decode``.
-        if Evidence.decode(data) != self:
-            raise FormatError("evidence: a part does not survive encoding")
+        Evidence.decode(data)
         return data
 
     @classmethod

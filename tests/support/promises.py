@@ -1,22 +1,15 @@
-"""A ledger in memory, with keys that are the same in every run, for tests of promises."""
+"""A ledger in memory, for tests of promises."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from bistro.crypto.digest import leaf_hash, sha256
+from bistro.crypto.digest import leaf_hash
 from bistro.crypto.merkle import consistency_path, inclusion_path, root_of
 from bistro.crypto.signing import SigningKey
 from bistro.wire.checkpoint import Checkpoint
 from bistro.wire.entry import Entry
 from bistro.wire.proof import Proof
-
-
-def key_named(name: str, *, seed: str = "") -> SigningKey:
-    """The signing key that ``name`` (and ``seed``) stands for in every run."""
-    return SigningKey(name, Ed25519PrivateKey.from_private_bytes(sha256((seed + name).encode())))
 
 
 @dataclass

@@ -10,7 +10,7 @@ from bistro.crypto.digest import EMPTY_ROOT
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError, FormatError
 from bistro.wire.checkpoint import Checkpoint, verify_checkpoint
-from tests.support.promises import key_named
+from tests.support.strategies import note_key
 from tests.support.vectors import Vector, each_vector
 
 ORIGINS = st.from_regex(r"[a-z0-9.]{1,20}(?:/[a-z]{1,8}){0,3}", fullmatch=True)
@@ -64,7 +64,7 @@ def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
 @given(checkpoint=CHECKPOINTS)
 def test_a_signature_made_elsewhere_makes_the_same_note(checkpoint: Checkpoint) -> None:
     """A signer that only sees texts is enough to issue checkpoints."""
-    key = key_named(checkpoint.origin)
+    key = note_key(checkpoint.origin)
     note = checkpoint.signed(key.verifier, key.sign(checkpoint.text()))
     assert verify_checkpoint(note, key.verifier) == checkpoint
 

@@ -37,9 +37,6 @@ BUILDERS = {
     "timestamp": st.builds(Timestamp, BLOBS, BLOBS),
     "witnessed": TEXTS,
 }
-EVIDENCE = st.fixed_dictionaries({"ticket": TEXTS}, optional=BUILDERS).map(
-    lambda parts: replace(MINIMAL, **parts)
-)
 MINIMAL = Evidence(
     origin=Origin("permits.example", "spring"),
     terms_key="key",
@@ -48,6 +45,9 @@ MINIMAL = Evidence(
     layout=b"layout",
     descriptors=(b"first", b"second"),
     ticket="ticket",
+)
+EVIDENCE = st.fixed_dictionaries({"ticket": TEXTS}, optional=BUILDERS).map(
+    lambda parts: replace(MINIMAL, **parts)  # type: ignore[arg-type]
 )
 
 

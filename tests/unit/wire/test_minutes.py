@@ -14,12 +14,13 @@ from bistro.ids import Origin
 from bistro.instant import MAX_INSTANT, UnixMillis
 from bistro.wire.minutes import Minutes, MinutesEntry, salted_outcome, verify_minutes
 from bistro.wire.status import OUTCOMES, MinutesPlace
-from tests.support.promises import MemoryLedger, key_named
+from tests.support.promises import MemoryLedger
+from tests.support.strategies import note_key
 from tests.support.vectors import Vector, each_vector
 
 ORIGIN = Origin("permits.example", "spring")
 HASHES = st.binary(min_size=32, max_size=32)
-NOTE = MemoryLedger(key_named(str(ORIGIN)), [b"opening\n"]).checkpoint_note()
+NOTE = MemoryLedger(note_key(str(ORIGIN)), [b"opening\n"]).checkpoint_note()
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 MINUTES = st.builds(
     Minutes,
@@ -42,7 +43,7 @@ def test_valid_minutes_verify(vector: Vector) -> None:
     assert list(minutes.present) == vector["present"]
     log_key = VerifierKey.parse(vector["log_vkey"])
     assert minutes.verify_checkpoint(log_key).size == vector["size"]
-    assert minutes.sign(key_named(ORIGIN.status)) == vector.data
+    assert minutes.sign(note_key(ORIGIN.status)) == vector.data
     for index, item in enumerate(vector.fields.get("entries", [])):
         entry = bytes.fromhex(item["entry"])
         path = tuple(bytes.fromhex(node) for node in item["path"])

@@ -10,14 +10,15 @@ from bistro.ids import postmarks_origin
 from bistro.instant import UnixMillis
 from bistro.wire.entry import PostmarkEntry
 from bistro.wire.postmark import MAX_POSTMARKS, Postmark, PostmarkBundle
-from tests.support.promises import MemoryLedger, key_named
+from tests.support.promises import MemoryLedger
+from tests.support.strategies import note_key
 from tests.support.vectors import Vector, each_vector
 
 COMMITMENT = sha256(b"commitment")
 
 
 def _postmark(relay: str, *, time: int = 5) -> Postmark:
-    ledger = MemoryLedger(key_named(relay).renamed(postmarks_origin(relay)))
+    ledger = MemoryLedger(note_key(relay).renamed(postmarks_origin(relay)))
     entry = PostmarkEntry(
         origin=postmarks_origin(relay),
         time=UnixMillis(time),
@@ -44,7 +45,7 @@ def test_a_valid_bundle_decodes_to_its_postmarks(vector: Vector) -> None:
     assert [postmark.relay for postmark in bundle.postmarks] == vector["relays"]
     assert bundle.call_origin == "permits.example/spring"
     for postmark in bundle.postmarks:
-        postmark.verify(key_named(postmark.relay).verifier, vector.hex("commitment"))
+        postmark.verify(note_key(postmark.relay).verifier, vector.hex("commitment"))
 
 
 @each_vector("postmark_bundle", "invalid")

@@ -14,7 +14,8 @@ from bistro.wire.postmark import Postmark
 from bistro.wire.receipt import Receipt
 from bistro.wire.refusal import Refusal
 from bistro.wire.ticket import Closed, Opening, TermsInForce, Ticket
-from tests.support.promises import MemoryLedger, key_named
+from tests.support.promises import MemoryLedger
+from tests.support.strategies import note_key
 from tests.support.vectors import Vector, each_vector, load_vectors
 
 ORIGIN = Origin("permits.example", "spring")
@@ -103,7 +104,7 @@ def test_an_invalid_postmark_is_refused_with_its_code(vector: Vector) -> None:
 
 def test_the_log_proves_terms_closing_and_opening() -> None:
     """The three entries about a call itself are promises of the same log."""
-    ledger = MemoryLedger(key_named(str(ORIGIN)))
+    ledger = MemoryLedger(note_key(str(ORIGIN)))
     fields = {"origin": str(ORIGIN), "time": UnixMillis(5), "digest": bytes(32)}
     key = ledger.key.verifier.renamed("any-name.example")
     texts = [

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError, FormatError, VerificationError
 from bistro.wire.proof import Proof
-from tests.support.promises import MemoryLedger, key_named
+from tests.support.promises import MemoryLedger
+from tests.support.strategies import note_key
 from tests.support.vectors import Vector, each_vector
 
 HASHES = st.binary(min_size=32, max_size=32)
-NOTE = MemoryLedger(key_named("a.example/b"), [b"first\n", b"second\n"]).checkpoint_note()
+NOTE = MemoryLedger(note_key("a.example/b"), [b"first\n", b"second\n"]).checkpoint_note()
 PROOFS = st.builds(
     Proof,
     entry=st.none() | st.binary(min_size=1, max_size=1_024),
@@ -77,7 +78,7 @@ def _parse_or_refuse(data: bytes | str) -> None:
 @given(size=st.integers(1, 40), data=st.data())
 def test_every_entry_of_a_ledger_can_be_proven(size: int, data: st.DataObject) -> None:
     """At any size, and only at its own index."""
-    ledger = MemoryLedger(key_named("a.example/b"), [bytes([number]) for number in range(size)])
+    ledger = MemoryLedger(note_key("a.example/b"), [bytes([number]) for number in range(size)])
     index = data.draw(st.integers(0, size - 1))
     proof = ledger.prove(index)
     assert proof.verify(ledger.key.verifier).size == size
@@ -95,11 +96,11 @@ def test_a_proof_without_entry_needs_one_to_verify() -> None:
     """Nothing is proven about nothing."""
     proof = Proof(entry=None, index=0, path=(), checkpoint_note=NOTE)
     with pytest.raises(VerificationError, match="no entry"):
-        proof.verify(key_named("a.example/b").verifier)
+        proof.verify(note_key("a.example/b").verifier)
 
 
 def test_a_proof_is_not_about_another_entry() -> None:
     """The expected entry is compared, not assumed."""
-    proof = MemoryLedger(key_named("a.example/b"), [b"first\n"]).prove(0)
+    proof = MemoryLedger(note_key("a.example/b"), [b"first\n"]).prove(0)
     with pytest.raises(VerificationError, match="another entry"):
-        proof.verify(key_named("a.example/b").verifier, b"second\n")
+        proof.verify(note_key("a.example/b").verifier, b"second\n")

@@ -21,7 +21,7 @@ from bistro.wire.status import (
     verify_outcome,
     verify_status,
 )
-from tests.support.promises import key_named
+from tests.support.strategies import note_key
 from tests.support.vectors import Vector, each_vector
 
 ORIGIN = Origin("permits.example", "spring")
@@ -75,7 +75,7 @@ def test_a_valid_status_verifies(vector: Vector) -> None:
     status = verify_status(vector.data, VerifierKey.parse(vector["vkey"]))
     assert (status.state, status.commitment) == (vector["state"], vector.hex("commitment"))
     assert (list(status.fragments), status.needed) == (vector["fragments"], vector["needed"])
-    assert status.sign(key_named(ORIGIN.status)) == vector.data
+    assert status.sign(note_key(ORIGIN.status)) == vector.data
 
 
 @each_vector("status", "invalid")
@@ -93,8 +93,8 @@ def test_a_valid_outcome_verifies(vector: Vector) -> None:
     assert (outcome.outcome, outcome.commitment) == (vector["outcome"], vector.hex("commitment"))
     assert [reason.code for reason in outcome.reasons] == vector["reasons"]
     assert (outcome.minutes is not None) == vector["has_minutes"]
-    assert outcome.sign(key_named("x.example").renamed(ORIGIN.status)) != vector.data
-    assert outcome.sign(key_named(ORIGIN.status)) == vector.data
+    assert outcome.sign(note_key("x.example").renamed(ORIGIN.status)) != vector.data
+    assert outcome.sign(note_key(ORIGIN.status)) == vector.data
 
 
 @each_vector("outcome", "invalid")

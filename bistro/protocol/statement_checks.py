@@ -1,0 +1,166 @@
+"""Checks of what a destination stated about a submission: status, outcome and minutes.
+
+Source: docs/spec/evidence.md, checks 9 and 10.
+"""
+
+from __future__ import annotations
+
+from bistro.crypto.merkle import verify_consistency
+from bistro.errors import VerificationError
+from bistro.ids import Origin
+from bistro.instant import format_rfc3339
+from bistro.protocol.evidence_case import Case
+from bistro.protocol.findings import Findings
+from bistro.protocol.promise_checks import LogPromise, LogPromises, require_same_log
+from bistro.wire.checkpoint import Checkpoint
+from bistro.wire.minutes import Minutes, salted_outcome, verify_minutes
+from bistro.wire.status import Outcome, verify_outcome, verify_status
+
+
+def check_statements(case: Case, log: LogPromises, findings: Findings) -> None:
+    """Check status, outcome and minutes, and the outcome's place in the minutes."""
+    evidence = case.evidence
+    outcome: Outcome | None = None
+    minutes: Minutes | None = None
+    with findings.checking("status"):
+        if evidence.status is not None:
+            _check_status(case, evidence.status, log, findings)
+    with findings.checking("outcome"):
+        if evidence.outcome is not None:
+            outcome = _check_outcome(case, evidence.outcome, findings)
+    with findings.checking("minutes"):
+        if evidence.minutes is not None:
+            minutes = _check_minutes(case, evidence.minutes, log, findings)
+    if outcome is not None and minutes is not None:
+        with findings.checking("minutes"):
+            _check_place(case, outcome, minutes, findings)
+    with findings.checking("consistency"):
+        if evidence.consistency is not None:
+            _check_consistency(case, minutes, evidence.consistency, log, findings)
+
+
+def _signer(case: Case) -> str:
+    return f"{case.evidence.origin} (status key {case.status_key.fingerprint()})"
+
+
+def _require_about(case: Case, origin: Origin, commitment: bytes) -> None:
+    if origin != case.evidence.origin:
+        raise VerificationError(f"it is about the call {origin}")
+    if commitment != case.commitment:
+        raise VerificationError(
+            f"it is about commitment {commitment.hex()}, expected {case.commitment.hex()}"
+        )
+
+
+def _check_status(case: Case, note: str, log: LogPromises, findings: Findings) -> None:
+    status = verify_status(note.encode(), case.status_key)
+    _require_about(case, status.origin, status.commitment)
+    if log.ticket is not None:
+        ticket = log.ticket.promise
+        if (status.index, status.ticketed_at) != (ticket.index, ticket.time):
+            raise VerificationError(
+                f"it says that the ticket is entry {status.index} of "
+                f"{format_rfc3339(status.ticketed_at)}, the ticket itself says entry "
+                f"{ticket.index} of {format_rfc3339(ticket.time)}"
+            )
+    findings.ok(
+        "status",
+        f"On {format_rfc3339(status.updated_at)} the submission was {status.state}.",
+        by=_signer(case),
+    )
+
+
+def _check_outcome(case: Case, note: str, findings: Findings) -> Outcome:
+    outcome = verify_outcome(note.encode(), case.status_key)
+    _require_about(case, outcome.origin, outcome.commitment)
+    reasons = "; ".join(f"{reason.code}: {reason.text}" for reason in outcome.reasons)
+    findings.ok(
+        "outcome",
+        f"On {format_rfc3339(outcome.updated_at)} its outcome was {outcome.outcome}"
+        + (f" ({reasons})." if reasons else "."),
+        by=_signer(case),
+    )
+    return outcome
+
+
+def _check_minutes(case: Case, note: str, log: LogPromises, findings: Findings) -> Minutes:
+    minutes = verify_minutes(note.encode(), case.status_key)
+    if minutes.origin != case.evidence.origin:
+        raise VerificationError(f"they are about the call {minutes.origin}")
+    checkpoint = minutes.verify_checkpoint(case.log_key)
+    for seen in log:
+        require_same_log(checkpoint, seen.checkpoint)
+        if seen.promise.index >= checkpoint.size:
+            raise VerificationError(
+                f"their checkpoint of {checkpoint.size} entries does not cover entry "
+                f"{seen.promise.index} ({seen.part})"
+            )
+    if log.opening is not None:
+        _require_opening(minutes, checkpoint, log.opening.promise)
+    present = ", ".join(minutes.present) or "nobody is named"
+    findings.ok(
+        "minutes",
+        f"The minutes of {format_rfc3339(minutes.opened_at)} count {minutes.count} commitments; "
+        f"present: {present}.",
+        by=_signer(case),
+    )
+    return minutes
+
+
+def _require_opening(minutes: Minutes, checkpoint: Checkpoint, opening: LogPromise) -> None:
+    """The minutes' checkpoint ends with the opening entry, and they give its time."""
+    if checkpoint.size != opening.index + 1:
+        raise VerificationError(
+            f"their checkpoint has {checkpoint.size} entries, but the opening entry, the log's "
+            f"last, is {opening.index}"
+        )
+    if minutes.opened_at != opening.time:
+        raise VerificationError(
+            f"they say {format_rfc3339(minutes.opened_at)}, the opening entry says "
+            f"{format_rfc3339(opening.time)}"
+        )
+
+
+def _check_place(case: Case, outcome: Outcome, minutes: Minutes, findings: Findings) -> None:
+    place = outcome.minutes
+    if place is None:
+        findings.absent(
+            "minutes entry",
+            "The outcome was stated before there were minutes, so this file does not show that "
+            "the minutes count this submission.",
+        )
+        return
+    entry = minutes.verify_place(place)
+    if entry.commitment != case.commitment:
+        raise VerificationError(f"the minutes' entry is about {entry.commitment.hex()}")
+    if entry.salted != salted_outcome(case.header.token, outcome.outcome):
+        raise VerificationError(
+            f"the minutes have another outcome for this submission than {outcome.outcome}"
+        )
+    findings.ok(
+        "minutes entry",
+        f"The minutes count this submission as number {place.index} of {minutes.count}, with "
+        f"the outcome {outcome.outcome}.",
+        by=_signer(case),
+    )
+
+
+def _check_consistency(
+    case: Case,
+    minutes: Minutes | None,
+    path: tuple[bytes, ...],
+    log: LogPromises,
+    findings: Findings,
+) -> None:
+    if minutes is None or log.ticket is None:
+        raise VerificationError("it needs a ticket and minutes that hold")
+    old, new = log.ticket.checkpoint, minutes.verify_checkpoint(case.log_key)
+    verify_consistency(
+        old_size=old.size, old_root=old.root, size=new.size, root=new.root, path=path
+    )
+    findings.ok(
+        "consistency",
+        f"The log that was opened, of {new.size} entries, begins with the {old.size} entries "
+        "that the ticket was given under: the ticket was not dropped.",
+        by=case.destination,
+    )
