@@ -16,11 +16,10 @@ from typing import Final, cast
 
 from bistro.api import media, routes
 from bistro.errors import BistroError, UnavailableError, catalogue, error_for_code
-from bistro.protocol import transfer
 from bistro.wire.document import Json, encode_json
 
 MAX_PROBLEM_SIZE: Final = 16_384
-CODES: Final = frozenset({BistroError.code, transfer.ChecksumMismatchError.code, *catalogue()})
+CODES: Final = frozenset({BistroError.code, *catalogue()})
 """Every code that may cross the wire."""
 
 _MAX_TEXT_LENGTH: Final = 2_000

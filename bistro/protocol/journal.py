@@ -97,11 +97,13 @@ def _request(request: Request) -> dict[str, Json]:
     return {
         "sources": request.sources,
         "server_url": request.server_url,
+        "terms_key": request.terms_key,
         "origin": str(request.origin),
         "slot": request.slot,
         "kind": request.kind,
         "previous": None if request.previous is None else request.previous.hex(),
         "form": request.form,
+        "key_file": request.key_file,
     }
 
 
@@ -109,11 +111,13 @@ def _read_request(fields: Fields) -> Request:
     request = Request(
         sources=fields.texts("sources", _MAX_SOURCES, longest=_MAX_LINE),
         server_url=fields.text("server_url", _MAX_LINE),
+        terms_key=fields.text("terms_key", _MAX_LINE, minimum=1),
         origin=Origin.parse(fields.text("origin", MAX_ORIGIN_LENGTH)),
         slot=fields.text("slot", MAX_SLOT_LENGTH),
         kind=cast("Kind", fields.choice("kind", _KINDS)),
         previous=fields.optional_hex("previous", COMMITMENT_SIZE),
         form=fields.optional_text("form", _MAX_LINE),
+        key_file=fields.optional_text("key_file", _MAX_LINE, minimum=1),
     )
     fields.end()
     return request

@@ -82,20 +82,24 @@ class Request:
     Attributes:
         sources: Files and folders, absolute.
         server_url: Where the call was found.
+        terms_key: The server's terms key as the filer trusted it then, a vkey.
         origin: The call.
         slot: Of the header.
         kind: Of the header.
         previous: Of the header.
         form: Of the manifest.
+        key_file: Where the filer's key lies, absolute; None for the one in the client's home.
     """
 
     sources: tuple[str, ...]
     server_url: str
+    terms_key: str
     origin: Origin
     slot: str
     kind: Kind = "submit"
     previous: bytes | None = None
     form: str | None = None
+    key_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

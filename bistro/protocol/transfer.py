@@ -23,26 +23,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import ClassVar
 
 from bistro.errors import (
+    ChecksumMismatchError,
     ConflictError,
     LimitExceededError,
     RefusedError,
     StorageError,
-    VerificationError,
 )
 from bistro.instant import UnixMillis, format_rfc3339
 
 INCOMPLETE_MS = 3_600_000
 """How long an upload may stay incomplete before it expires."""
-
-
-class ChecksumMismatchError(VerificationError):
-    """Bytes arrived that are not the ones announced; they were dropped (tus 460)."""
-
-    code: ClassVar[str] = "checksum-mismatch"
-    http_status: ClassVar[int] = 460
 
 
 class TransferState(StrEnum):

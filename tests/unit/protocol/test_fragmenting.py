@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import tracemalloc
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,11 +22,8 @@ from bistro.protocol.fragmenting import (
     last_unit_size,
 )
 from bistro.wire.fragment import UNIT_SIZE, Layout
+from tests.support.vectors import each_vector
 from tests.unit.protocol.builders import cut_of
-
-VECTORS = json.loads(
-    (Path(__file__).parents[2] / "vectors" / "striping.json").read_text(encoding="utf-8")
-)
 
 
 def envelope_of(size: int, seed: int = 0) -> bytes:
@@ -100,13 +95,14 @@ def test_fragment_sizes_are_those_of_the_layout(size, k):
     assert k * fragment_size(size, k) - size < k
 
 
-@pytest.mark.parametrize("vector", VECTORS["valid"], ids=lambda vector: vector["name"])
+@each_vector("striping", "valid")
 def test_striping_vectors(vector):
     """What another implementation has to arrive at."""
     envelope = bytes(
         (index * vector["factor"] + index // 256) % 256 for index in range(vector["size"])
     )
     cut, _ = cut_of(envelope, k=vector["k"], n=vector["n"])
+    assert cut.layout.encode() == vector.data
     assert cut.layout.envelope_sha256.hex() == vector["envelope_sha256"]
     assert cut.layout.fragment_size == vector["fragment_size"]
     assert [d.sha256.hex() for d in cut.descriptors] == vector["fragments_sha256"]

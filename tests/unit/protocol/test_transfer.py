@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bistro.crypto.digest import sha256
-from bistro.errors import BistroError, ConflictError, LimitExceededError, RefusedError, StorageError
+from bistro.errors import (
+    BistroError,
+    ChecksumMismatchError,
+    ConflictError,
+    LimitExceededError,
+    RefusedError,
+    StorageError,
+)
 from bistro.instant import UnixMillis
 from bistro.protocol.transfer import (
     INCOMPLETE_MS,
-    ChecksumMismatchError,
     Transfer,
     TransferState,
     require_intact_chunk,

@@ -1,0 +1,281 @@
+"""Signed requests of the collector."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bistro.api.message_signatures import (
+    Request,
+    content_digest,
+    sign_request,
+    signature_base,
+    verify_kept,
+    verify_request,
+)
+from bistro.crypto.signing import SigningKey, VerifierKey
+from bistro.errors import BistroError, FormatError, NotRegisteredError, VerificationError
+from bistro.instant import UnixMillis
+from tests.support.vectors import each_vector
+
+NOW = UnixMillis(1_790_000_000_500)
+NONCE = "000102030405060708090a0b0c0d0e0f"
+KEY = SigningKey(
+    "files.example.org/spring/collect", Ed25519PrivateKey.from_private_bytes(bytes(32))
+)
+OTHER = SigningKey("x.example/y/collect", Ed25519PrivateKey.from_private_bytes(b"x" * 32))
+REQUEST = Request("POST", "relay.example:8441", "/batches", b"\x90")
+QUERY = Request("GET", "relay.example", "/staged?after=0&limit=10")
+
+
+def signed(request: Request = REQUEST, **changes) -> dict[str, str]:
+    return sign_request(request, KEY, **{"now": NOW, "nonce": NONCE, **changes})
+
+
+def known(*keys: SigningKey):
+    return lambda key_id: [k.verifier for k in keys if k.verifier.key_id.hex() == key_id]
+
+
+def check(request: Request, headers: dict[str, str], *, now=NOW, keys=None):
+    return verify_request(request, headers, keys_of=keys or known(KEY), now=now)
+
+
+@pytest.mark.parametrize("request_", [REQUEST, QUERY])
+def test_a_signed_request_verifies(request_):
+    """And what has to be kept and remembered comes out."""
+    found = check(request_, signed(request_))
+    assert found.key == KEY.verifier
+    assert (found.nonce, found.expires_at) == (NONCE, 1_790_000_060_000)
+    verify_kept(found.base, found.signature, request_.body, key=found.key)
+
+
+def test_the_rfcs_example_of_ed25519_is_reproduced():
+    """RFC 9421, B.2.6, with the keys of B.1.4: base and signature to the last bit."""
+    seed = base64.b64decode("MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF")[
+        -32:
+    ]
+    spki = base64.b64decode("MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=")
+    components = [
+        ("date", "Tue, 20 Apr 2021 02:07:55 GMT"),
+        ("@method", "POST"),
+        ("@path", "/foo"),
+        ("@authority", "example.com"),
+        ("content-type", "application/json"),
+        ("content-length", "18"),
+    ]
+    parameters = (
+        '("date" "@method" "@path" "@authority" "content-type" "content-length")'
+        ';created=1618884473;keyid="test-key-ed25519"'
+    )
+    base = signature_base(components, parameters)
+    assert base == (
+        '"date": Tue, 20 Apr 2021 02:07:55 GMT\n'
+        '"@method": POST\n'
+        '"@path": /foo\n'
+        '"@authority": example.com\n'
+        '"content-type": application/json\n'
+        '"content-length": 18\n'
+        '"@signature-params": ("date" "@method" "@path" "@authority" "content-type" '
+        '"content-length");created=1618884473;keyid="test-key-ed25519"'
+    )
+    key = SigningKey("test.example", Ed25519PrivateKey.from_private_bytes(seed))
+    assert key.verifier.public == spki[-32:]
+    expected = (
+        "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
+    )
+    assert base64.b64encode(key.sign(base.encode())).decode() == expected
+
+
+def test_the_rfcs_example_of_a_digest_is_reproduced():
+    """RFC 9530, section 2, and that of an empty body."""
+    assert content_digest(b'{"hello": "world"}') == (
+        "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
+    )
+    assert content_digest(b"") == "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        Request("PUT", "relay.example:8441", "/batches", b"\x90"),
+        Request("POST", "sister.example:8441", "/batches", b"\x90"),
+        Request("POST", "relay.example:8441", "/releases", b"\x90"),
+        Request("POST", "relay.example:8441", "/batches?x=1", b"\x90"),
+        Request("POST", "relay.example:8441", "/batches", b"\x91\x01"),
+    ],
+)
+def test_a_signature_is_good_for_one_request_at_one_relay(received):
+    """Method, authority, path, query and body are all covered."""
+    with pytest.raises(VerificationError):
+        check(received, signed())
+
+
+def test_a_body_with_its_own_digest_still_needs_the_signature():
+    """The digest is covered, so that it cannot be replaced together with the body."""
+    other = Request("POST", "relay.example:8441", "/batches", b"\x91\x01")
+    headers = {**signed(), "Content-Digest": content_digest(other.body)}
+    with pytest.raises(VerificationError, match="signature by key"):
+        check(other, headers)
+
+
+@pytest.mark.parametrize(
+    ("offset_ms", "is_good"),
+    [(0, True), (60_000, True), (61_000, False), (-5_000, True), (-6_500, False)],
+)
+def test_a_signature_lives_for_its_minute(offset_ms, is_good):
+    """Up to the second it expires in, and from 5 s before it was made."""
+    now = UnixMillis(NOW + offset_ms)
+    if is_good:
+        check(REQUEST, signed(), now=now)
+        return
+    with pytest.raises(VerificationError, match="the clock here says") as caught:
+        check(REQUEST, signed(), now=now)
+    assert "clocks" in caught.value.hint
+
+
+@pytest.mark.parametrize("expires", [1_790_000_000, 1_789_999_999, 1_790_000_061])
+def test_a_life_of_nothing_or_of_more_than_a_minute_is_refused(expires):
+    """A relay remembers nonces for a minute, not longer."""
+    headers = signed()
+    spoilt = headers["Signature-Input"].replace("expires=1790000060", f"expires={expires}")
+    with pytest.raises(VerificationError, match="of life"):
+        check(REQUEST, {**headers, "Signature-Input": spoilt})
+
+
+def test_an_unknown_key_is_not_registered():
+    """The relay's operator has to allow the destination."""
+    with pytest.raises(NotRegisteredError):
+        check(REQUEST, signed(), keys=known(OTHER))
+
+
+def test_keys_with_the_same_id_are_told_apart_by_the_signature():
+    """A key id has 32 bits only: it finds a key, it proves nothing."""
+    keys = [OTHER.verifier, KEY.verifier]
+    assert check(REQUEST, signed(), keys=lambda _: keys).key == KEY.verifier
+    with pytest.raises(VerificationError, match="does not hold"):
+        check(REQUEST, signed(), keys=lambda _: keys[:1])
+
+
+@pytest.mark.parametrize("name", ["Signature", "Signature-Input"])
+def test_a_missing_header_field_is_malformed(name):
+    """An unsigned request is told so."""
+    headers = signed()
+    del headers[name]
+    with pytest.raises(FormatError, match=f"{name}: expected a signed request"):
+        check(REQUEST, headers)
+
+
+def test_a_missing_digest_is_not_verified():
+    """The body is always covered."""
+    headers = signed()
+    del headers["Content-Digest"]
+    with pytest.raises(VerificationError, match="Content-Digest"):
+        check(REQUEST, headers)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("bistro=", "sig1="),
+        ('"@method" "@authority"', '"@authority" "@method"'),
+        (' "content-digest"', ""),
+        ("created=1790000000", "created=01790000000"),
+        (f'nonce="{NONCE}"', 'nonce="short"'),
+        (f'nonce="{NONCE}"', f'nonce="{NONCE.upper()}"'),
+        (';alg="ed25519"', ""),
+        ("ed25519", "hmac-sha256"),
+        (";created", "; created"),
+    ],
+)
+def test_any_other_form_is_malformed(old, new):
+    """One profile: nothing to be confused about."""
+    headers = signed()
+    spoilt = headers["Signature-Input"].replace(old, new)
+    assert spoilt != headers["Signature-Input"]
+    with pytest.raises(FormatError, match="one profile"):
+        check(REQUEST, {**headers, "Signature-Input": spoilt})
+
+
+def test_two_spellings_of_one_signature_are_not_taken():
+    """The unused bits of base64 are zero."""
+    headers = signed()
+    value = headers["Signature"].removesuffix("==:")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = alphabet[alphabet.index(value[-1]) + 1]
+    with pytest.raises(FormatError, match="canonical"):
+        check(REQUEST, {**headers, "Signature": f"{value[:-1]}{last}==:"})
+    with pytest.raises(FormatError, match="one profile"):
+        check(REQUEST, {**headers, "Signature": value + "="})
+
+
+@pytest.mark.parametrize("target", ["/a b", "/a\n", "/ä", ""])
+def test_what_is_no_request_target_has_no_signature_base(target):
+    """A line break would forge a component."""
+    with pytest.raises(FormatError, match="printable ASCII"):
+        signed(Request("GET", "relay.example", target))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"nonce": "x"}, {"nonce": NONCE + "0"}, {"lifetime_s": 0}, {"lifetime_s": 61}]
+)
+def test_a_signer_is_held_to_the_profile(changes):
+    """Better a bug here than a refusal there."""
+    with pytest.raises(ValueError, match="nonce"):
+        signed(**changes)
+
+
+def test_kept_requests_bind_their_bodies():
+    """A relay shows base, signature and body to prove that it was asked to delete."""
+    found = check(REQUEST, signed())
+    with pytest.raises(VerificationError, match="another body"):
+        verify_kept(found.base, found.signature, b"other", key=found.key)
+    with pytest.raises(VerificationError):
+        verify_kept(found.base, found.signature, REQUEST.body, key=OTHER.verifier)
+
+
+@given(st.binary(max_size=64), st.sampled_from(["GET", "POST"]), st.integers(1, 60))
+def test_any_request_verifies_as_it_was_signed(body, method, lifetime_s):
+    """Signing and verifying agree on the base."""
+    request = Request(method, "relay.example", "/x?y=%20&z", body)
+    found = check(request, signed(request, lifetime_s=lifetime_s))
+    assert found.expires_at == (NOW // 1_000 + lifetime_s) * 1_000
+
+
+@given(st.sampled_from(["Signature", "Signature-Input", "Content-Digest"]), st.text(max_size=80))
+def test_any_header_verifies_or_raises_ours(name, text):
+    """No text makes anything else happen."""
+    with pytest.raises(BistroError):
+        check(REQUEST, {**signed(), name: text})
+
+
+def _from_vector(vector):
+    request = Request(vector["method"], vector["authority"], vector["target"], vector.hex("body"))
+    headers = {
+        "Content-Digest": vector["content_digest"],
+        "Signature-Input": vector["signature_input"],
+        "Signature": vector["signature"],
+    }
+    key = VerifierKey.parse(vector["vkey"])
+
+    def keys_of(key_id):
+        return [key] if key.key_id.hex() == key_id else []
+
+    return verify_request(request, headers, keys_of=keys_of, now=UnixMillis(vector["now"]))
+
+
+@each_vector("message-signature", "valid")
+def test_signature_vectors(vector):
+    """Request and header fields give exactly this signature base."""
+    assert _from_vector(vector).base.encode() == vector.data
+
+
+@each_vector("message-signature", "invalid")
+def test_bad_signature_vectors(vector):
+    """Each with the code it must give."""
+    with pytest.raises(BistroError) as caught:
+        _from_vector(vector)
+    assert caught.value.code == vector.code
