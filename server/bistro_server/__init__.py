@@ -1,0 +1,1 @@
+"""bistro-server: what a destination runs to invite, stamp, collect and open submissions."""

@@ -1,0 +1,88 @@
+"""Signed status and outcome notes as files, which HTTP serves without signing or a database.
+
+``status/<call>/<2 hex digits>/<commitment>.status`` for everybody, and
+``…/<commitment>.<token>.outcome`` for who knows the token.
+
+Source: docs/spec/opening.md, status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from bistro.errors import UnknownObjectError
+from bistro.storage.durable import make_directories, read_file, sync_directory, write_atomically
+
+MAX_NOTE_SIZE: Final = 1_000_000
+
+
+class StatusFiles:
+    """The folder of notes; all methods block.
+
+    Args:
+        directory: ``status/`` of the server's folder.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def write_all(self, call: str, notes: Mapping[bytes, bytes]) -> None:
+        """Replace the statuses of several commitments; returns when all are durable.
+
+        Raises:
+            StorageError: Each file is the old or the new one.
+        """
+        folders = set()
+        for commitment, note in notes.items():
+            path = self._status_path(call, commitment)
+            make_directories(path.parent)
+            write_atomically(path, note, sync_name=False)
+            folders.add(path.parent)
+        for folder in folders:
+            sync_directory(folder)
+
+    def write_outcome(self, call: str, commitment: bytes, *, token: bytes, note: bytes) -> None:
+        """Replace the outcome of a commitment; returns when it is durable.
+
+        Raises:
+            StorageError: The file is the old or the new one.
+        """
+        path = self._outcome_path(call, commitment, token)
+        make_directories(path.parent)
+        write_atomically(path, note)
+
+    def read_status(self, call: str, commitment: bytes) -> bytes:
+        """The signed status of a commitment.
+
+        Raises:
+            UnknownObjectError: There is none, or none yet.
+        """
+        return _read(self._status_path(call, commitment))
+
+    def read_outcome(self, call: str, commitment: bytes, *, token: bytes) -> bytes:
+        """The signed outcome of a commitment.
+
+        Raises:
+            UnknownObjectError: There is none yet, or the token is another one.
+        """
+        return _read(self._outcome_path(call, commitment, token))
+
+    def _folder(self, call: str, commitment: bytes) -> Path:
+        return self._directory / call / commitment[:1].hex()
+
+    def _status_path(self, call: str, commitment: bytes) -> Path:
+        return self._folder(call, commitment) / f"{commitment.hex()}.status"
+
+    def _outcome_path(self, call: str, commitment: bytes, token: bytes) -> Path:
+        return self._folder(call, commitment) / f"{commitment.hex()}.{token.hex()}.outcome"
+
+
+def _read(path: Path) -> bytes:
+    data = read_file(path, max_size=MAX_NOTE_SIZE)
+    if data is None:
+        raise UnknownObjectError(
+            "there is no status of this commitment here", hint="check call, commitment and token"
+        )
+    return data
