@@ -664,7 +664,14 @@ CHANGES: list[tuple[str, Callable[[Filing], object], str]] = [
         lambda one: replace(
             one.minutes, checkpoint_note=MemoryLedger(LOG_KEY, [b"x"] * 11).checkpoint_note()
         ),
-        "entries",
+        "shows different logs",
+    ),
+    (
+        "minutes",
+        lambda one: replace(
+            one.minutes, checkpoint_note=MemoryLedger(LOG_KEY, [b"x"] * 12).checkpoint_note()
+        ),
+        "but the opening entry",
     ),
 ]
 
