@@ -33,7 +33,7 @@ _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _CALL_ID = re.compile(_LABEL)
 _BASE_URL = re.compile(
     rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]{{2,45}}\])"
-    r"(?::(?P<port>[1-9][0-9]{0,4}))?(?:/[A-Za-z0-9._~-]+)*"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*"
 )
 _COMMITMENT = re.compile(r"[0-9a-f]{64}")
 _UNSAFE_IN_PATHS = re.compile(

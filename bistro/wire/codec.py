@@ -234,12 +234,14 @@ class Reader:
 
     def nested(self, kind: str) -> Reader:
         """A reader of the array that is the next field."""
-        return Reader(kind, self._take("array"))
+        return _reader_of(kind, self._take("array"))
 
     def rest(self, kind: str) -> list[Reader]:
         """A reader for each remaining field, all of which must be arrays."""
         start, self._next = self._next, len(self._items)
-        return [Reader(f"{kind} {number}", item) for number, item in enumerate(self._items[start:])]
+        return [
+            _reader_of(f"{kind} {number}", item) for number, item in enumerate(self._items[start:])
+        ]
 
     def end(self) -> None:
         """Refuse fields that nobody has read."""
@@ -247,3 +249,10 @@ class Reader:
             raise FormatError(
                 f"{self._kind}: expected {self._next} fields, found {len(self._items)}"
             )
+
+
+def _reader_of(kind: str, item: Value) -> Reader:
+    # Bytes that encode an array are not one here: that would be a second form of the array.
+    if isinstance(item, bytes):
+        raise FormatError(f"{kind}: expected array, found {describe(item)}")
+    return Reader(kind, item)

@@ -260,10 +260,12 @@ def _read_body(kind: str, data: bytes, max_size: int) -> tuple[list[codec.Reader
         value = codec.decode(data, max_size)
     except FormatError as exc:
         raise FormatError(f"{kind}: {exc.message}") from exc
-    if isinstance(value, list) and value and isinstance(value[0], int):
+    # Bytes that encode a body are no body, though a reader would decode them.
+    if not isinstance(value, list):
+        raise FormatError(f"{kind}: expected array, found {codec.describe(value)}")
+    if value and isinstance(value[0], int):
         return [codec.Reader(kind, value)], False
-    items = codec.Reader(kind, value)
-    return items.rest(kind), True
+    return codec.Reader(kind, value).rest(kind), True
 
 
 def _encode_body(values: list[codec.Value], *, is_bulk: bool) -> bytes:

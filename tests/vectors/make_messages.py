@@ -41,6 +41,9 @@ def make_tickets() -> None:
             *every_frame(encode(REQUEST)),
             bad("an empty array", encode([]), "1 to 1,000 items"),
             bad("an array in an array", encode([[REQUEST]]), "items are arrays of fields"),
+            bad(
+                "an item as encoded bytes", encode([encode(REQUEST)]), "a second form of one value"
+            ),
             bad("one bad item of two", encode([REQUEST, REQUEST[:3]]), "four fields"),
             bad("version 2", encode(changed(REQUEST, 0, 2)), "only version 1 exists"),
             bad("version true", encode(changed(REQUEST, 0, True)), "a boolean is no integer"),

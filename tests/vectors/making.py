@@ -55,6 +55,7 @@ def every_frame(data: bytes) -> list[Case]:
         bad("cut off", data[:-1], "the last byte is missing"),
         bad("a byte too many", data + b"\xc0", "something follows the value"),
         bad("a map", b"\x80", "maps have no place here"),
+        bad("its own encoding as bytes", encode(data), "a second form of one value"),
         bad("text for an array", b"\xa1x", "expected an array"),
         bad(
             "a length in a longer form",
