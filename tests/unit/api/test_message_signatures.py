@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from bistro.api.message_signatures import (
     Request,
+    VerifiedRequest,
     content_digest,
     sign_request,
     signature_base,
@@ -20,7 +23,7 @@ from bistro.api.message_signatures import (
 from bistro.crypto.signing import SigningKey, VerifierKey
 from bistro.errors import BistroError, FormatError, NotRegisteredError, VerificationError
 from bistro.instant import UnixMillis
-from tests.support.vectors import each_vector
+from tests.support.vectors import Vector, each_vector
 
 NOW = UnixMillis(1_790_000_000_500)
 NONCE = "000102030405060708090a0b0c0d0e0f"
@@ -32,20 +35,26 @@ REQUEST = Request("POST", "relay.example:8441", "/batches", b"\x90")
 QUERY = Request("GET", "relay.example", "/staged?after=0&limit=10")
 
 
-def signed(request: Request = REQUEST, **changes) -> dict[str, str]:
+def signed(request: Request = REQUEST, **changes: Any) -> dict[str, str]:
     return sign_request(request, KEY, **{"now": NOW, "nonce": NONCE, **changes})
 
 
-def known(*keys: SigningKey):
+def known(*keys: SigningKey) -> Callable[[str], list[VerifierKey]]:
     return lambda key_id: [k.verifier for k in keys if k.verifier.key_id.hex() == key_id]
 
 
-def check(request: Request, headers: dict[str, str], *, now=NOW, keys=None):
+def check(
+    request: Request,
+    headers: dict[str, str],
+    *,
+    now: UnixMillis = NOW,
+    keys: Callable[[str], list[VerifierKey]] | None = None,
+) -> VerifiedRequest:
     return verify_request(request, headers, keys_of=keys or known(KEY), now=now)
 
 
 @pytest.mark.parametrize("request_", [REQUEST, QUERY])
-def test_a_signed_request_verifies(request_):
+def test_a_signed_request_verifies(request_: Request) -> None:
     """And what has to be kept and remembered comes out."""
     found = check(request_, signed(request_))
     assert found.key == KEY.verifier
@@ -53,7 +62,7 @@ def test_a_signed_request_verifies(request_):
     verify_kept(found.base, found.signature, request_.body, key=found.key)
 
 
-def test_the_rfcs_example_of_ed25519_is_reproduced():
+def test_the_rfcs_example_of_ed25519_is_reproduced() -> None:
     """RFC 9421, B.2.6, with the keys of B.1.4: base and signature to the last bit."""
     seed = base64.b64decode("MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF")[
         -32:
@@ -90,7 +99,7 @@ def test_the_rfcs_example_of_ed25519_is_reproduced():
     assert base64.b64encode(key.sign(base.encode())).decode() == expected
 
 
-def test_the_rfcs_example_of_a_digest_is_reproduced():
+def test_the_rfcs_example_of_a_digest_is_reproduced() -> None:
     """RFC 9530, section 2, and that of an empty body."""
     assert content_digest(b'{"hello": "world"}') == (
         "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
@@ -108,13 +117,13 @@ def test_the_rfcs_example_of_a_digest_is_reproduced():
         Request("POST", "relay.example:8441", "/batches", b"\x91\x01"),
     ],
 )
-def test_a_signature_is_good_for_one_request_at_one_relay(received):
+def test_a_signature_is_good_for_one_request_at_one_relay(received: Request) -> None:
     """Method, authority, path, query and body are all covered."""
     with pytest.raises(VerificationError):
         check(received, signed())
 
 
-def test_a_body_with_its_own_digest_still_needs_the_signature():
+def test_a_body_with_its_own_digest_still_needs_the_signature() -> None:
     """The digest is covered, so that it cannot be replaced together with the body."""
     other = Request("POST", "relay.example:8441", "/batches", b"\x91\x01")
     headers = {**signed(), "Content-Digest": content_digest(other.body)}
@@ -126,7 +135,7 @@ def test_a_body_with_its_own_digest_still_needs_the_signature():
     ("offset_ms", "is_good"),
     [(0, True), (60_000, True), (61_000, False), (-5_000, True), (-6_500, False)],
 )
-def test_a_signature_lives_for_its_minute(offset_ms, is_good):
+def test_a_signature_lives_for_its_minute(offset_ms: int, *, is_good: bool) -> None:
     """Up to the second it expires in, and from 5 s before it was made."""
     now = UnixMillis(NOW + offset_ms)
     if is_good:
@@ -138,7 +147,7 @@ def test_a_signature_lives_for_its_minute(offset_ms, is_good):
 
 
 @pytest.mark.parametrize("expires", [1_790_000_000, 1_789_999_999, 1_790_000_061])
-def test_a_life_of_nothing_or_of_more_than_a_minute_is_refused(expires):
+def test_a_life_of_nothing_or_of_more_than_a_minute_is_refused(expires: int) -> None:
     """A relay remembers nonces for a minute, not longer."""
     headers = signed()
     spoilt = headers["Signature-Input"].replace("expires=1790000060", f"expires={expires}")
@@ -146,13 +155,13 @@ def test_a_life_of_nothing_or_of_more_than_a_minute_is_refused(expires):
         check(REQUEST, {**headers, "Signature-Input": spoilt})
 
 
-def test_an_unknown_key_is_not_registered():
+def test_an_unknown_key_is_not_registered() -> None:
     """The relay's operator has to allow the destination."""
     with pytest.raises(NotRegisteredError):
         check(REQUEST, signed(), keys=known(OTHER))
 
 
-def test_keys_with_the_same_id_are_told_apart_by_the_signature():
+def test_keys_with_the_same_id_are_told_apart_by_the_signature() -> None:
     """A key id has 32 bits only: it finds a key, it proves nothing."""
     keys = [OTHER.verifier, KEY.verifier]
     assert check(REQUEST, signed(), keys=lambda _: keys).key == KEY.verifier
@@ -161,7 +170,7 @@ def test_keys_with_the_same_id_are_told_apart_by_the_signature():
 
 
 @pytest.mark.parametrize("name", ["Signature", "Signature-Input"])
-def test_a_missing_header_field_is_malformed(name):
+def test_a_missing_header_field_is_malformed(name: str) -> None:
     """An unsigned request is told so."""
     headers = signed()
     del headers[name]
@@ -169,7 +178,7 @@ def test_a_missing_header_field_is_malformed(name):
         check(REQUEST, headers)
 
 
-def test_a_missing_digest_is_not_verified():
+def test_a_missing_digest_is_not_verified() -> None:
     """The body is always covered."""
     headers = signed()
     del headers["Content-Digest"]
@@ -191,7 +200,7 @@ def test_a_missing_digest_is_not_verified():
         (";created", "; created"),
     ],
 )
-def test_any_other_form_is_malformed(old, new):
+def test_any_other_form_is_malformed(old: str, new: str) -> None:
     """One profile: nothing to be confused about."""
     headers = signed()
     spoilt = headers["Signature-Input"].replace(old, new)
@@ -200,7 +209,7 @@ def test_any_other_form_is_malformed(old, new):
         check(REQUEST, {**headers, "Signature-Input": spoilt})
 
 
-def test_two_spellings_of_one_signature_are_not_taken():
+def test_two_spellings_of_one_signature_are_not_taken() -> None:
     """The unused bits of base64 are zero."""
     headers = signed()
     value = headers["Signature"].removesuffix("==:")
@@ -213,7 +222,7 @@ def test_two_spellings_of_one_signature_are_not_taken():
 
 
 @pytest.mark.parametrize("target", ["/a b", "/a\n", "/ä", ""])
-def test_what_is_no_request_target_has_no_signature_base(target):
+def test_what_is_no_request_target_has_no_signature_base(target: str) -> None:
     """A line break would forge a component."""
     with pytest.raises(FormatError, match="printable ASCII"):
         signed(Request("GET", "relay.example", target))
@@ -222,13 +231,13 @@ def test_what_is_no_request_target_has_no_signature_base(target):
 @pytest.mark.parametrize(
     "changes", [{"nonce": "x"}, {"nonce": NONCE + "0"}, {"lifetime_s": 0}, {"lifetime_s": 61}]
 )
-def test_a_signer_is_held_to_the_profile(changes):
+def test_a_signer_is_held_to_the_profile(changes: dict[str, Any]) -> None:
     """Better a bug here than a refusal there."""
     with pytest.raises(ValueError, match="nonce"):
         signed(**changes)
 
 
-def test_kept_requests_bind_their_bodies():
+def test_kept_requests_bind_their_bodies() -> None:
     """A relay shows base, signature and body to prove that it was asked to delete."""
     found = check(REQUEST, signed())
     with pytest.raises(VerificationError, match="another body"):
@@ -238,7 +247,7 @@ def test_kept_requests_bind_their_bodies():
 
 
 @given(st.binary(max_size=64), st.sampled_from(["GET", "POST"]), st.integers(1, 60))
-def test_any_request_verifies_as_it_was_signed(body, method, lifetime_s):
+def test_any_request_verifies_as_it_was_signed(body: bytes, method: str, lifetime_s: int) -> None:
     """Signing and verifying agree on the base."""
     request = Request(method, "relay.example", "/x?y=%20&z", body)
     found = check(request, signed(request, lifetime_s=lifetime_s))
@@ -246,13 +255,13 @@ def test_any_request_verifies_as_it_was_signed(body, method, lifetime_s):
 
 
 @given(st.sampled_from(["Signature", "Signature-Input", "Content-Digest"]), st.text(max_size=80))
-def test_any_header_verifies_or_raises_ours(name, text):
+def test_any_header_verifies_or_raises_ours(name: str, text: str) -> None:
     """No text makes anything else happen."""
     with pytest.raises(BistroError):
         check(REQUEST, {**signed(), name: text})
 
 
-def _from_vector(vector):
+def _from_vector(vector: Vector) -> VerifiedRequest:
     request = Request(vector["method"], vector["authority"], vector["target"], vector.hex("body"))
     headers = {
         "Content-Digest": vector["content_digest"],
@@ -261,20 +270,20 @@ def _from_vector(vector):
     }
     key = VerifierKey.parse(vector["vkey"])
 
-    def keys_of(key_id):
+    def keys_of(key_id: str) -> list[VerifierKey]:
         return [key] if key.key_id.hex() == key_id else []
 
     return verify_request(request, headers, keys_of=keys_of, now=UnixMillis(vector["now"]))
 
 
 @each_vector("message-signature", "valid")
-def test_signature_vectors(vector):
+def test_signature_vectors(vector: Vector) -> None:
     """Request and header fields give exactly this signature base."""
     assert _from_vector(vector).base.encode() == vector.data
 
 
 @each_vector("message-signature", "invalid")
-def test_bad_signature_vectors(vector):
+def test_bad_signature_vectors(vector: Vector) -> None:
     """Each with the code it must give."""
     with pytest.raises(BistroError) as caught:
         _from_vector(vector)

@@ -24,13 +24,13 @@ from bistro.errors import (
     catalogue,
     error_for_code,
 )
-from tests.support.vectors import each_vector
+from tests.support.vectors import Vector, each_vector
 
 PRINTABLE = st.text(st.characters(codec="utf-8"), max_size=100).filter(str.isprintable)
 
 
 @pytest.mark.parametrize("code", sorted(catalogue()))
-def test_every_error_survives_the_way_through_http(code):
+def test_every_error_survives_the_way_through_http(code: str) -> None:
     """Code, words, hint and status; whoever must act learns the same."""
     error = error_for_code(code, "expected 1, found 2", hint="send 1", retry_after_s=1.5)
     found = decode_problem(encode_problem(error), status=error.http_status)
@@ -40,13 +40,13 @@ def test_every_error_survives_the_way_through_http(code):
 
 
 @given(st.sampled_from(sorted(CODES - {"internal"})), PRINTABLE, PRINTABLE)
-def test_any_words_survive(code, message, hint):
+def test_any_words_survive(code: str, message: str, hint: str) -> None:
     """Decoding undoes encoding."""
     found = decode_problem(encode_problem(error_for_code(code, message, hint=hint)), status=400)
     assert (found.code, found.message, found.hint) == (code, message, hint)
 
 
-def test_the_time_to_wait_stands_in_the_header_in_whole_seconds():
+def test_the_time_to_wait_stands_in_the_header_in_whole_seconds() -> None:
     """Rounded up: never too early."""
     error = OverloadedError("too many", retry_after_s=1.2)
     assert problem_headers(error) == {"Content-Type": media.PROBLEM, "Retry-After": "2"}
@@ -54,7 +54,7 @@ def test_the_time_to_wait_stands_in_the_header_in_whole_seconds():
     assert problem_headers(OverloadedError("x")) == {"Content-Type": media.PROBLEM}
 
 
-def test_a_bug_at_the_peer_makes_it_unavailable():
+def test_a_bug_at_the_peer_makes_it_unavailable() -> None:
     """Nobody but its operator can act."""
     found = decode_problem(encode_problem(BistroError("request 17")), status=500, peer="r1")
     assert type(found) is UnavailableError
@@ -77,14 +77,16 @@ def test_a_bug_at_the_peer_makes_it_unavailable():
         (b'{"code":"conflict"}' + b" " * MAX_PROBLEM_SIZE, media.PROBLEM),
     ],
 )
-def test_what_is_no_problem_document_is_a_peer_that_cannot_be_used_now(body, content_type):
+def test_what_is_no_problem_document_is_a_peer_that_cannot_be_used_now(
+    body: bytes, content_type: str | None
+) -> None:
     """A proxy in between answers for itself."""
     found = decode_problem(body, status=502, content_type=content_type, peer="r1.example")
     assert type(found) is UnavailableError
     assert found.message == "r1.example: answered HTTP 502 without a problem document"
 
 
-def test_a_peer_cannot_write_to_our_terminal():
+def test_a_peer_cannot_write_to_our_terminal() -> None:
     """Control characters and endless words of a peer are harmless."""
     body = json.dumps({"code": "conflict", "detail": "a\x1b[2Jb\n" + "x" * 5_000, "hint": 7})
     found = decode_problem(body.encode(), status=409)
@@ -94,13 +96,15 @@ def test_a_peer_cannot_write_to_our_terminal():
 
 
 @pytest.mark.parametrize("wait", [-1, True, "5", 1.5, 10**12, None])
-def test_a_time_to_wait_that_is_none_is_ignored(wait):
+def test_a_time_to_wait_that_is_none_is_ignored(wait: object) -> None:
     """Whole milliseconds of at most a day."""
     body = json.dumps({"code": "overloaded", "retry_after_ms": wait}).encode()
-    assert decode_problem(body, status=503).retry_after_s is None
+    found = decode_problem(body, status=503)
+    assert isinstance(found, OverloadedError)
+    assert found.retry_after_s is None
 
 
-def test_lone_surrogates_do_not_stop_an_answer():
+def test_lone_surrogates_do_not_stop_an_answer() -> None:
     """A file name that is no text may stand in a message."""
     assert decode_problem(encode_problem(ConflictError("file \udc80")), status=409).message == (
         "file \ufffd"
@@ -108,13 +112,13 @@ def test_lone_surrogates_do_not_stop_an_answer():
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_decode_to_some_error(body):
+def test_any_bytes_decode_to_some_error(body: bytes) -> None:
     """Reading an error never raises another."""
     assert isinstance(decode_problem(body, status=500), BistroError)
 
 
 @each_vector("problem", "valid")
-def test_problem_vectors(vector):
+def test_problem_vectors(vector: Vector) -> None:
     """What another implementation sends and reads."""
     found = decode_problem(vector.data, status=vector["status"])
     assert (found.code, found.http_status) == (vector["code"], vector["status"])
@@ -123,6 +127,6 @@ def test_problem_vectors(vector):
 
 
 @each_vector("problem", "invalid")
-def test_nonsense_vectors(vector):
+def test_nonsense_vectors(vector: Vector) -> None:
     """Never trusted, never fatal."""
     assert decode_problem(vector.data, status=500).code == vector.code

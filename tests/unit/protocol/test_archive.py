@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from bistro.errors import (
 )
 from bistro.protocol import tar
 from bistro.protocol.archive import (
+    ArchiveEvent,
     ArchiveReader,
     ArchiveWriter,
     FileData,
@@ -29,18 +31,30 @@ from bistro.protocol.archive import (
     archive_size,
     padme_size,
 )
+from bistro.wire.header import SignedHeader
+from bistro.wire.manifest import Manifest
+from bistro.wire.terms import Padding
 from tests.unit.protocol.builders import make_header, make_manifest, sign_header
 
 CONTENTS = {"forms/a.pdf": b"a" * 700, "forms/b.txt": b"", "größe.csv": b"1;2\n" * 300}
 
 
-def filing(contents, *, kind="submit", previous=None):
+def filing(
+    contents: dict[str, bytes], *, kind: str = "submit", previous: bytes | None = None
+) -> tuple[SignedHeader, Manifest]:
     manifest = make_manifest(contents)
     header = make_header(manifest_sha256=manifest.digest, kind=kind, previous=previous)
     return sign_header(header), manifest
 
 
-def pack(contents, *, padding="none", piece_size=100, manifest=None, **header):
+def pack(
+    contents: dict[str, bytes],
+    *,
+    padding: Padding = "none",
+    piece_size: int = 100,
+    manifest: Manifest | None = None,
+    **header: Any,
+) -> bytes:
     """An archive as the client writes it; ``manifest`` may promise something else."""
     signed, own = filing(contents, **header)
     if manifest is not None:
@@ -60,7 +74,9 @@ def pack(contents, *, padding="none", piece_size=100, manifest=None, **header):
     return whole
 
 
-def read(data, *, chunk_size=333, files_limit=10, size_limit=1_000_000):
+def read(
+    data: bytes, *, chunk_size: int = 333, files_limit: int = 10, size_limit: int = 1_000_000
+) -> list[ArchiveEvent]:
     reader = ArchiveReader(files_limit=files_limit, size_limit=size_limit)
     events = []
     for at in range(0, len(data), chunk_size):
@@ -69,7 +85,7 @@ def read(data, *, chunk_size=333, files_limit=10, size_limit=1_000_000):
     return events
 
 
-def members(*entries):
+def members(*entries: tuple[str, bytes]) -> bytes:
     """A tar of any members, in the strict form."""
     parts = []
     for name, data in entries:
@@ -77,7 +93,7 @@ def members(*entries):
     return b"".join([*parts, tar.END])
 
 
-def test_reading_gives_back_what_was_filed():
+def test_reading_gives_back_what_was_filed() -> None:
     """Header and manifest first, then every file with its bytes, in manifest order."""
     events = read(pack(CONTENTS))
     signed, manifest = filing(CONTENTS)
@@ -90,7 +106,7 @@ def test_reading_gives_back_what_was_filed():
 
 
 @pytest.mark.parametrize("padding", ["none", "padme"])
-def test_pythons_tarfile_reads_a_filing(padding):
+def test_pythons_tarfile_reads_a_filing(padding: Padding) -> None:
     """Whoever has opened an envelope with age needs nothing of ours."""
     with tarfile.open(fileobj=io.BytesIO(pack(CONTENTS, padding=padding))) as archive:
         names = archive.getnames()
@@ -98,7 +114,7 @@ def test_pythons_tarfile_reads_a_filing(padding):
 
 
 @given(st.integers(0, 2**50))
-def test_padme_sizes_cost_at_most_12_percent(size):
+def test_padme_sizes_cost_at_most_12_percent(size: int) -> None:
     """A size is padded once, and keeps tar's blocks where it had them."""
     padded = padme_size(size)
     assert size <= padded <= size + size * 0.12
@@ -107,12 +123,12 @@ def test_padme_sizes_cost_at_most_12_percent(size):
         assert padded % 512 == 0
 
 
-def test_padme_sizes_of_the_paper():
+def test_padme_sizes_of_the_paper() -> None:
     """Known values: the mask has as many low bits as the exponent has beyond its own length."""
     assert [padme_size(n) for n in (0, 1, 2, 9, 100, 1_000_001)] == [0, 1, 2, 10, 104, 1_015_808]
 
 
-def test_padding_hides_close_sizes_from_each_other():
+def test_padding_hides_close_sizes_from_each_other() -> None:
     """Many filings share one size."""
     sizes = {len(pack({"a": bytes(n)}, padding="padme")) for n in range(60_000, 60_900, 100)}
     assert len(sizes) == 1
@@ -122,21 +138,21 @@ def test_padding_hides_close_sizes_from_each_other():
 
 
 @pytest.mark.parametrize("found", [b"grown longer", b"shrun", b"changed!"])
-def test_a_file_that_changed_since_it_was_hashed_aborts_sealing(found):
+def test_a_file_that_changed_since_it_was_hashed_aborts_sealing(found: bytes) -> None:
     """Grown, shrunk or overwritten: nothing was promised, and the message names the file."""
     with pytest.raises(ConflictError, match=r"'f' changed while it was read") as caught:
         pack({"f": found}, manifest=make_manifest({"f": b"original"}))
     assert "nothing was promised" in caught.value.hint
 
 
-def test_a_writer_refuses_another_manifest_than_the_headers():
+def test_a_writer_refuses_another_manifest_than_the_headers() -> None:
     """The header binds the manifest."""
     signed, _ = filing(CONTENTS)
     with pytest.raises(VerificationError, match="manifest"):
         ArchiveWriter(signed, make_manifest({}), padding="none")
 
 
-def test_bytes_without_a_file_are_a_bug():
+def test_bytes_without_a_file_are_a_bug() -> None:
     """The driver's order is fixed."""
     signed, manifest = filing(CONTENTS)
     writer = ArchiveWriter(signed, manifest, padding="none")
@@ -144,7 +160,7 @@ def test_bytes_without_a_file_are_a_bug():
         writer.write(b"x")
 
 
-def crafted(*entries, contents=CONTENTS):
+def crafted(*entries: tuple[str, bytes], contents: dict[str, bytes] = CONTENTS) -> bytes:
     """A filing's archive with other members after a good header and manifest."""
     signed, manifest = filing(contents)
     return members(
@@ -183,13 +199,13 @@ GOOD = sorted(CONTENTS.items())
         (crafted(*GOOD)[:-1024], FormatError),
     ],
 )
-def test_whatever_is_not_in_the_manifest_is_refused(data, error):
+def test_whatever_is_not_in_the_manifest_is_refused(data: bytes, error: type[BistroError]) -> None:
     """Missing, extra, twice, out of order, elsewhere, of another size or content."""
     with pytest.raises(error):
         read(data)
 
 
-def test_a_refused_member_gives_out_no_byte():
+def test_a_refused_member_gives_out_no_byte() -> None:
     """Its name and size are judged before anything could be written."""
     reader = ArchiveReader(files_limit=10, size_limit=1_000_000)
     data = crafted(("../../etc/passwd", b"x" * 700))
@@ -199,7 +215,7 @@ def test_a_refused_member_gives_out_no_byte():
     assert not any(isinstance(event, FileStart | FileData) for event in events)
 
 
-def test_an_unreadable_manifest_is_malformed():
+def test_an_unreadable_manifest_is_malformed() -> None:
     """Its hash may be right and its form wrong."""
     junk = b'{"files":[]}'
     signed = sign_header(make_header(manifest_sha256=sha256(junk)))
@@ -207,7 +223,7 @@ def test_an_unreadable_manifest_is_malformed():
         read(members(("submission.bin", signed.encode()), ("manifest.json", junk)))
 
 
-def test_limits_of_the_terms_hold():
+def test_limits_of_the_terms_hold() -> None:
     """Numbers and bytes of files, judged by the manifest before the first of them."""
     with pytest.raises(LimitExceededError, match="at most 2 files, found 3"):
         read(pack(CONTENTS), files_limit=2)
@@ -216,7 +232,7 @@ def test_limits_of_the_terms_hold():
     read(pack(CONTENTS), files_limit=3, size_limit=1_900)
 
 
-def test_a_withdrawal_has_no_files():
+def test_a_withdrawal_has_no_files() -> None:
     """It takes something back and hands nothing in."""
     read(pack({}, kind="withdraw", previous=bytes(32)))
     with pytest.raises(FormatError, match="withdrawal"):
@@ -224,7 +240,7 @@ def test_a_withdrawal_has_no_files():
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255), st.integers(1, 2_000))
-def test_a_changed_archive_never_passes(at, difference, chunk_size):
+def test_a_changed_archive_never_passes(at: int, difference: int, chunk_size: int) -> None:
     """Every byte is bound: by the form, the header's hash or the manifest's hashes."""
     data = pack({"a": b"some content", "ä": b"more"})
     at %= len(data)

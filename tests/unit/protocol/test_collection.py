@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
@@ -23,7 +24,7 @@ def staged(*sources: tuple[int, str], k: int = 2, n: int = 3) -> Collection:
     return collection
 
 
-def test_k_verified_fragments_make_it_restorable_and_end_the_fetching():
+def test_k_verified_fragments_make_it_restorable_and_end_the_fetching() -> None:
     """The other n - k are not fetched, but released."""
     collection = staged((0, "a"), (1, "b"), (2, "c"))
     assert collection.staged_indexes == {0, 1, 2}
@@ -38,7 +39,7 @@ def test_k_verified_fragments_make_it_restorable_and_end_the_fetching():
     assert collection.releasable() == (Source(0, "a"), Source(1, "b"), Source(2, "c"))
 
 
-def test_data_fragments_are_preferred_and_short_queues_more():
+def test_data_fragments_are_preferred_and_short_queues_more() -> None:
     """Data fragments restore without computing; a busy relay is spared."""
     collection = staged((0, "a"), (1, "b"), (2, "c"))
     assert collection.wanted(backlog={"a": 10}) == (Source(1, "b"), Source(2, "c"))
@@ -46,14 +47,14 @@ def test_data_fragments_are_preferred_and_short_queues_more():
     assert collection.wanted(down={"b", "c"}) == (Source(0, "a"),)
 
 
-def test_a_fragment_is_fetched_from_one_relay_only():
+def test_a_fragment_is_fetched_from_one_relay_only() -> None:
     """Two copies of one index are worth one."""
     collection = staged((0, "a"), (0, "b"))
     assert collection.wanted() == (Source(0, "a"),)
     assert collection.wanted(backlog={"a": 1}) == (Source(0, "b"),)
 
 
-def test_wrong_bytes_count_as_lost_and_stay_on_record():
+def test_wrong_bytes_count_as_lost_and_stay_on_record() -> None:
     """The relay is not asked again, even if it announces the fragment once more."""
     liar = Source(0, "a")
     collection = staged((0, "a"), (1, "b"), (2, "c")).distrust(liar)
@@ -63,14 +64,14 @@ def test_wrong_bytes_count_as_lost_and_stay_on_record():
     assert collection.offer(Source(0, "d"), HOLD).wanted()[0] == Source(0, "d")
 
 
-def test_a_relay_that_has_it_again_is_asked_again():
+def test_a_relay_that_has_it_again_is_asked_again() -> None:
     """Lost is what is known so far."""
     collection = staged((0, "a"), (1, "b")).lose(Source(0, "a"))
     assert collection.wanted() == (Source(1, "b"),)
     assert len(collection.offer(Source(0, "a"), HOLD).wanted()) == 2
 
 
-def test_repairs_are_asked_for_when_fewer_than_k_can_be_had():
+def test_repairs_are_asked_for_when_fewer_than_k_can_be_had() -> None:
     """All gone indexes are named: the filer stages the same bytes again."""
     collection = staged((0, "a"), (1, "b"), (2, "c")).lose(Source(0, "a"))
     assert collection.repairs() == ()
@@ -80,14 +81,14 @@ def test_repairs_are_asked_for_when_fewer_than_k_can_be_had():
     assert collection.verify(1).verify(0).repairs() == ()
 
 
-def test_a_hold_is_remembered_at_its_longest():
+def test_a_hold_is_remembered_at_its_longest() -> None:
     """A relay's promise only grows."""
     source = Source(0, "a")
     collection = staged((0, "a")).offer(source, UnixMillis(5_000)).offer(source, UnixMillis(2_000))
     assert collection.holds[source] == 5_000
 
 
-def test_a_late_fragment_is_only_released():
+def test_a_late_fragment_is_only_released() -> None:
     """After collection nothing is fetched."""
     collection = staged((0, "a"), (1, "b")).verify(0).verify(1).restored()
     collection = collection.offer(Source(2, "c"), HOLD).verify(2)
@@ -96,7 +97,7 @@ def test_a_late_fragment_is_only_released():
     assert collection.is_concluded
 
 
-def test_conclusions_wait_for_k_fragments_and_do_not_change():
+def test_conclusions_wait_for_k_fragments_and_do_not_change() -> None:
     """Void and collected exclude each other; repeating one is harmless."""
     with pytest.raises(ConflictError):
         staged((0, "a")).restored()
@@ -107,7 +108,7 @@ def test_conclusions_wait_for_k_fragments_and_do_not_change():
         void.restored()
 
 
-def test_an_index_that_is_none_is_malformed():
+def test_an_index_that_is_none_is_malformed() -> None:
     """The layout says how many there are."""
     with pytest.raises(FormatError):
         staged((3, "a"))
@@ -122,7 +123,7 @@ class CollectionMachine(RuleBasedStateMachine):
         super().__init__()
         self.collection = Collection.begin(k=2, n=4)
 
-    def attempt(self, event) -> None:
+    def attempt(self, event: Callable[[], Collection]) -> None:
         before = self.collection
         with contextlib.suppress(BistroError):
             self.collection = event()
@@ -133,28 +134,26 @@ class CollectionMachine(RuleBasedStateMachine):
             assert self.collection.state is before.state
 
     @rule(index=st.integers(0, 3), relay=st.sampled_from("abc"), hold=st.integers(0, 9))
-    def offer(self, index, relay, hold):
+    def offer(self, index: int, relay: str, hold: int) -> None:
         self.attempt(lambda: self.collection.offer(Source(index, relay), UnixMillis(hold)))
 
     @rule(index=st.integers(0, 3))
-    def verify(self, index):
+    def verify(self, index: int) -> None:
         self.attempt(lambda: self.collection.verify(index))
 
     @rule(index=st.integers(0, 3), relay=st.sampled_from("abc"), is_wrong=st.booleans())
-    def lose(self, index, relay, is_wrong):
+    def lose(self, index: int, relay: str, *, is_wrong: bool) -> None:
         source = Source(index, relay)
         self.attempt(
             lambda: self.collection.distrust(source) if is_wrong else self.collection.lose(source)
         )
 
     @rule(is_good=st.booleans())
-    def conclude(self, is_good):
-        self.attempt(
-            self.collection.restored if is_good else lambda: self.collection.found_inconsistent()
-        )
+    def conclude(self, *, is_good: bool) -> None:
+        self.attempt(self.collection.restored if is_good else self.collection.found_inconsistent)
 
     @invariant()
-    def what_is_wanted_is_useful(self):
+    def what_is_wanted_is_useful(self) -> None:
         collection = self.collection
         wanted = collection.wanted()
         assert len({source.index for source in wanted}) == len(wanted) <= collection.missing_count

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bistro.errors import DeadlinePassedError, NotOpenError
 from bistro.instant import UnixMillis
 from bistro.protocol.deadline import (
+    Ruling,
     is_on_time,
     latest_on_time,
     may_open,
@@ -30,7 +31,7 @@ from tests.unit.protocol.builders import (
 LAST = CLOSES + GRACE_MS
 
 
-def test_on_time_includes_the_last_millisecond_of_grace():
+def test_on_time_includes_the_last_millisecond_of_grace() -> None:
     """``time <= closes + grace_ms``, and not one millisecond more."""
     terms = make_terms()
     assert latest_on_time(terms) == LAST
@@ -38,7 +39,7 @@ def test_on_time_includes_the_last_millisecond_of_grace():
     assert not is_on_time(UnixMillis(LAST + 1), terms)
 
 
-def test_a_ticket_before_the_call_opens_is_told_from_when():
+def test_a_ticket_before_the_call_opens_is_told_from_when() -> None:
     """Too early is no refusal for good."""
     ruling = may_ticket(UnixMillis(OPENS - 1), make_terms())
     assert not ruling.allowed
@@ -48,7 +49,7 @@ def test_a_ticket_before_the_call_opens_is_told_from_when():
     assert "1970-01-01T00:16:40.000Z" in caught.value.hint
 
 
-def test_a_ticket_after_the_deadline_is_refused_for_good():
+def test_a_ticket_after_the_deadline_is_refused_for_good() -> None:
     """A retry cannot help."""
     ruling = may_ticket(UnixMillis(LAST + 1), make_terms())
     assert ruling.allowed_from is None
@@ -57,7 +58,7 @@ def test_a_ticket_after_the_deadline_is_refused_for_good():
     may_ticket(UnixMillis(LAST), make_terms()).require()
 
 
-def test_the_terms_before_a_ticket_in_the_log_rule_it():
+def test_the_terms_before_a_ticket_in_the_log_rule_it() -> None:
     """An extension never makes an earlier late ticket good, nor a later one bad."""
     first = make_terms()
     second = successor(first, closes=UnixMillis(CLOSES + 5_000))
@@ -70,7 +71,9 @@ def test_the_terms_before_a_ticket_in_the_log_rule_it():
 
 
 @pytest.mark.parametrize(("repair", "until"), [(False, STAGE_BY), (True, REPAIR_BY)])
-def test_staging_ends_with_stage_by_and_repairs_with_repair_by(repair, until):
+def test_staging_ends_with_stage_by_and_repairs_with_repair_by(
+    *, repair: bool, until: UnixMillis
+) -> None:
     """The last moment is inside; before the call opens nothing is staged."""
     terms = make_terms()
     assert may_stage(until, terms, repair=repair).allowed
@@ -83,7 +86,7 @@ def test_staging_ends_with_stage_by_and_repairs_with_repair_by(repair, until):
     ("sealed_until", "first"),
     [("none", OPENS), ("closes", LAST + 1), ("stage_by", STAGE_BY + 1)],
 )
-def test_envelopes_stay_sealed_until_the_terms_say(sealed_until, first):
+def test_envelopes_stay_sealed_until_the_terms_say(sealed_until: str, first: int) -> None:
     """Nobody at the destination reads a filing before that moment."""
     terms = make_terms(sealed_until=sealed_until)
     assert may_unseal(UnixMillis(first), terms).allowed
@@ -101,11 +104,13 @@ def test_envelopes_stay_sealed_until_the_terms_say(sealed_until, first):
         ("none", 0, 0, REPAIR_BY + 1),
     ],
 )
-def test_the_call_opens_when_nothing_more_can_come(sealed_until, unstaged, uncollected, first):
+def test_the_call_opens_when_nothing_more_can_come(
+    sealed_until: str, unstaged: int, uncollected: int, first: int
+) -> None:
     """Nothing is admitted after the opening entry, so it waits for all that still may come."""
     terms = make_terms(sealed_until=sealed_until)
 
-    def rule(now, *, is_closed=True):
+    def rule(now: int, *, is_closed: bool = True) -> Ruling:
         return may_open(
             UnixMillis(now),
             terms,
@@ -122,10 +127,13 @@ def test_the_call_opens_when_nothing_more_can_come(sealed_until, unstaged, uncol
 
 
 @given(st.integers(0, REPAIR_BY + 10_000), st.integers(0, 2), st.integers(0, 2))
-def test_a_ruling_that_names_a_moment_allows_it_then(now, unstaged, uncollected):
+def test_a_ruling_that_names_a_moment_allows_it_then(
+    now: int, unstaged: int, uncollected: int
+) -> None:
     """What people are told to wait for is true, provided the call was closed by then."""
     terms = make_terms()
     counts = {"unstaged_count": unstaged, "uncollected_count": uncollected}
     ruling = may_open(UnixMillis(now), terms, is_closed=True, **counts)
+    assert ruling.allowed_from is not None
     assert ruling.allowed == (now >= ruling.allowed_from)
     assert may_open(ruling.allowed_from, terms, is_closed=True, **counts).allowed

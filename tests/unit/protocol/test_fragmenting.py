@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import random
+import random  # noqa: TID251 - seeded in every test
 import tracemalloc
 
 import pytest
@@ -22,7 +22,7 @@ from bistro.protocol.fragmenting import (
     last_unit_size,
 )
 from bistro.wire.fragment import UNIT_SIZE, Layout
-from tests.support.vectors import each_vector
+from tests.support.vectors import Vector, each_vector
 from tests.unit.protocol.builders import cut_of
 
 
@@ -67,7 +67,7 @@ SIZES += [2 * UNIT_SIZE - 1, 2 * UNIT_SIZE, 2 * UNIT_SIZE + 1, 3 * UNIT_SIZE, 6 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("k", "n"), [(1, 1), (1, 3), (2, 2), (2, 3), (3, 5)])
-def test_any_k_fragments_restore_the_envelope(size, k, n):
+def test_any_k_fragments_restore_the_envelope(size: int, k: int, n: int) -> None:
     """At every edge of units and rows, with every choice of k fragments."""
     envelope = envelope_of(size)
     fragments = split(envelope, k=k, n=n, chunk_size=100_000)
@@ -78,7 +78,7 @@ def test_any_k_fragments_restore_the_envelope(size, k, n):
 
 
 @given(st.integers(0, 4 * UNIT_SIZE), st.integers(1, 300_000), st.integers(1, 4))
-def test_chunks_of_any_size_give_the_same_fragments(size, chunk_size, k):
+def test_chunks_of_any_size_give_the_same_fragments(size: int, chunk_size: int, k: int) -> None:
     """Fragments depend on the envelope, never on how it was fed."""
     envelope = envelope_of(size)
     whole = split(envelope, k=k, n=k + 1, chunk_size=max(size, 1))
@@ -87,7 +87,7 @@ def test_chunks_of_any_size_give_the_same_fragments(size, chunk_size, k):
 
 
 @given(st.integers(1, 2**40), st.integers(1, 255))
-def test_fragment_sizes_are_those_of_the_layout(size, k):
+def test_fragment_sizes_are_those_of_the_layout(size: int, k: int) -> None:
     """One formula in two places has to stay one formula."""
     layout = Layout(envelope_sha256=bytes(32), envelope_size=size, k=k, n=k)
     assert fragment_size(size, k) == layout.fragment_size
@@ -96,7 +96,7 @@ def test_fragment_sizes_are_those_of_the_layout(size, k):
 
 
 @each_vector("striping", "valid")
-def test_striping_vectors(vector):
+def test_striping_vectors(vector: Vector) -> None:
     """What another implementation has to arrive at."""
     envelope = bytes(
         (index * vector["factor"] + index // 256) % 256 for index in range(vector["size"])
@@ -109,7 +109,7 @@ def test_striping_vectors(vector):
     assert cut.root.hex() == vector["root"]
 
 
-def test_sums_are_those_of_the_bytes():
+def test_sums_are_those_of_the_bytes() -> None:
     """Descriptors and layout are taken while the bytes pass by."""
     envelope = envelope_of(5 * UNIT_SIZE + 3)
     cut, fragments = cut_of(envelope, k=2, n=3)
@@ -120,7 +120,7 @@ def test_sums_are_those_of_the_bytes():
         StripeSums(k=1, n=1).cut()
 
 
-def test_fragments_in_different_lengths_are_refused():
+def test_fragments_in_different_lengths_are_refused() -> None:
     """The driver reads them in step; anything else is a broken file."""
     reader = StripeReader(k=2, n=3, envelope_size=10)
     assert reader.next_size == 5
@@ -130,14 +130,14 @@ def test_fragments_in_different_lengths_are_refused():
         reader.feed({0: b"12345", 2: b"1234"})
 
 
-def test_copies_are_not_copied():
+def test_copies_are_not_copied() -> None:
     """For k = 1 the envelope's own bytes go on, nothing is computed."""
     chunk = envelope_of(1_000)
     pieces = StripeWriter(k=1, n=4).feed(chunk)
     assert all(piece is chunk for piece in pieces)
 
 
-def test_memory_does_not_grow_with_the_envelope():
+def test_memory_does_not_grow_with_the_envelope() -> None:
     """A filing is never held whole, neither going out nor coming in."""
     row_size = 2 * UNIT_SIZE
     chunk = envelope_of(4 * row_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random  # noqa: TID251 - seeded in every test
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,16 @@ def mark(index: int) -> bytes:
     return sha256(f"commitment {index}".encode())
 
 
-def candidate(index, who="ada", *, kind="submit", of=None, slot="main", time=None, fault=None):
+def candidate(  # noqa: PLR0913 - a test names only what matters to it
+    index: int,
+    who: str = "ada",
+    *,
+    kind: str = "submit",
+    of: int | None = None,
+    slot: str = "main",
+    time: int | None = None,
+    fault: Fault | None = None,
+) -> Candidate:
     previous = None if of is None else mark(of)
     return Candidate(
         commitment=mark(index),
@@ -30,17 +40,17 @@ def candidate(index, who="ada", *, kind="submit", of=None, slot="main", time=Non
     )
 
 
-def unread(index, fault):
+def unread(index: int, fault: Fault) -> Candidate:
     return Candidate(mark(index), index, UnixMillis(index * 10), fault=fault)
 
 
-def outcomes(*candidates):
+def outcomes(*candidates: Candidate) -> str:
     decisions = resolve(candidates)
     assert [d.commitment for d in decisions] == [c.commitment for c in candidates]
     return " ".join(decision.outcome for decision in decisions)
 
 
-def test_the_last_submission_of_a_filer_and_slot_wins():
+def test_the_last_submission_of_a_filer_and_slot_wins() -> None:
     """Others' submissions and other slots are not touched."""
     found = outcomes(
         candidate(1), candidate(2, "bob"), candidate(3, slot="annex"), candidate(4), candidate(5)
@@ -48,19 +58,19 @@ def test_the_last_submission_of_a_filer_and_slot_wins():
     assert found == "superseded opened opened superseded opened"
 
 
-def test_who_replaced_it_is_named():
+def test_who_replaced_it_is_named() -> None:
     """A filer can see which of its submissions counts."""
     first, second = resolve([candidate(1), candidate(2)])
     assert (first.replaced_by, second.replaced_by) == (mark(2), None)
 
 
-def test_order_is_by_time_before_index():
+def test_order_is_by_time_before_index() -> None:
     """A postmarked entry comes later in the log than it was made."""
     assert outcomes(candidate(1, time=100), candidate(2, time=50)) == "opened superseded"
     assert outcomes(candidate(1, time=50), candidate(2, time=50)) == "superseded opened"
 
 
-def test_an_amendment_replaces_what_it_names():
+def test_an_amendment_replaces_what_it_names() -> None:
     """It is a complete filing of the same filer and slot."""
     assert outcomes(candidate(1), candidate(2, kind="amend", of=1)) == "superseded opened"
 
@@ -76,7 +86,7 @@ def test_an_amendment_replaces_what_it_names():
         candidate(2, kind="amend", of=1, time=1),
     ],
 )
-def test_nobody_touches_what_is_not_theirs(intruder):
+def test_nobody_touches_what_is_not_theirs(intruder: Candidate) -> None:
     """Another key, another slot, an unknown, its own or a later commitment do not count."""
     first, second = resolve([candidate(1), intruder])
     assert first.outcome is Outcome.OPENED
@@ -84,7 +94,7 @@ def test_nobody_touches_what_is_not_theirs(intruder):
     assert second.reasons[0].code == "unknown-previous"
 
 
-def test_a_withdrawal_takes_back_what_stands():
+def test_a_withdrawal_takes_back_what_stands() -> None:
     """Whatever earlier submission of the slot it names; a later submission stands again."""
     chain = [candidate(1), candidate(2, kind="amend", of=1), candidate(3, kind="withdraw", of=1)]
     assert outcomes(*chain) == "superseded withdrawn withdrawn"
@@ -93,7 +103,7 @@ def test_a_withdrawal_takes_back_what_stands():
     assert outcomes(*chain, candidate(4, kind="withdraw", of=1)).endswith("withdrawn withdrawn")
 
 
-def test_a_fault_lets_the_one_before_stand():
+def test_a_fault_lets_the_one_before_stand() -> None:
     """The last *valid* submission wins, also when the fault is found while unpacking."""
     broken = Fault.rejected("manifest-mismatch", "a file's hash differs")
     first, second = candidate(1), candidate(2)
@@ -101,7 +111,7 @@ def test_a_fault_lets_the_one_before_stand():
     assert outcomes(first, replace(second, fault=broken)) == "opened rejected"
 
 
-def test_a_rejected_filing_of_ones_own_may_be_amended():
+def test_a_rejected_filing_of_ones_own_may_be_amended() -> None:
     """Content that replaces a rejected filing gets its own ticket."""
     broken = Fault.rejected("malformed", "not an archive")
     assert (
@@ -109,7 +119,7 @@ def test_a_rejected_filing_of_ones_own_may_be_amended():
     )
 
 
-def test_every_commitment_gets_an_outcome():
+def test_every_commitment_gets_an_outcome() -> None:
     """Also those nobody could read: the minutes leave out nobody."""
     found = resolve(
         [
@@ -128,7 +138,7 @@ def test_every_commitment_gets_an_outcome():
     ]
 
 
-def test_a_candidate_needs_a_header_or_a_fault():
+def test_a_candidate_needs_a_header_or_a_fault() -> None:
     """Nothing is left without a reason."""
     with pytest.raises(ValueError, match="header or a fault"):
         Candidate(mark(1), 1, UnixMillis(1))
@@ -145,7 +155,9 @@ STEPS = st.tuples(
 
 
 @given(st.lists(STEPS, max_size=8), st.randoms(use_true_random=False))
-def test_any_log_is_resolved_completely_and_the_same_way(steps, chance):
+def test_any_log_is_resolved_completely_and_the_same_way(
+    steps: list[tuple[str, str, int, int, Fault | None]], chance: random.Random
+) -> None:
     """One outcome each, in log order, at most one opened a slot, however they are given."""
     candidates = [
         candidate(i, who, kind=kind, of=None if kind == "submit" else of, time=time, fault=fault)
@@ -153,9 +165,9 @@ def test_any_log_is_resolved_completely_and_the_same_way(steps, chance):
     ]
     decisions = resolve(candidates)
     assert [d.index for d in decisions] == list(range(len(candidates)))
-    opened = [candidates[d.index].header for d in decisions if d.outcome is Outcome.OPENED]
-    assert len({(h.filer_key, h.slot) for h in opened}) == len(opened)
-    assert all(h.kind != "withdraw" for h in opened)
+    opened = [c.header for c, d in zip(candidates, decisions, strict=True) if d.outcome == "opened"]
+    assert len({(h.filer_key, h.slot) for h in opened if h}) == len(opened)
+    assert all(h is not None and h.kind != "withdraw" for h in opened)
     for decision in decisions:
         fault = candidates[decision.index].fault
         if fault is not None:
@@ -165,7 +177,7 @@ def test_any_log_is_resolved_completely_and_the_same_way(steps, chance):
     assert resolve(shuffled) == decisions
 
 
-def test_a_header_is_judged_by_commitment_terms_and_signature():
+def test_a_header_is_judged_by_commitment_terms_and_signature() -> None:
     """Each check has its reason code; a good header has none."""
     header = make_header()
     signed, hashes = sign_header(header), {header.terms_hash}
@@ -178,4 +190,5 @@ def test_a_header_is_judged_by_commitment_terms_and_signature():
         ),
     }
     for code, fault in cases.items():
+        assert fault is not None
         assert (fault.outcome, fault.reason.code) == (Outcome.REJECTED, code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import random  # noqa: TID251 - seeded in every test
 from collections import Counter
 
 import pytest
@@ -26,7 +26,9 @@ def probes_of(*operators: str) -> list[RelayProbe]:
     st.lists(st.sampled_from("abcde"), min_size=1, max_size=8),
     st.integers(0, 2**32),
 )
-def test_no_operator_can_lose_an_envelope_where_that_can_be_had(k, parity, operators, seed):
+def test_no_operator_can_lose_an_envelope_where_that_can_be_had(
+    k: int, parity: int, operators: list[str], seed: int
+) -> None:
     """At most n - k fragments with one operator, whenever there are operators enough."""
     rule = Placement(k=k, n=k + parity, fragment_size=1)
     placed = rule.place(probes_of(*operators), random.Random(seed))
@@ -40,14 +42,14 @@ def test_no_operator_can_lose_an_envelope_where_that_can_be_had(k, parity, opera
 
 
 @given(st.integers(1, 5), st.integers(0, 2**32))
-def test_fragments_go_to_different_relays_while_there_are_some(n, seed):
+def test_fragments_go_to_different_relays_while_there_are_some(n: int, seed: int) -> None:
     """Losing one relay loses one fragment."""
     rule = Placement(k=1, n=n, fragment_size=1)
     placed = rule.place(probes_of("a", "b", "c", "d", "e"), random.Random(seed))
     assert len({probe.name for probe in placed}) == n
 
 
-def test_the_cheaper_of_two_wins():
+def test_the_cheaper_of_two_wins() -> None:
     """Latency counts, and load counts like latency."""
     near = RelayProbe("near.example", "a", latency_ms=5.0)
     far = RelayProbe("far.example", "b", latency_ms=200.0)
@@ -58,7 +60,7 @@ def test_the_cheaper_of_two_wins():
         assert rule.place_one([near, busy], random.Random(seed)) is near
 
 
-def test_weights_steer_who_is_drawn():
+def test_weights_steer_who_is_drawn() -> None:
     """A relay of ten times the weight gets most of the fragments."""
     light = RelayProbe("light.example", "a", weight=1)
     other = RelayProbe("other.example", "b", weight=1)
@@ -68,7 +70,7 @@ def test_weights_steer_who_is_drawn():
     assert drawn["heavy.example"] > 400
 
 
-def test_load_spreads_better_than_by_one_choice():
+def test_load_spreads_better_than_by_one_choice() -> None:
     """Not every client is sent to the same best relay, and none is left out."""
     relays = [RelayProbe(f"r{i}.example", f"o{i}", latency_ms=10.0 + i) for i in range(8)]
     rule, chance = Placement(k=1, n=1, fragment_size=1), random.Random(2)
@@ -85,7 +87,7 @@ def test_load_spreads_better_than_by_one_choice():
         RelayProbe("full.example", "a", free_size=99),
     ],
 )
-def test_relays_that_cannot_take_it_are_passed_over(useless):
+def test_relays_that_cannot_take_it_are_passed_over(useless: RelayProbe) -> None:
     """Silent, drained or full ones; if there is no other the client is told what to do."""
     good = RelayProbe("good.example", "b", free_size=100)
     rule = Placement(k=1, n=2, fragment_size=100)
@@ -95,7 +97,7 @@ def test_relays_that_cannot_take_it_are_passed_over(useless):
     assert "resume" in caught.value.hint
 
 
-def test_a_relay_that_failed_is_taken_only_when_there_is_no_other():
+def test_a_relay_that_failed_is_taken_only_when_there_is_no_other() -> None:
     """It may work again, but not first."""
     one, two = probes_of("a", "b")
     rule = Placement(k=1, n=1, fragment_size=1)
@@ -103,7 +105,7 @@ def test_a_relay_that_failed_is_taken_only_when_there_is_no_other():
     assert rule.place_one([one], random.Random(4), avoid={one.name}) is one
 
 
-def test_rounding_never_draws_nobody():
+def test_rounding_never_draws_nobody() -> None:
     """A chooser at the very end of its range draws the last relay."""
 
     class Last:

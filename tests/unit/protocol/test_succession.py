@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from bistro.crypto.digest import sha256
 from bistro.errors import VerificationError
 from bistro.instant import UnixMillis
 from bistro.protocol.succession import required_signers, verify_successor
-from bistro.wire.clauses import Outage, Postmark, Spread, Witness
+from bistro.wire.clauses import Keys, Outage, Postmark, Spread, Witness
 from tests.unit.protocol.builders import (
     CLOSES,
     GRACE_MS,
@@ -47,7 +48,7 @@ NEW_KEY = signing_key(ORIGIN.server, "new").verifier
         {"keys": make_keys(terms=NEW_KEY)},
     ],
 )
-def test_what_helps_filers_may_change(changes):
+def test_what_helps_filers_may_change(changes: dict[str, Any]) -> None:
     """Later deadlines, more grace, other relays, declared outages, a new terms key."""
     old = make_terms()
     verify_successor(old, successor(old, **changes))
@@ -72,14 +73,14 @@ def test_what_helps_filers_may_change(changes):
         {"keys": make_keys(status=signing_key(ORIGIN.status, "new").verifier)},
     ],
 )
-def test_what_shortens_or_is_fixed_is_refused(changes):
+def test_what_shortens_or_is_fixed_is_refused(changes: dict[str, Any]) -> None:
     """Everybody refuses such a version, so that it has no effect."""
     old = make_terms()
     with pytest.raises(VerificationError, match="version 2"):
         verify_successor(old, successor(old, **changes))
 
 
-def test_grace_never_shrinks():
+def test_grace_never_shrinks() -> None:
     """Even where the deadline itself moves later."""
     old = make_terms(grace_ms=5_000)
     with pytest.raises(VerificationError, match="grace_ms"):
@@ -97,7 +98,7 @@ def test_grace_never_shrinks():
         ((Outage(UnixMillis(OUTAGE.since + 1), OUTAGE.until),), False),
     ],
 )
-def test_a_declared_outage_stays(outages, is_good):
+def test_a_declared_outage_stays(outages: tuple[Outage, ...], *, is_good: bool) -> None:
     """Whoever was promised admission keeps it."""
     old = make_terms(outages=(OUTAGE,))
     new = successor(old, outages=outages)
@@ -108,7 +109,7 @@ def test_a_declared_outage_stays(outages, is_good):
         verify_successor(old, new)
 
 
-def test_versions_form_a_chain():
+def test_versions_form_a_chain() -> None:
     """Each names the one before and counts one more."""
     old = make_terms()
     good = successor(old)
@@ -122,7 +123,7 @@ def test_versions_form_a_chain():
             verify_successor(old, bad)
 
 
-def _keys_of(call):
+def _keys_of(call: str) -> Keys:
     origin = replace(ORIGIN, call=call)
     return make_keys(
         log=signing_key(str(origin)).verifier,
@@ -131,7 +132,7 @@ def _keys_of(call):
     )
 
 
-def test_a_new_terms_key_needs_both_signatures():
+def test_a_new_terms_key_needs_both_signatures() -> None:
     """Trust passes from the pinned key to the new one, never around it."""
     old = make_terms()
     assert required_signers(old, successor(old)) == (old.keys.terms,)
@@ -139,7 +140,7 @@ def test_a_new_terms_key_needs_both_signatures():
     assert required_signers(old, changed) == (old.keys.terms, NEW_KEY)
 
 
-def test_witnesses_may_change_with_their_quorum():
+def test_witnesses_may_change_with_their_quorum() -> None:
     """They add to what a ticket proves, and nothing depends on a certain one."""
     key = signing_key("w.example").verifier
     cosigner = _witness_key(key.name, key.public)
@@ -148,6 +149,6 @@ def test_witnesses_may_change_with_their_quorum():
     verify_successor(old, successor(old, witnesses=(witness,), witness_quorum=1))
 
 
-def _witness_key(name, public):
+def _witness_key(name: str, public: bytes) -> str:
     key_id = sha256(name.encode() + b"\n\x04" + public)[:4]
     return f"{name}+{key_id.hex()}+{base64.b64encode(bytes([4]) + public).decode()}"

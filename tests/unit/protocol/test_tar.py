@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bistro.errors import BistroError, FormatError
+from bistro.errors import FormatError
 from bistro.protocol import tar
 
 LONG = "ordner/" + "ä" * 120 + "/" + "x" * 90 + ".txt"
@@ -55,22 +58,23 @@ def unpack(data: bytes, chunk_size: int = 1 << 20) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("chunk_size", [1, 511, 512, 513, 1_000, 1 << 20])
-def test_reading_undoes_writing_in_chunks_of_any_size(chunk_size):
+def test_reading_undoes_writing_in_chunks_of_any_size(chunk_size: int) -> None:
     """Where a chunk ends says nothing."""
     assert unpack(pack(MEMBERS, padding=70_000), chunk_size) == MEMBERS
 
 
-def test_pythons_tarfile_reads_it():
+def test_pythons_tarfile_reads_it() -> None:
     """Names, contents, order and types as another reader sees them."""
     with tarfile.open(fileobj=io.BytesIO(pack(MEMBERS))) as archive:
         found = archive.getmembers()
         assert [member.name for member in found] == list(MEMBERS)
         assert all(member.isreg() and member.mode == 0o644 for member in found)
-        assert [archive.extractfile(member).read() for member in found] == list(MEMBERS.values())
+        contents = [archive.extractfile(member) for member in found]
+        assert [content.read() for content in contents if content] == list(MEMBERS.values())
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="needs GNU tar")
-def test_gnu_tar_reads_it(tmp_path):
+def test_gnu_tar_reads_it(tmp_path: Path) -> None:
     """Also with zeros after its end, and without a warning."""
     (tmp_path / "a.tar").write_bytes(pack(MEMBERS, padding=3 * 512))
     done = subprocess.run(
@@ -84,23 +88,30 @@ def test_gnu_tar_reads_it(tmp_path):
     assert {name: (tmp_path / name).read_bytes() for name in MEMBERS} == MEMBERS
 
 
-def test_a_size_of_8_gib_stands_in_a_pax_record():
+def test_a_size_of_8_gib_stands_in_a_pax_record() -> None:
     """Eleven octal digits end below it."""
     assert len(tar.encode_header("big", 8**11 - 1)) == 512
     header = tar.encode_header("big", 8**11)
     events = tar.TarReader().feed(header)
     assert events == [tar.MemberStart("big", 8**11)]
     with tarfile.open(fileobj=io.BytesIO(header + tar.END), mode="r:") as archive:
-        assert archive.next().size == 8**11
+        member = archive.next()
+        assert member is not None
+        assert member.size == 8**11
 
 
-def test_member_sizes_are_known_beforehand():
+def test_member_sizes_are_known_beforehand() -> None:
     """The archive's size is promised before a file is read."""
     total = sum(tar.member_size(name, len(data)) for name, data in MEMBERS.items())
     assert total + len(tar.END) == len(pack(MEMBERS))
 
 
-def foreign(configure, *, format_=tarfile.PAX_FORMAT, data: bytes = b"data") -> bytes:
+def foreign(
+    configure: Callable[[tarfile.TarInfo], None],
+    *,
+    format_: int = tarfile.PAX_FORMAT,
+    data: bytes = b"data",
+) -> bytes:
     """An archive of one member as Python's tarfile writes it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format_) as archive:
@@ -124,10 +135,10 @@ def foreign(configure, *, format_=tarfile.PAX_FORMAT, data: bytes = b"data") -> 
         (tarfile.GNUTYPE_SPARSE, "type b'S'"),
     ],
 )
-def test_only_regular_files_are_taken(kind, words):
+def test_only_regular_files_are_taken(kind: bytes, words: str) -> None:
     """Links and devices lead elsewhere; folders are made from names."""
 
-    def configure(info):
+    def configure(info: tarfile.TarInfo) -> None:
         info.type, info.linkname, info.size = kind, "/etc/passwd", 0
 
     with pytest.raises(FormatError, match=words):
@@ -138,13 +149,13 @@ def test_only_regular_files_are_taken(kind, words):
     ("field", "value"),
     [("mode", 0o755), ("mtime", 1), ("uid", 1), ("gid", 1), ("uname", "root"), ("mtime", 0.5)],
 )
-def test_another_form_of_the_same_file_is_malformed(field, value):
+def test_another_form_of_the_same_file_is_malformed(field: str, value: object) -> None:
     """One archive has one encoding."""
     with pytest.raises(FormatError, match="one encoding"):
         unpack(foreign(lambda info: setattr(info, field, value)))
 
 
-def test_gnu_long_names_are_malformed():
+def test_gnu_long_names_are_malformed() -> None:
     """Only pax records extend a header."""
     with pytest.raises(FormatError, match="type b'L'"):
         unpack(foreign(lambda i: setattr(i, "name", "n" * 150), format_=tarfile.GNU_FORMAT))
@@ -187,23 +198,21 @@ def with_records(records: bytes) -> bytes:
         with_records(b"99999 path=a\n"),
     ],
 )
-def test_damaged_archives_are_malformed(data):
+def test_damaged_archives_are_malformed(data: bytes) -> None:
     """Cut short, changed, or followed by something."""
     with pytest.raises(FormatError):
         unpack(data)
 
 
 @given(st.binary(max_size=2_000))
-def test_any_bytes_decode_or_raise(data):
+def test_any_bytes_decode_or_raise(data: bytes) -> None:
     """No input makes anything else happen."""
-    try:
+    with contextlib.suppress(FormatError):
         unpack(data, 700)
-    except BistroError as error:
-        assert error.code == "malformed"
 
 
 @given(st.integers(0, 2_047), st.integers(1, 255))
-def test_a_changed_byte_is_noticed_or_is_content(at, difference):
+def test_a_changed_byte_is_noticed_or_is_content(at: int, difference: int) -> None:
     """Nothing in an archive is without meaning."""
     members = {"grüße": b"abc", "b": b""}
     data = pack(members)
@@ -221,6 +230,6 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 
 @given(st.dictionaries(NAMES, st.binary(max_size=1_100), max_size=4), st.integers(1, 3_000))
-def test_any_members_survive(members, chunk_size):
+def test_any_members_survive(members: dict[str, bytes], chunk_size: int) -> None:
     """Decoding undoes encoding for every name that can be encoded."""
     assert unpack(pack(members), chunk_size) == members

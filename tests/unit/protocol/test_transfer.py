@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
@@ -44,7 +45,7 @@ def held() -> Transfer:
     return filled().complete(found_sha256=DIGEST).hold(LATER)
 
 
-def test_an_upload_goes_from_offer_to_release():
+def test_an_upload_goes_from_offer_to_release() -> None:
     """The life of a fragment at a relay without trouble."""
     upload = offered().accept(at=0, length=3)
     assert (upload.offset, upload.missing_size) == (3, 5)
@@ -56,7 +57,7 @@ def test_an_upload_goes_from_offer_to_release():
 
 
 @pytest.mark.parametrize("at", [0, 2, 4])
-def test_only_the_next_offset_is_taken(at):
+def test_only_the_next_offset_is_taken(at: int) -> None:
     """A repeated or skipping PATCH gets 409 and learns the offset."""
     upload = offered().accept(at=0, length=3)
     with pytest.raises(ConflictError, match="expected 3") as caught:
@@ -64,20 +65,20 @@ def test_only_the_next_offset_is_taken(at):
     assert caught.value.http_status == 409
 
 
-def test_bytes_beyond_the_announced_size_are_refused():
+def test_bytes_beyond_the_announced_size_are_refused() -> None:
     """Space was reserved for the announced size only."""
     with pytest.raises(LimitExceededError):
         offered().accept(at=0, length=len(DATA) + 1)
     offered().require_offset(0)
 
 
-def test_an_incomplete_upload_does_not_complete():
+def test_an_incomplete_upload_does_not_complete() -> None:
     """The receipt stands for all bytes."""
     with pytest.raises(ConflictError, match="expected 8 bytes"):
         offered().complete(found_sha256=DIGEST)
 
 
-def test_wrong_bytes_end_the_upload_with_460():
+def test_wrong_bytes_end_the_upload_with_460() -> None:
     """They are dropped, and the offset of that upload never goes down: it has ended."""
     upload = filled()
     with pytest.raises(ChecksumMismatchError) as caught:
@@ -86,14 +87,14 @@ def test_wrong_bytes_end_the_upload_with_460():
     assert upload.terminate().state is TransferState.TERMINATED
 
 
-def test_a_wrong_chunk_leaves_the_offset():
+def test_a_wrong_chunk_leaves_the_offset() -> None:
     """A tus checksum covers one request."""
     require_intact_chunk(expected=DIGEST, found=DIGEST)
     with pytest.raises(ChecksumMismatchError):
         require_intact_chunk(expected=DIGEST, found=bytes(32))
 
 
-def test_a_receipt_makes_termination_forbidden():
+def test_a_receipt_makes_termination_forbidden() -> None:
     """From the moment the receipt is being written."""
     for upload in (filled().complete(found_sha256=DIGEST), held()):
         with pytest.raises(RefusedError) as caught:
@@ -103,13 +104,13 @@ def test_a_receipt_makes_termination_forbidden():
         held().release(DIGEST).terminate()
 
 
-def test_a_hold_is_never_shortened():
+def test_a_hold_is_never_shortened() -> None:
     """Later terms only extend it; the same receipt written twice is one."""
     assert held().extend(UnixMillis(LATER - 1)).hold_until == LATER
     assert held().hold(UnixMillis(LATER + 1)).hold_until == LATER + 1
 
 
-def test_a_release_names_the_bytes():
+def test_a_release_names_the_bytes() -> None:
     """The destination confirms what it has; another hash is a conflict."""
     with pytest.raises(ConflictError, match="SHA-256"):
         held().release(bytes(32))
@@ -117,7 +118,7 @@ def test_a_release_names_the_bytes():
         filled().release(DIGEST)
 
 
-def test_expiry_waits_for_the_end_of_the_promise():
+def test_expiry_waits_for_the_end_of_the_promise() -> None:
     """At its last millisecond a hold still binds."""
     upload = offered()
     assert not upload.is_expired(UnixMillis(NOW + INCOMPLETE_MS))
@@ -129,7 +130,7 @@ def test_expiry_waits_for_the_end_of_the_promise():
 
 
 @pytest.mark.parametrize("again", ["release", "expire", "terminate"])
-def test_a_repeated_ending_changes_nothing(again):
+def test_a_repeated_ending_changes_nothing(again: str) -> None:
     """A crash may repeat it."""
     ended = {
         "release": held().release(DIGEST),
@@ -144,7 +145,7 @@ def test_a_repeated_ending_changes_nothing(again):
     assert repeat() == ended
 
 
-def test_a_restart_keeps_every_durable_byte():
+def test_a_restart_keeps_every_durable_byte() -> None:
     """Acknowledged bytes that are gone are an operator's matter, not the client's."""
     upload = offered().accept(at=0, length=3)
     assert upload.recover(durable_size=5).offset == 5
@@ -162,7 +163,7 @@ class UploadMachine(RuleBasedStateMachine):
         self.upload = offered()
         self.now = NOW
 
-    def attempt(self, event) -> None:
+    def attempt(self, event: Callable[[], Transfer]) -> None:
         before = self.upload
         with contextlib.suppress(BistroError):
             self.upload = event()
@@ -171,41 +172,42 @@ class UploadMachine(RuleBasedStateMachine):
         if before.state.is_final:
             assert self.upload == before
         if before.state is TransferState.HELD and self.upload.state is TransferState.EXPIRED:
+            assert before.hold_until is not None
             assert self.now > before.hold_until
         had_receipt = before.state in {TransferState.COMPLETE, TransferState.HELD}
         assert not (had_receipt and self.upload.state is TransferState.TERMINATED)
 
     @rule(at=st.integers(0, 9), length=st.integers(0, 9))
-    def accept(self, at, length):
+    def accept(self, at: int, length: int) -> None:
         self.attempt(lambda: self.upload.accept(at=at, length=length))
 
     @rule(digest=st.sampled_from([DIGEST, bytes(32)]))
-    def complete(self, digest):
+    def complete(self, digest: bytes) -> None:
         self.attempt(lambda: self.upload.complete(found_sha256=digest))
 
     @rule(after=st.integers(0, 10**8))
-    def hold(self, after):
+    def hold(self, after: int) -> None:
         self.attempt(lambda: self.upload.hold(UnixMillis(self.now + after)))
 
     @rule(digest=st.sampled_from([DIGEST, bytes(32)]))
-    def release(self, digest):
+    def release(self, digest: bytes) -> None:
         self.attempt(lambda: self.upload.release(digest))
 
     @rule()
-    def terminate(self):
-        self.attempt(lambda: self.upload.terminate())
+    def terminate(self) -> None:
+        self.attempt(self.upload.terminate)
 
     @rule(passed=st.integers(0, 10**8))
-    def expire(self, passed):
+    def expire(self, passed: int) -> None:
         self.now = UnixMillis(self.now + passed)
         self.attempt(lambda: self.upload.expire(self.now))
 
     @rule(size=st.integers(0, 9))
-    def restart(self, size):
+    def restart(self, size: int) -> None:
         self.attempt(lambda: self.upload.recover(durable_size=size))
 
     @invariant()
-    def a_hold_stands_on_all_bytes(self):
+    def a_hold_stands_on_all_bytes(self) -> None:
         if self.upload.hold_until is not None:
             assert self.upload.offset == self.upload.size
 
