@@ -231,19 +231,20 @@ def check_receipts(case: Case, findings: Findings, *, now: UnixMillis | None) ->
         return
     k, stage_by = case.cut.layout.k, case.latest.stage_by
     in_time = {one.fragment_index for one in receipts if one.time <= stage_by}
-    held = f"{len(in_time)} of the {k} fragments that are needed"
+    until = format_rfc3339(stage_by)
     if len(in_time) >= k:
         findings.ok(
             "staging",
-            f"Relays promised to hold {held} or more, by {format_rfc3339(stage_by)}: the "
-            "submission was staged.",
+            f"By {until} relays had promised to hold {len(in_time)} fragments, of which any {k} "
+            "restore the envelope. That the destination knew of them in time is for its status "
+            "to say.",
             by=", ".join(sorted({f"relay {one.relay}" for one in receipts})),
         )
     else:
         findings.absent(
             "staging",
-            f"The receipts show {held} by {format_rfc3339(stage_by)}: by themselves they do "
-            "not show that the submission was staged.",
+            f"By {until} the receipts show {len(in_time)} of the {k} fragments that restore the "
+            "envelope: by themselves they do not show that the submission was staged.",
         )
 
 

@@ -139,7 +139,7 @@ def _check_place(case: Case, outcome: Outcome, minutes: Minutes, findings: Findi
         )
     findings.ok(
         "minutes entry",
-        f"The minutes count this submission as number {place.index} of {minutes.count}, with "
+        f"The minutes count this submission as number {place.index + 1} of {minutes.count}, with "
         f"the outcome {outcome.outcome}.",
         by=_signer(case),
     )
