@@ -1,0 +1,45 @@
+"""The one-writer lock."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bistro.errors import StorageError, UnavailableError
+from bistro.storage.locks import FileLock
+
+HOLDER = """
+import sys, pathlib
+from bistro.storage.locks import FileLock
+lock = FileLock.take(pathlib.Path(sys.argv[1]), what="the ledger")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_holder_is_refused_also_in_one_process(tmp_path) -> None:
+    """The message names what is locked and who holds it; giving back frees it."""
+    lock = FileLock.take(tmp_path / "lock", what="ledger x")
+    with pytest.raises(UnavailableError, match=r"ledger x .*process id \d+"):
+        FileLock.take(tmp_path / "lock", what="ledger x")
+    lock.release()
+    lock.release()
+    FileLock.take(tmp_path / "lock", what="ledger x").release()
+
+
+def test_the_lock_ends_with_its_holder_however_it_ends(tmp_path) -> None:
+    """Nothing stale is left by ``kill -9``."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        with pytest.raises(UnavailableError, match=f"process id {holder.pid}"):
+            FileLock.take(tmp_path / "lock", what="the ledger")
+        holder.kill()
+        holder.wait(10)
+    FileLock.take(tmp_path / "lock", what="the ledger").release()
+
+
+def test_a_lock_that_cannot_be_made_is_a_storage_error(tmp_path) -> None:
+    """For example where the folder is missing."""
+    with pytest.raises(StorageError, match="open"):
+        FileLock.take(tmp_path / "no" / "lock", what="x")
