@@ -203,6 +203,11 @@ class ArchiveReader:
         self._file: File | None = None
         self._hash = hashlib.sha256()
 
+    @property
+    def signed(self) -> SignedHeader | None:
+        """The header, once it was read: also after ``feed`` has raised over what follows it."""
+        return self._signed
+
     def feed(self, chunk: bytes) -> list[ArchiveEvent]:
         """What the next bytes say, in order.
 

@@ -215,6 +215,16 @@ def test_a_refused_member_gives_out_no_byte() -> None:
     assert not any(isinstance(event, FileStart | FileData) for event in events)
 
 
+def test_the_header_is_known_even_if_what_follows_is_broken() -> None:
+    """A filing with a good header and a bad manifest is rejected, not void."""
+    signed, _ = filing(CONTENTS)
+    reader = ArchiveReader(files_limit=10, size_limit=10**6)
+    assert reader.signed is None
+    with pytest.raises(VerificationError):
+        reader.feed(members(("submission.bin", signed.encode()), ("manifest.json", b"{}")))
+    assert reader.signed == signed
+
+
 def test_an_unreadable_manifest_is_malformed() -> None:
     """Its hash may be right and its form wrong."""
     junk = b'{"files":[]}'
