@@ -123,7 +123,7 @@ class CollectorClient:
             ),
             self._key,
             now=self._clock.now(),
-            nonce=secrets.token_urlsafe(_NONCE_SIZE),
+            nonce=secrets.token_hex(_NONCE_SIZE),
         )
 
 
