@@ -188,9 +188,10 @@ def test_no_change_of_a_file_goes_unnoticed(data: st.DataObject) -> None:
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 _LOCAL = {
     name: st.just(getattr(WHOLE.evidence, name)) | _TEXTS
-    for name in ("ticket", "refusal", "closed", "opening", "status", "outcome", "minutes")
+    for name in ("ticket", "closed", "opening", "status", "outcome", "minutes")
 }
 _OTHER = {
+    "refusal": _TEXTS,
     "terms_key": _TEXTS,
     "submission": st.binary(max_size=40),
     "layout": st.binary(max_size=40),
