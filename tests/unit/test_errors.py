@@ -13,6 +13,7 @@ CATALOGUE = {
     "deadline-passed": (403, 3),
     "not-open": (403, 3),
     "not-registered": (403, 3),
+    "checksum-mismatch": (460, 4),
     "conflict": (409, 3),
     "unknown-object": (404, 3),
     "limit-exceeded": (413, 3),
