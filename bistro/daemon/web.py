@@ -13,6 +13,7 @@ Source: docs/spec/api.md; docs/spec/errors.md; Fetch standard, CORS protocol.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -194,8 +195,14 @@ def _answer_error(
 ) -> web.StreamResponse:
     name = _UNMATCHED if endpoint is None else endpoint.route.name
     request.app[_METRICS].errors.labels(name, error.code).inc()
-    write = _log.warning if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
-    write("request_failed", route=name, error_code=error.code, message=error.message)
+    is_ours = error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    _log.log(
+        logging.WARNING if is_ours else logging.INFO,
+        "request_failed",
+        route=name,
+        error_code=error.code,
+        message=error.message,
+    )
     if isinstance(error, StorageError):
         request.app[ALARM].sound(error)
     started: web.StreamResponse | None = request.get(_PREPARED)
