@@ -7,7 +7,7 @@ record that was *never completed* may be cut off, and nothing else may ever be:
 | what follows the last whole record | meaning | what happens |
 |---|---|---|
 | nothing | clean end | go on |
-| a record with a 512-byte sector missing (beyond the end, or all zero), no record after it | it was being written when the machine stopped: no signature over it can have left | cut |
+| part of a record, then nothing or zeros; or a record with a 512-byte sector all zero; no record after it | it was being written when the machine stopped: no signature over it can have left | cut |
 | anything else | the medium changed what was durable, perhaps answered | ``StorageError`` |
 
 No 512 bytes of a record are all zero by themselves: it is made of text, hashes and magic
@@ -149,7 +149,7 @@ def _records(file: ReadFile, offset: int, end: int) -> Iterator[tuple[int, Recor
             rest = file.read(offset=offset + HEAD_SIZE, size=extent - HEAD_SIZE)
             record = Record.decode(head, rest)
         except FormatError as exc:
-            if not _misses_sector(file, offset, offset + extent):
+            if not _is_unfinished(file, offset, offset + extent):
                 raise _damage(file, offset, exc.message) from exc
             later = _find_record(file, offset + 1, end)
             if later is not None:
@@ -160,8 +160,12 @@ def _records(file: ReadFile, offset: int, end: int) -> Iterator[tuple[int, Recor
         yield offset, record
 
 
-def _misses_sector(file: ReadFile, begin: int, end: int) -> bool:
-    """Whether a sector of this range was never written: beyond the file's end, or all zero."""
+def _is_unfinished(file: ReadFile, begin: int, end: int) -> bool:
+    """Whether part of this range was never written.
+
+    Either a sector of it is beyond the file's end or all zero, or from within it on the file
+    holds nothing but zeros. (A record's last byte is not zero.)
+    """
     position = begin
     while position < end:
         sector_end = min((position // _SECTOR + 1) * _SECTOR, end)
@@ -169,7 +173,12 @@ def _misses_sector(file: ReadFile, begin: int, end: int) -> bool:
         if len(data) < sector_end - position or not any(data):
             return True
         position = sector_end
-    return False
+    position = end - 1
+    while chunk := file.read(offset=position, size=_CHUNK):
+        if any(chunk):
+            return False
+        position += len(chunk)
+    return True
 
 
 def _find_record(file: ReadFile, begin: int, end: int) -> int | None:

@@ -114,6 +114,8 @@ class Database:
             StorageError: No database, a newer schema than ``migrations``, or a failing disk.
         """
         with SqliteErrors(path):
+            # A connect of aiosqlite that fails leaves its thread behind, so fail before it.
+            await asyncio.to_thread(_probe, path)
             connection = await aiosqlite.connect(
                 path, isolation_level=None, timeout=busy_timeout_ms / 1_000
             )
@@ -262,3 +264,7 @@ class Database:
         group.is_settled = True
         group.failure = failure
         self._group = None
+
+
+def _probe(path: Path) -> None:
+    sqlite3.connect(path).close()

@@ -1,0 +1,65 @@
+"""Ledgers, sequencers and drafts for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bistro.clock import Clock
+from bistro.crypto.digest import sha256
+from bistro.crypto.signing import LocalSigner, SigningKey
+from bistro.instant import UnixMillis
+from bistro.ledger.ledger import Appended, Ledger
+from bistro.ledger.record import Item
+from bistro.ledger.sequencer import Draft, Sequencer
+from bistro.storage.disk import SYSTEM_DISK, Disk
+from bistro.wire.entry import TicketEntry
+from bistro.wire.proof import Proof
+from tests.support.clocks import NOON
+from tests.support.running import running
+
+ORIGIN = "tenders.example/roads"
+KEY = SigningKey.generate(ORIGIN)
+
+
+def commitment(number: int) -> bytes:
+    return sha256(b"commitment %d" % number)
+
+
+def entry(number: int, time: UnixMillis = NOON) -> bytes:
+    return TicketEntry(origin=ORIGIN, time=time, digest=commitment(number)).encode()
+
+
+def item(number: int, time: UnixMillis = NOON) -> Item:
+    return Item(commitment(number), entry(number, time))
+
+
+def draft(number: int, received_at: UnixMillis = NOON, **more) -> Draft:
+    return Draft(commitment(number), received_at, lambda time: entry(number, time), **more)
+
+
+async def open_ledger(
+    path: Path, *, disk: Disk = SYSTEM_DISK, publish_after: int = 256, key: SigningKey = KEY
+) -> Ledger:
+    return await Ledger.open(path, signer=LocalSigner(key), disk=disk, publish_after=publish_after)
+
+
+@asynccontextmanager
+async def sequencing(path: Path, clock: Clock, **more) -> AsyncIterator[Sequencer]:
+    """A sequencer that runs over the ledger in ``path`` until the block ends."""
+    ledger = await open_ledger(path)
+    try:
+        sequencer = Sequencer(ledger, clock, **more)
+        async with running(sequencer.run()):
+            yield sequencer
+    finally:
+        await ledger.close()
+
+
+def require_proven(appended: Appended, number: int) -> None:
+    """The proof holds for the ledger's key, and covers exactly this entry at its index."""
+    proof = Proof.parse(appended.proof)
+    assert proof.entry == appended.entry == entry(number, appended.time)
+    assert proof.index == appended.index
+    proof.verify(KEY.verifier)

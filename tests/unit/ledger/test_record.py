@@ -1,0 +1,134 @@
+"""The write-ahead file's bytes: one encoding a value, and no accident goes unseen."""
+
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bistro.errors import FormatError
+from bistro.instant import UnixMillis
+from bistro.ledger.record import (
+    HEAD_SIZE,
+    MAX_BODY_SIZE,
+    MAX_NOTE_SIZE,
+    FileHead,
+    Item,
+    Record,
+    RecordHead,
+    time_of,
+)
+
+ITEMS = st.builds(
+    Item,
+    key=st.none() | st.binary(min_size=1, max_size=255),
+    entry=st.binary(min_size=1, max_size=300),
+)
+RECORDS = st.builds(
+    Record,
+    start=st.integers(0, 2**53),
+    last_time=st.integers(0, 2**53).map(UnixMillis),
+    note=st.binary(max_size=200),
+    items=st.lists(ITEMS, min_size=1, max_size=5),
+)
+
+
+def decode(data: bytes) -> Record:
+    return Record.decode(RecordHead.decode(data[:HEAD_SIZE]), data[HEAD_SIZE:])
+
+
+@given(RECORDS)
+def test_decoding_undoes_encoding(record) -> None:
+    """And the head says how long the record is."""
+    data = record.encode()
+    assert decode(data) == record
+    assert RecordHead.decode(data[:HEAD_SIZE]).record_size == len(data)
+
+
+@given(RECORDS, st.data())
+def test_a_changed_or_missing_byte_is_found(record, data) -> None:
+    """Any single one; a CRC finds every burst of up to 32 bits."""
+    encoded = bytearray(record.encode())
+    at = data.draw(st.integers(0, len(encoded) - 1))
+    with pytest.raises(FormatError):
+        decode(bytes(encoded[:at] + encoded[at + 1 :]))
+    encoded[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(FormatError):
+        decode(bytes(encoded))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_decode_or_are_malformed(data) -> None:
+    """Nothing else is raised, whatever a disk holds; also where all CRCs are right."""
+    for attempt in (lambda: decode(data), lambda: FileHead.decode(data)):
+        with pytest.raises(FormatError):
+            attempt()
+    head = RecordHead(0, len(data), 3, 0, UnixMillis(0))
+    tail = struct.pack(">I4s", zlib.crc32(data), b"Bend")
+    try:
+        record = Record.decode(head, data + tail)
+    except FormatError:
+        return
+    assert Record.decode(head, data + tail) == record
+
+
+@pytest.mark.parametrize(
+    ("size", "value"), [(2, b"\x00\x02"), (2, b"\x00\x01"), (4, b"\xff\xff\xff\xff"), (4, bytes(4))]
+)
+def test_impossible_heads_are_refused_also_with_a_right_crc(size, value) -> None:
+    """Another version, flags, a length beyond all limits, no entries."""
+    at = {
+        b"\x00\x02": 4,
+        b"\x00\x01": 6,
+        b"\xff\xff\xff\xff": 12,
+        bytes(4): 16,
+    }[value]
+    head = bytearray(RecordHead(3, 10, 1, 0, UnixMillis(0)).encode()[:-4])
+    head[at : at + size] = value
+    with pytest.raises(FormatError, match="record head"):
+        RecordHead.decode(bytes(head) + zlib.crc32(head).to_bytes(4, "big"))
+
+
+@pytest.mark.parametrize("record_items", [[], [Item(b"k", b"e")]])
+def test_a_record_without_entries_or_with_a_huge_note_is_not_written(record_items) -> None:
+    """Nothing is written that could not be read."""
+    note = bytes(MAX_NOTE_SIZE + 1) if record_items else b""
+    with pytest.raises(FormatError, match="record"):
+        Record(0, UnixMillis(0), note, record_items).encode()
+
+
+def test_a_batch_above_the_limit_is_not_written() -> None:
+    """It would be taken for damage when read."""
+    items = [Item(None, bytes(60_000))] * (MAX_BODY_SIZE // 60_000 + 1)
+    with pytest.raises(FormatError, match="at most"):
+        Record(0, UnixMillis(0), b"", items).encode()
+
+
+@pytest.mark.parametrize(
+    "bad", [Item(b"", b"e"), Item(b"k" * 256, b"e"), Item(None, b""), Item(None, b"e" * 1025)]
+)
+def test_keys_and_entries_have_limits(bad) -> None:
+    """Empty is no key, and the length fields have a width."""
+    with pytest.raises(FormatError):
+        bad.require_sizes()
+
+
+def test_a_file_head_says_whose_file_it_is() -> None:
+    """And nothing else is taken for one."""
+    head = FileHead("a.example/b", 7, bytes(range(32)))
+    data = head.encode()
+    assert FileHead.decode(data + b"more") == (head, len(data))
+    for at in range(len(data)):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        with pytest.raises(FormatError, match="file head"):
+            FileHead.decode(bytes(changed))
+
+
+def test_the_time_stands_in_the_third_line() -> None:
+    """Of every kind of entry."""
+    assert time_of(b"kind\norigin\n123\nsha256:00\n") == 123
+    for bad in (b"", b"a\nb\n1", b"a\nb\nx\nc\n", b"a\nb\n\nc\n"):
+        with pytest.raises(FormatError):
+            time_of(bad)

@@ -1,0 +1,115 @@
+"""Tiles: their paths have one spelling, and what was written is what is read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bistro.errors import StorageError, UnknownObjectError
+from bistro.ledger.tiles import (
+    TILE_SIZE,
+    TileFiles,
+    TilePath,
+    decode_bundle,
+    encode_bundle,
+)
+from tests.support.disks import FaultyDisk
+
+
+def test_the_specification_s_example() -> None:
+    """C2SP tlog-tiles: 1234067 is ``x001/x234/067``."""
+    assert TilePath(0, 1_234_067).format() == "tile/0/x001/x234/067"
+    assert TilePath("entries", 5, 17).format() == "tile/entries/005.p/17"
+
+
+@given(
+    st.builds(
+        TilePath,
+        st.just("entries") | st.integers(0, 63),
+        st.integers(0, 10**12),
+        st.integers(1, 256),
+    )
+)
+def test_parsing_undoes_formatting(path) -> None:
+    """For every level, number and width."""
+    assert TilePath.parse(path.format()) == path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "tile/0/0",
+        "tile/0/x000/001",
+        "tile/00/001",
+        "tile/64/001",
+        "tile/0/001.p/0",
+        "tile/0/001.p/256",
+        "tile/0/001.p/01",
+        "tile/0/001/002",
+        "tile/0/x001",
+        "tile/0/../snapshot",
+        "tile/entries/001\n",
+        "snapshot",
+    ],
+)
+def test_any_other_spelling_names_nothing(text) -> None:
+    """So a path from the network never becomes a path on the disk."""
+    with pytest.raises(UnknownObjectError):
+        TilePath.parse(text)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=10))
+def test_bundles_give_back_their_entries(entries) -> None:
+    """And a bundle that is cut is damaged, except between two entries."""
+    bundle = encode_bundle(entries)
+    assert list(decode_bundle(bundle)) == entries
+    if bundle:
+        whole = len(encode_bundle(entries[:-1]))
+        for cut in range(whole + 1, len(bundle)):
+            with pytest.raises(StorageError, match="ends within an entry"):
+                list(decode_bundle(bundle[:cut]))
+
+
+def test_hashes_are_read_from_full_tiles(tmp_path) -> None:
+    """By position within their level, whichever tile that is in."""
+    files = TileFiles(tmp_path)
+    tiles = [bytes([number]) * TILE_SIZE for number in range(3)]
+    for number, tile in enumerate(tiles):
+        files.write(TilePath(1, number), tile)
+    files.sync()
+    assert files.hash_at(1, 0) == bytes(32)
+    assert files.hash_at(1, 2 * 256 + 255) == b"\2" * 32
+    assert files.tile(1, 1) == tiles[1]
+
+
+def test_only_the_latest_tiles_stay_in_memory(tmp_path, monkeypatch) -> None:
+    """However many are read."""
+    monkeypatch.setattr("bistro.ledger.tiles._CACHED", 2)
+    files = TileFiles(tmp_path)
+    for number in range(5):
+        files.write(TilePath(0, number), bytes(TILE_SIZE))
+        files.tile(0, number)
+    assert len(files._cache) == 2
+
+
+def test_missing_and_short_tiles_are_damage(tmp_path) -> None:
+    """The message names the file and how to have it made again."""
+    files = TileFiles(tmp_path)
+    with pytest.raises(StorageError, match="tile/0/007: missing") as caught:
+        files.tile(0, 7)
+    assert "snapshot" in caught.value.hint
+    files.write(TilePath(0, 7), b"short")
+    with pytest.raises(StorageError, match="expected 8192 bytes, found 5"):
+        files.tile(0, 7)
+
+
+def test_many_tiles_of_a_folder_share_one_sync_of_their_names(tmp_path) -> None:
+    """A second sync has nothing to do."""
+    disk = FaultyDisk()
+    files = TileFiles(tmp_path, disk=disk)
+    for number in range(4):
+        files.write(TilePath(0, number), bytes(TILE_SIZE))
+    begun = len(disk.calls)
+    files.sync()
+    files.sync()
+    assert disk.calls[begun:] == ["sync_directory"]
