@@ -55,6 +55,7 @@ def encode_journal(submission: Submission) -> bytes:
             "status": submission.status,
             "outcome": submission.outcome,
             "outcome_note": submission.outcome_note,
+            "repair_cursor": submission.repair_cursor,
             "attempts": [_attempt(attempt) for attempt in submission.attempts],
         }
     )
@@ -83,6 +84,7 @@ def decode_journal(data: bytes) -> Submission:
         status=fields.optional_text("status", _MAX_TEXT),
         outcome=fields.optional_text("outcome", _MAX_LINE),
         outcome_note=fields.optional_text("outcome_note", _MAX_TEXT),
+        repair_cursor=fields.uint("repair_cursor"),
         attempts=tuple(_read_attempt(item) for item in fields.objects("attempts", MAX_ATTEMPTS)),
     )
     fields.end()

@@ -193,6 +193,7 @@ class Submission:
         status: The last status note from the destination, verbatim.
         outcome: Name of the outcome, once the filer could read it.
         outcome_note: The note that says so, verbatim.
+        repair_cursor: The last row of the destination's repairs that was read.
         attempts: The last failures, oldest first.
     """
 
@@ -207,6 +208,7 @@ class Submission:
     status: str | None = None
     outcome: str | None = None
     outcome_note: str | None = None
+    repair_cursor: int = 0
     attempts: tuple[Attempt, ...] = ()
 
     def __post_init__(self) -> None:
@@ -314,13 +316,17 @@ class Submission:
             changed = changed._with(replace(changed._fragment(index), is_presented=True))
         return changed
 
-    def repair(self, indexes: Collection[int]) -> Submission:
+    def repair(self, indexes: Collection[int], *, cursor: int = 0) -> Submission:
         """The destination asks for these fragments again, elsewhere; the bytes stay the same.
 
         Fragments that are without receipt already are as asked.
+
+        Args:
+            indexes: Of the fragments.
+            cursor: Of the last row that asked: it is not honoured a second time.
         """
         self._require(_UPLOADING)
-        changed = self
+        changed = replace(self, repair_cursor=max(cursor, self.repair_cursor))
         for index in sorted(indexes):
             fragment = changed._fragment(index)
             if fragment.receipt is not None and fragment.relay is not None:

@@ -1,0 +1,82 @@
+"""Asks for the ticket until a signed answer is there, and believes nothing but that.
+
+Source: docs/spec/ticketing.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bistro.errors import UnavailableError, error_for_code
+from bistro.ids import Origin
+from bistro.protocol.submission import Sealed
+from bistro.wire.refusal import Refusal
+from bistro.wire.terms import Terms
+from bistro.wire.ticket import Ticket
+from bistro.wire.ticketing import Postponed, Refused, Ticketed, TicketRequest
+from bistro_client import messages
+from bistro_client.contact import Destination
+from bistro_client.patience import Patience
+
+_MS_PER_S = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TicketWindow:
+    """Where a destination's tickets are asked for.
+
+    Attributes:
+        destination: Whom to ask.
+        origin: The call.
+        terms: Its latest terms: the log's key, and when waiting ends.
+        patience: How long to go on.
+    """
+
+    destination: Destination
+    origin: Origin
+    terms: Terms
+    patience: Patience
+
+    async def ask(self, sealed: Sealed) -> Ticket | Refusal:
+        """The verified ticket, or the verified refusal; asking again gives the same one.
+
+        Raises:
+            DeadlinePassedError: It is so late that not even a refusal is given.
+            NotOpenError: The call does not take tickets yet.
+            UnavailableError: No signed answer, and no more patience.
+            VerificationError: The answer is signed by nobody who may sign it.
+        """
+        request = TicketRequest(sealed.commitment, sealed.signed.header.terms_hash)
+
+        async def attempt() -> Ticket | Refusal:
+            answer = await self.destination.client.request_ticket(self.origin.call, request)
+            match answer:
+                case Ticketed():
+                    return self._verified_ticket(answer.ticket, sealed.commitment)
+                case Refused():
+                    return self._verified_refusal(answer.refusal, sealed.commitment)
+                case Postponed():
+                    raise _postponement(answer)
+
+        # After ``stage_by`` a ticket would lapse at once; until then each one is worth having.
+        wait = self.patience.begin(until=self.terms.stage_by, time=self.destination.time)
+        return await wait.ask(attempt)
+
+    def _verified_ticket(self, text: str, commitment: bytes) -> Ticket:
+        ticket = Ticket.parse(text)
+        ticket.verify(self.terms.keys.log, self.origin, commitment)
+        return ticket
+
+    def _verified_refusal(self, text: str, commitment: bytes) -> Refusal:
+        refusal = Refusal.parse(text)
+        refusal.verify(self.terms.keys.log, self.origin, commitment)
+        return refusal
+
+
+def _postponement(answer: Postponed) -> Exception:
+    retry_after_s = answer.retry_ms / _MS_PER_S if answer.retry_ms else None
+    error = error_for_code(
+        answer.code, messages.not_stamped(answer.code), retry_after_s=retry_after_s
+    )
+    error.hint = messages.hint_for_postponed(answer.code, answer.retry_ms)
+    return error if not isinstance(error, UnavailableError) or retry_after_s else error

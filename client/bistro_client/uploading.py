@@ -1,0 +1,203 @@
+"""Brings one fragment to one relay: found again after an interruption, and proved by a receipt.
+
+Source: docs/spec/staging.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from bistro.api import routes
+from bistro.errors import ConflictError, UnavailableError, UnknownObjectError
+from bistro.ids import Origin
+from bistro.net.relay_client import Piece, RelayClient, Upload
+from bistro.protocol.promise_checks import HOLD_MARGIN_MS
+from bistro.protocol.submission import Sealed
+from bistro.storage.durable import ReadFile, write_atomically
+from bistro.wire.claim import Claim
+from bistro.wire.clauses import Relay
+from bistro.wire.fragment import Descriptor
+from bistro.wire.receipt import Receipt
+from bistro.wire.terms import Terms
+from bistro_client import messages
+from bistro_client.journal import Journal
+from bistro_client.listening import Listener, Task
+
+CHUNK_SIZE: Final = 262_144
+SMALL_SIZE: Final = 1_048_576
+"""A fragment up to this size travels with the request that creates its upload."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One fragment on its way to one relay.
+
+    Attributes:
+        journal: Of the submission.
+        index: Of the fragment.
+        relay: Where it goes, as the terms name it.
+        client: Asks that relay.
+        terms: Those that the submission was sealed for.
+        listener: Told how far the bytes are.
+        sent: Bytes that the listener was told of for this delivery.
+    """
+
+    journal: Journal
+    index: int
+    relay: Relay
+    client: RelayClient
+    terms: Terms
+    listener: Listener
+    sent: int = field(default=0)
+
+    async def bring(self) -> Receipt:
+        """The relay's verified receipt; it is in the journal when this returns.
+
+        Raises:
+            StorageError: The fragment on our own disk is missing or damaged.
+            UnavailableError: The relay cannot be reached, or the connection broke: call again.
+            VerificationError: The receipt is not what the terms ask for.
+            RefusedError: The relay will not take it.
+        """
+        size = self._sealed.cut.layout.fragment_size
+        file = await asyncio.to_thread(self._open)
+        try:
+            upload = await self._find() or await self._create(file, size)
+            while upload.receipt is None:
+                upload = await self._continue(file, upload, size)
+        finally:
+            file.close()
+        self._verify(upload.receipt)
+        await self._keep(upload.receipt)
+        self._progress_to(size)
+        return upload.receipt
+
+    async def require_intact(self) -> None:
+        """Check the fragment on our own disk, after a relay said that it got something else.
+
+        Raises:
+            StorageError: It is damaged: no relay could do better.
+        """
+        descriptor = self._sealed.cut.descriptors[self.index]
+        file = await asyncio.to_thread(self._open)
+        try:
+            digest = hashlib.sha256()
+            async for chunk in self._chunks(file, 0, descriptor.size, is_sent=False):
+                digest.update(chunk)
+        finally:
+            file.close()
+        if digest.digest() != descriptor.sha256:
+            raise messages.lost_fragment(self.journal.folder, self.index)
+
+    def forget_progress(self) -> None:
+        """Take back what the listener was told: the bytes must go to another relay."""
+        self._progress_to(0)
+
+    @property
+    def _sealed(self) -> Sealed:
+        sealed = self.journal.submission.sealed
+        if sealed is None:
+            raise ConflictError("fragments: expected a sealed submission, found none")
+        return sealed
+
+    @property
+    def _origin(self) -> Origin:
+        return self.journal.submission.request.origin
+
+    def _open(self) -> ReadFile:
+        try:
+            return ReadFile.open(self.journal.folder.fragment(self.index), disk=self.journal.disk)
+        except UnknownObjectError as exc:
+            raise messages.lost_fragment(self.journal.folder, self.index) from exc
+
+    async def _find(self) -> Upload | None:
+        """The upload that was created before, if the relay still has it."""
+        known = self.journal.submission.fragments[self.index].upload_url
+        if known is None:
+            return None
+        try:
+            upload = await self.client.fetch_offset(known.rpartition("/")[2])
+        except UnknownObjectError:
+            return None
+        self._progress_to(upload.offset)
+        return upload
+
+    async def _create(self, file: ReadFile, size: int) -> Upload:
+        whole = None
+        if size <= SMALL_SIZE:
+            whole = Piece(await asyncio.to_thread(file.read, offset=0, size=size), size)
+        upload = await self.client.create_upload(self._claim().encode(), size=size, first=whole)
+        # A crash before this line leaves an upload that expires by itself.
+        if upload.receipt is None:
+            url = routes.UPLOAD_OFFSET.url(self.relay.url, upload=upload.id)
+            await self.journal.change(lambda s: s.upload_created(self.index, url))
+        self._progress_to(upload.offset)
+        return upload
+
+    async def _continue(self, file: ReadFile, upload: Upload, size: int) -> Upload:
+        if upload.offset >= size:
+            receipt = await self.client.fetch_receipt(upload.id)
+            return Upload(upload.id, upload.offset, receipt)
+        self._progress_to(upload.offset)
+        rest = Piece(self._chunks(file, upload.offset, size), size - upload.offset)
+        try:
+            return await self.client.append(upload.id, rest, offset=upload.offset)
+        except ConflictError:
+            # An earlier request of ours was stored further than we heard.
+            return await self._asked_again(upload)
+
+    async def _asked_again(self, upload: Upload) -> Upload:
+        found = await self.client.fetch_offset(upload.id)
+        if found.offset <= upload.offset and found.receipt is None:
+            raise UnavailableError(f"relay {self.relay.name}: refuses the offset that it names")
+        return found
+
+    async def _chunks(
+        self, file: ReadFile, offset: int, size: int, *, is_sent: bool = True
+    ) -> AsyncIterator[bytes]:
+        while offset < size:
+            chunk = await asyncio.to_thread(
+                file.read, offset=offset, size=min(CHUNK_SIZE, size - offset)
+            )
+            if not chunk:
+                raise messages.lost_fragment(self.journal.folder, self.index)
+            offset += len(chunk)
+            yield chunk
+            if is_sent:
+                self._progress_to(offset)
+
+    def _claim(self) -> Claim:
+        sealed = self._sealed
+        return Claim(
+            origin=self._origin,
+            promise=self.journal.submission.ticket or "",
+            layout=sealed.cut.layout,
+            header_leaf=sealed.signed.header.leaf,
+            descriptor=sealed.cut.descriptors[self.index],
+            path=sealed.cut.path(self.index),
+        )
+
+    def _verify(self, receipt: Receipt) -> None:
+        sealed = self._sealed
+        receipt.verify(self.relay.vkey, self._origin, sealed.commitment)
+        descriptor, entry = sealed.cut.descriptors[self.index], receipt.entry
+        if Descriptor(entry.index, entry.size, entry.sha256) != descriptor:
+            raise messages.receipt_for_another(self.relay.name, self.index)
+        if receipt.hold_until < self.terms.repair_by + HOLD_MARGIN_MS:
+            raise messages.short_hold(self.relay.name, receipt.hold_until, self.terms)
+
+    async def _keep(self, receipt: Receipt) -> None:
+        path = self.journal.folder.receipt(self.index, self.relay.name)
+        text = receipt.text()
+        await asyncio.to_thread(write_atomically, path, text.encode(), disk=self.journal.disk)
+        # A crash here leaves the file only: the relay is asked again and shows it again.
+        await self.journal.change(lambda s: s.receive(self.index, text))
+
+    def _progress_to(self, offset: int) -> None:
+        if offset != self.sent:
+            self.listener.advance(Task.UPLOADING, offset - self.sent)
+            self.sent = offset

@@ -1,0 +1,191 @@
+"""Looks where a submission stands: status, repairs, outcome, minutes; every answer verified.
+
+Source: docs/spec/opening.md, status; docs/spec/collection.md, repairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from bistro.errors import UnknownObjectError, VerificationError
+from bistro.ids import Origin
+from bistro.protocol.submission import Submission, SubmissionState
+from bistro.wire.minutes import verify_minutes
+from bistro.wire.status import Status, verify_outcome, verify_status
+from bistro.wire.terms import Terms
+from bistro.wire.ticket import Ticket
+from bistro_client import messages
+from bistro_client.contact import Destination, Versions
+from bistro_client.evidence_file import Findings, save_terms, update
+from bistro_client.journal import Journal
+from bistro_client.listening import Listener
+from bistro_client.log_reading import fetch_consistency
+from bistro_client.sealing import clear_spool
+
+T = TypeVar("T")
+_REPAIRABLE: Final = frozenset(
+    {SubmissionState.TICKETED, SubmissionState.STAGING, SubmissionState.STAGED}
+)
+_ENDED: Final = frozenset({SubmissionState.OPENED, SubmissionState.LAPSED})
+
+
+class _Text(Protocol):
+    def text(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Watches one submission that has a ticket.
+
+    Attributes:
+        journal: Owned by the caller.
+        destination: Whom to ask.
+        versions: The call's terms, all of them.
+        listener: Told what changed.
+    """
+
+    journal: Journal
+    destination: Destination
+    versions: Versions
+    listener: Listener
+
+    async def look(self) -> Submission:
+        """Fetch what the destination says now, verify it, write it down, renew the evidence.
+
+        Fragments that it asks for again are without receipt afterwards: stage them.
+
+        Raises:
+            UnavailableError: It cannot be reached.
+            VerificationError: Something that it says does not hold; it was not believed.
+        """
+        await self._take_status()
+        if self.journal.submission.state in _REPAIRABLE:
+            await self._take_repairs()
+        if self.journal.submission.state in _ENDED:
+            await self._take_outcome()
+        await self._renew_evidence(await self._fetch_published())
+        if self.journal.submission.may_delete_spool:
+            await asyncio.to_thread(
+                clear_spool, self.journal.folder, disk=self.journal.disk
+            )
+        return self.journal.submission
+
+    @property
+    def _origin(self) -> Origin:
+        return self.journal.submission.request.origin
+
+    @property
+    def _terms(self) -> Terms:
+        return self.versions.terms
+
+    @property
+    def _commitment(self) -> bytes:
+        sealed = self.journal.submission.sealed
+        return b"" if sealed is None else sealed.commitment
+
+    async def _take_status(self) -> None:
+        note = await _if_any(
+            self.destination.client.fetch_status(self._origin.call, self._commitment)
+        )
+        if note is None:
+            return  # published a moment after the ticket
+        text = note.encode()
+        status = verify_status(text, self._terms.keys.status)
+        self._require_ours(status)
+        before = self.journal.submission.state
+        state = SubmissionState(status.state)
+        after = await self.journal.change(lambda s: s.observe(state, status=text.decode()))
+        if after.state is not before:
+            self.listener.tell(messages.state_changed(after))
+
+    def _require_ours(self, status: Status) -> None:
+        if (status.origin, status.commitment) != (self._origin, self._commitment):
+            raise VerificationError(
+                f"status: expected that of {self._commitment.hex()} in {self._origin}, "
+                f"found {status.commitment.hex()} in {status.origin}"
+            )
+
+    async def _take_repairs(self) -> None:
+        wanted: set[int] = set()
+        after = self.journal.submission.repair_cursor
+        while rows := await self.destination.client.fetch_repairs(self._origin.call, after=after):
+            after = rows[-1].cursor
+            for row in rows:
+                if row.commitment == self._commitment:
+                    wanted.update(row.indexes)
+        fragments = self.journal.submission.fragments
+        lost = sorted(one.index for one in fragments if one.receipt and one.index in wanted)
+        if lost:
+            self.listener.tell(messages.repair_asked(lost))
+        # With the cursor, so that a row that was honoured is not honoured again for ever.
+        await self.journal.change(lambda s: s.repair(lost, cursor=after))
+
+    async def _take_outcome(self) -> None:
+        sealed = self.journal.submission.sealed
+        if sealed is None:
+            return
+        note = await _if_any(
+            self.destination.client.fetch_outcome(
+                self._origin.call, self._commitment, sealed.signed.header.token
+            )
+        )
+        if note is None:
+            return  # not opened for this submission yet
+        text = note.encode()
+        outcome = verify_outcome(text, self._terms.keys.status)
+        if (outcome.origin, outcome.commitment) != (self._origin, self._commitment):
+            raise VerificationError("outcome: it is about another submission")
+        before = self.journal.submission.outcome
+        await self.journal.change(lambda s: s.conclude(outcome.outcome, note=text.decode()))
+        if outcome.outcome != before:
+            self.listener.tell(messages.outcome_known(outcome))
+
+    async def _fetch_published(self) -> Findings:
+        """The parts of the evidence that the destination publishes about the whole call."""
+        client, call = self.destination.client, self._origin.call
+        closed = await _if_any(client.fetch_closed(call))
+        opening = await _if_any(client.fetch_opening(call))
+        minutes = None
+        consistency = None
+        if opening is not None:
+            note = await _if_any(client.fetch_minutes(call))
+            if note is not None:
+                minutes = note.encode()
+                consistency = await self._fetch_consistency(minutes)
+        return Findings(
+            closed=_text_of(closed),
+            opening=_text_of(opening),
+            minutes=None if minutes is None else minutes.decode(),
+            consistency=consistency,
+            rotations=self.destination.discovery.rotations,
+        )
+
+    async def _fetch_consistency(self, note: bytes) -> tuple[bytes, ...] | None:
+        ticket = self.journal.submission.ticket
+        if ticket is None:
+            return None
+        keys = self._terms.keys
+        old = Ticket.parse(ticket).verify(keys.log, self._origin)
+        new = verify_minutes(note, keys.status).verify_checkpoint(keys.log)
+        client, call = self.destination.client, self._origin.call
+        return await fetch_consistency(old, new, lambda tile: client.fetch_tile(call, tile))
+
+    async def _renew_evidence(self, found: Findings) -> None:
+        folder, disk = self.journal.folder, self.journal.disk
+        await asyncio.to_thread(save_terms, folder, self.versions.served, disk=disk)
+        await asyncio.to_thread(update, folder, self.journal.submission, found, disk=disk)
+
+
+async def _if_any(fetching: Awaitable[T]) -> T | None:
+    """What is fetched, or None if the destination has no such thing (yet)."""
+    try:
+        return await fetching
+    except UnknownObjectError:
+        return None
+
+
+def _text_of(promise: _Text | None) -> str | None:
+    return None if promise is None else promise.text()
