@@ -25,9 +25,10 @@ demo: $(STAMP)
 	@$(BIN)/python -m tests.e2e.demo
 
 # Tests that start real processes run by themselves: beside others they would measure those.
+# (Status 5 says that there are none, which is fine for a part of the tests only.)
 test: $(STAMP)
 	@$(BIN)/pytest -q -n $(JOBS) $(TESTS)
-	@$(BIN)/pytest -q -m e2e $(TESTS)
+	@$(BIN)/pytest -q -m e2e $(TESTS) || test $$? -eq 5 -a "$(TESTS)" != tests
 
 check: $(STAMP)
 	@$(BIN)/ruff check --quiet .

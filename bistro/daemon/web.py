@@ -250,6 +250,7 @@ async def _complete_headers(request: web.Request, response: web.StreamResponse) 
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Access-Control-Expose-Headers"] = ", ".join(routes.EXPOSED_FIELDS)
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Server"] = "bistro"
     # Absent where a request was refused before it reached the first middleware.
     if found := request.get(_ID):
         response.headers[routes.REQUEST_ID] = found

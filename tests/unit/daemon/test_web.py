@@ -10,6 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import TransferEncodingError
+from aiohttp.test_utils import make_mocked_request
 from prometheus_client import CollectorRegistry
 
 from bistro.api import routes
@@ -22,6 +25,7 @@ from bistro.daemon.web import Endpoint, new_app, request_id
 from bistro.errors import (
     BistroError,
     DeadlinePassedError,
+    FormatError,
     OverloadedError,
     SettingsError,
     StorageError,
@@ -185,6 +189,20 @@ async def test_a_broken_transfer_encoding_is_malformed() -> None:
     async with serving(Endpoint(ECHO, echo)) as base:
         head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
         assert b" 400 " in await send_raw(base, head)
+
+
+@pytest.mark.parametrize("error", [TransferEncodingError("no chunk"), web.RequestPayloadError()])
+async def test_a_body_that_breaks_while_it_is_read_is_malformed(error: Exception) -> None:
+    """Which of aiohttp's parsers found out makes no difference."""
+    loop = asyncio.get_running_loop()
+    payload = aiohttp.StreamReader(BaseProtocol(loop), limit=1_000, loop=loop)
+    payload.feed_data(b"ab")
+    request = make_mocked_request("POST", "/echo", payload=payload)
+    pieces = stream_body(request, limit=1_000)
+    assert await anext(pieces) == b"ab"
+    payload.set_exception(error)
+    with pytest.raises(FormatError, match="transfer encoding"):
+        await anext(pieces)
 
 
 async def test_a_request_that_takes_too_long_is_unavailable(http: aiohttp.ClientSession) -> None:
