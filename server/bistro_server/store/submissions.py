@@ -36,7 +36,7 @@ from bistro.wire.status import Status
 from bistro_server.store.status_files import StatusFiles
 
 MAX_ROWS: Final = 1_000
-PUBLISH_COUNT: Final = 256
+PUBLISH_COUNT: Final = 128
 """Statuses that one transaction publishes: others wait for it meanwhile."""
 
 _BEFORE: Final = {
@@ -169,6 +169,15 @@ async def count_timely(tx: Transaction, submission_id: int, *, stage_by: UnixMil
         "SELECT count(DISTINCT fragment_index) FROM fragment "
         "WHERE submission = ? AND dated_at <= ? AND seen_at <= ?",
         (submission_id, stage_by, stage_by),
+    )
+    return int(row[0]) if row is not None else 0
+
+
+async def count_known(tx: Transaction, submission_id: int) -> int:
+    """How many distinct fragments are known to be, or to have been, at a relay."""
+    row = await tx.fetch_one(
+        "SELECT count(DISTINCT fragment_index) FROM fragment WHERE submission = ?",
+        (submission_id,),
     )
     return int(row[0]) if row is not None else 0
 

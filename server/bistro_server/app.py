@@ -1,0 +1,207 @@
+"""Puts the server together: opens what it needs, binds sockets, runs the parts.
+
+Source: docs/architecture.md, processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+from prometheus_client import CollectorRegistry
+
+from bistro import clock as clocks
+from bistro.clock import Clock
+from bistro.daemon import logs, metrics, supervise
+from bistro.daemon.listening import HttpPart, bind_unix
+from bistro.daemon.web import ReadinessCheck, new_app
+from bistro.errors import UnavailableError
+from bistro.ledger.sequencer import BatchReport
+from bistro.storage.locks import FileLock
+from bistro_server.http import endpoints
+from bistro_server.http.desks import DESKS, Desks
+from bistro_server.metrics import ServerMetrics
+from bistro_server.services.calls import CallRegistry
+from bistro_server.services.creating import load_terms_key
+from bistro_server.services.folder import ServerFolder
+from bistro_server.services.ledgers import Report
+from bistro_server.services.publishing import NoticeBoard
+from bistro_server.services.serving import CallsInService, require_trusted_clock
+from bistro_server.services.staging import ReceiptDesk
+from bistro_server.services.statuses import StatusDesk
+from bistro_server.services.tickets import TicketDesk
+from bistro_server.settings import ServerSettings
+from bistro_server.store.schema import open_database
+from bistro_server.store.status_files import StatusFiles
+from bistro_server.store.submissions import Submissions
+
+CALL_STATES = ("announced", "open", "closed", "opened")
+
+_log = logs.get_logger("app")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server with everything open and bound; obtained from ``open``, ended by ``close``.
+
+    Attributes:
+        http: The public part.
+        control: The part on the Unix socket.
+        calls: The part that stamps, closes and publishes.
+        part_metrics: Counts restarts of parts.
+    """
+
+    http: HttpPart
+    control: HttpPart
+    calls: CallsInService
+    part_metrics: metrics.PartMetrics
+    resources: AsyncExitStack
+
+    @classmethod
+    async def open(cls, folder: ServerFolder, settings: ServerSettings, clock: Clock) -> Self:
+        """Open ledgers and database and bind all sockets; nothing is answered yet.
+
+        Raises:
+            SettingsError: Something that settings name is missing, or a port is taken.
+            UnavailableError: Another ``serve`` runs here, or the clock may not stamp.
+            StorageError: A ledger or the database is damaged, or the disk failed.
+        """
+        async with AsyncExitStack() as stack:
+            lock = FileLock.take(folder.serve_lock, what=f"the server in {folder.root}")
+            stack.callback(lock.release)
+            return await cls._open(stack, folder, settings, clock)
+
+    @classmethod
+    async def _open(
+        cls, stack: AsyncExitStack, folder: ServerFolder, settings: ServerSettings, clock: Clock
+    ) -> Self:
+        limit_ms = settings.clock.error_limit_ms
+        terms_key = load_terms_key(folder, name=settings.name).verifier
+        require_trusted_clock(clock, error_limit_ms=limit_ms)
+        database = await open_database(folder.database)
+        stack.push_async_callback(database.close)
+        statuses = StatusFiles(folder.status)
+        submissions = Submissions(database, statuses, clock)
+        registry = metrics.new_registry()
+        measures = ServerMetrics.register(registry)
+        calls = CallsInService(
+            CallRegistry(folder),
+            submissions,
+            clock,
+            error_limit_ms=limit_ms,
+            poll_s=settings.calls.poll_ms / 1_000,
+            report=_reporter(measures),
+        )
+        stack.push_async_callback(calls.close)
+        await calls.open_new()
+        chooser = secrets.SystemRandom()
+        desks = Desks(
+            calls,
+            NoticeBoard(terms_key, settings.http.base_url, calls, clock),
+            TicketDesk(clock, chooser, address_limit=settings.tickets.address_limit),
+            ReceiptDesk(submissions, clock),
+            StatusDesk(statuses),
+        )
+        _observe(measures, desks, clock)
+        ready = _readiness(calls, folder, settings)
+        app = new_app(
+            endpoints.PUBLIC,
+            registry=registry,
+            is_ready=ready,
+            request_timeout_s=settings.http.request_timeout_s,
+        )
+        control = new_app(endpoints.CONTROL, registry=CollectorRegistry(), is_ready=ready)
+        app[DESKS] = control[DESKS] = desks
+        return cls(
+            http=HttpPart.bind(app, settings.http),
+            control=HttpPart(control, bind_unix(folder.control_socket)),
+            calls=calls,
+            part_metrics=metrics.PartMetrics.register(registry),
+            resources=stack.pop_all(),
+        )
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Serve until a signal or ``stop``.
+
+        Raises:
+            StorageError: A disk failed or the clock was set; a restart recovers.
+        """
+        # Stopped last-first: requests that are under way are still stamped and answered.
+        parts = {"calls": self.calls.run, "control": self.control.run, "http": self.http.run}
+        await supervise.run(parts, stop=stop, on_restart=self.part_metrics.count_restart)
+
+    async def close(self) -> None:
+        """Give back ledgers, database and lock."""
+        await self.resources.aclose()
+
+
+def _reporter(measures: ServerMetrics) -> Report:
+    def report(ledger: str, batch: BatchReport) -> None:
+        measures.count_batch(
+            ledger,
+            appended=batch.appended_count,
+            duplicates=batch.duplicate_count,
+            unstamped=batch.refused_count,
+            waited_ms=batch.waited_ms,
+            took_ms=batch.took_ms,
+        )
+
+    return report
+
+
+def _observe(measures: ServerMetrics, desks: Desks, clock: Clock) -> None:
+    """Let gauges be read when they are asked for."""
+
+    def count(state: str) -> int:
+        return sum(desks.notices.state(ledgers) == state for ledgers in desks.calls)
+
+    def bound_s() -> float:
+        bound = clock.error_bound_ms()
+        return -1 if bound is None else bound / 1_000
+
+    measures.waiting.set_function(lambda: desks.tickets.waiting_count)
+    measures.clock_bound.set_function(bound_s)
+    for state in CALL_STATES:
+        measures.calls.labels(state).set_function(partial(count, state))
+
+
+def _readiness(
+    calls: CallsInService, folder: ServerFolder, settings: ServerSettings
+) -> ReadinessCheck:
+    async def check() -> None:
+        calls.require_ready()
+        free = (await asyncio.to_thread(shutil.disk_usage, folder.root)).free
+        if free < settings.disk.min_free_bytes:
+            raise UnavailableError(
+                f"disk: expected at least {settings.disk.min_free_bytes} free bytes, found {free}",
+                hint="free some space",
+            )
+
+    return check
+
+
+async def serve(
+    folder: ServerFolder,
+    settings: ServerSettings,
+    clock: Clock,
+    *,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Run a server until it is stopped.
+
+    Raises:
+        BistroError: As ``Server.open`` and ``Server.run``.
+    """
+    server = await Server.open(folder, settings, clock)
+    try:
+        if isinstance(clock, clocks.SystemClock) and clocks.kernel_error_bound_ms() is None:
+            _log.warning("clock_error_assumed", bound_ms=clock.error_bound_ms())
+        _log.info("server_started", name=settings.name, url=settings.http.base_url)
+        await server.run(stop)
+    finally:
+        await server.close()

@@ -1,0 +1,1 @@
+"""Handlers: each decodes, calls one method of a service, and encodes."""

@@ -1,0 +1,65 @@
+"""What handlers call, and the few things they have in common.
+
+Source: docs/spec/api.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from bistro.api import media
+from bistro.daemon.caching import NEVER
+from bistro.errors import FormatError, UnknownObjectError
+from bistro.ids import parse_commitment
+from bistro_server.services.ledgers import CallLedgers
+from bistro_server.services.publishing import NoticeBoard
+from bistro_server.services.serving import CallsInService
+from bistro_server.services.staging import ReceiptDesk
+from bistro_server.services.statuses import StatusDesk
+from bistro_server.services.tickets import TicketDesk
+
+
+@dataclass(frozen=True, slots=True)
+class Desks:
+    """The services behind the handlers."""
+
+    calls: CallsInService
+    notices: NoticeBoard
+    tickets: TicketDesk
+    receipts: ReceiptDesk
+    statuses: StatusDesk
+
+
+DESKS: Final = web.AppKey("desks", Desks)
+
+
+def call_of(request: web.Request) -> CallLedgers:
+    """The call that a request's path names.
+
+    Raises:
+        UnknownObjectError: There is none.
+        UnavailableError: It cannot be used now.
+    """
+    return request.app[DESKS].calls.get(request.match_info["call"])
+
+
+def hash_of(request: web.Request, field: str) -> bytes:
+    """The 32 bytes that a field of the path spells.
+
+    Raises:
+        UnknownObjectError: It spells none: what has no name is not here.
+    """
+    try:
+        return parse_commitment(request.match_info[field])
+    except FormatError as exc:
+        raise UnknownObjectError(
+            f"expected 64 lower-case hexadecimal digits as {field} in the address"
+        ) from exc
+
+
+def private_response(body: bytes, *, content_type: str = media.MSGPACK) -> web.Response:
+    """An answer for one reader, kept by nobody in between."""
+    return web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": NEVER})

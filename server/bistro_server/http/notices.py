@@ -1,0 +1,57 @@
+"""Discovery, terms and minutes.
+
+Source: docs/spec/api.md, destination, caching.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from bistro.api import media, routes
+from bistro.daemon.caching import BRIEFLY, FOR_EVER, MINUTE, cacheable_response
+from bistro.daemon.web import Endpoint
+from bistro_server.http.desks import DESKS, call_of, hash_of
+
+
+async def show_discovery(request: web.Request) -> web.StreamResponse:
+    """``GET /.well-known/bistro.json``."""
+    document = request.app[DESKS].notices.discovery()
+    return cacheable_response(request, document, content_type=media.JSON)
+
+
+async def show_terms(request: web.Request) -> web.StreamResponse:
+    """``GET /calls/{call}/terms``: the latest version."""
+    return await _terms(request, call_of(request).terms.hash, cache_control=BRIEFLY)
+
+
+async def show_terms_version(request: web.Request) -> web.StreamResponse:
+    """``GET /calls/{call}/terms/{terms_hash}``: one version, which never changes."""
+    return await _terms(request, hash_of(request, "terms_hash"), cache_control=FOR_EVER)
+
+
+async def _terms(
+    request: web.Request, terms_hash: bytes, *, cache_control: str
+) -> web.StreamResponse:
+    body = await request.app[DESKS].notices.terms(call_of(request), terms_hash)
+    tag = f'"{terms_hash.hex()}"'
+    headers = {"ETag": tag, "Cache-Control": cache_control}
+    known = request.headers.get("If-None-Match", "").split(",")
+    if {item.strip().removeprefix("W/") for item in known} & {tag, "*"}:
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return web.Response(body=body, headers={"Content-Type": media.JSON, **headers})
+
+
+async def show_minutes(request: web.Request) -> web.StreamResponse:
+    """``GET /calls/{call}/minutes``."""
+    note = await request.app[DESKS].notices.minutes(call_of(request).call)
+    return cacheable_response(request, note, content_type=media.TEXT, cache_control=MINUTE)
+
+
+ENDPOINTS = (
+    Endpoint(routes.DISCOVERY, show_discovery),
+    Endpoint(routes.TERMS, show_terms),
+    Endpoint(routes.TERMS_VERSION, show_terms_version),
+    Endpoint(routes.MINUTES, show_minutes),
+)

@@ -1,0 +1,105 @@
+"""What ``bistro-server`` counts, besides what every daemon does.
+
+Source: docs/reference/metrics.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_WAIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)
+
+
+@dataclass(frozen=True)
+class ServerMetrics:
+    """Ledgers and ticket desk; ``ledger`` is ``log`` or ``refusals``, never a call."""
+
+    entries: Counter
+    duplicates: Counter
+    unstamped: Counter
+    batch_sizes: Histogram
+    batch_waits: Histogram
+    batch_durations: Histogram
+    waiting: Gauge
+    calls: Gauge
+    clock_bound: Gauge
+
+    @classmethod
+    def register(cls, registry: CollectorRegistry) -> ServerMetrics:
+        """Declare the metrics in ``registry``."""
+        return cls(
+            entries=Counter(
+                "bistro_server_ledger_entries_total",
+                "Entries made durable",
+                ["ledger"],
+                registry=registry,
+            ),
+            duplicates=Counter(
+                "bistro_server_ledger_duplicates_total",
+                "Requests answered with an entry that was there",
+                ["ledger"],
+                registry=registry,
+            ),
+            unstamped=Counter(
+                "bistro_server_ledger_unstamped_total",
+                "Requests that were judged and not stamped",
+                ["ledger"],
+                registry=registry,
+            ),
+            batch_sizes=Histogram(
+                "bistro_server_ledger_batch_entries",
+                "Entries of a batch",
+                ["ledger"],
+                buckets=_BATCH_BUCKETS,
+                registry=registry,
+            ),
+            batch_waits=Histogram(
+                "bistro_server_ledger_batch_wait_seconds",
+                "How long the oldest request of a batch had waited",
+                ["ledger"],
+                buckets=_WAIT_BUCKETS_S,
+                registry=registry,
+            ),
+            batch_durations=Histogram(
+                "bistro_server_ledger_batch_duration_seconds",
+                "Signing, writing and syncing one batch",
+                ["ledger"],
+                buckets=_WAIT_BUCKETS_S,
+                registry=registry,
+            ),
+            waiting=Gauge(
+                "bistro_server_tickets_waiting",
+                "Ticket requests that wait for their answer now",
+                registry=registry,
+            ),
+            calls=Gauge(
+                "bistro_server_calls", "Calls in service, by state", ["state"], registry=registry
+            ),
+            clock_bound=Gauge(
+                "bistro_server_clock_error_bound_seconds",
+                "By how much the clock may be wrong; -1 where nobody knows",
+                registry=registry,
+            ),
+        )
+
+    def count_batch(
+        self,
+        ledger: str,
+        *,
+        appended: int,
+        duplicates: int,
+        unstamped: int,
+        waited_ms: int,
+        took_ms: int,
+    ) -> None:
+        """Count one batch of a ledger."""
+        self.entries.labels(ledger).inc(appended)
+        self.duplicates.labels(ledger).inc(duplicates)
+        self.unstamped.labels(ledger).inc(unstamped)
+        if appended:
+            self.batch_sizes.labels(ledger).observe(appended)
+            self.batch_waits.labels(ledger).observe(waited_ms / 1_000)
+            self.batch_durations.labels(ledger).observe(took_ms / 1_000)

@@ -1,0 +1,173 @@
+"""What ``doctor`` looks at: each check tells what it found, and what to do where it fails.
+
+A check promises nothing and changes nothing but one small file that it removes again. Ledgers
+are only opened while no ``serve`` has them; a running one is asked instead.
+
+Source: docs/spec/commands.md, doctor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import stat
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bistro.clock import Clock, kernel_error_bound_ms
+from bistro.errors import BistroError, SettingsError, StorageError, UnavailableError
+from bistro.instant import format_duration
+from bistro.storage.durable import delete_file, write_atomically
+from bistro.storage.locks import FileLock
+from bistro_server.services.calls import Call, CallRegistry
+from bistro_server.services.control import open_log
+from bistro_server.services.creating import load_terms_key
+from bistro_server.services.folder import ServerFolder
+from bistro_server.services.serving import require_trusted_clock
+from bistro_server.store.schema import open_database
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_SLOW_SYNC_MS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        part: What was looked at.
+        text: What was found.
+        error: Why that is not good enough, or ``None``.
+    """
+
+    part: str
+    text: str
+    error: BistroError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """The checks of a server's folder that need no settings of the network.
+
+    Attributes:
+        folder: The server's folder.
+        name: The server's name in the settings.
+        clock: The clock that stamps.
+        error_limit_ms: The largest clock error with which to stamp.
+        min_free_bytes: Free bytes that there should be.
+    """
+
+    folder: ServerFolder
+    name: str
+    clock: Clock
+    error_limit_ms: int
+    min_free_bytes: int
+
+    async def run(self) -> list[Finding]:
+        """All checks, one after the other; none stops the others."""
+        checks = {
+            "clock": self._clock,
+            "disk": self._disk,
+            "keys": self._keys,
+            "database": self._database,
+            "ledgers": self._ledgers,
+        }
+        return [await found(part, check) for part, check in checks.items()]
+
+    def is_served(self) -> bool:
+        """Whether a ``serve`` runs in this folder."""
+        try:
+            FileLock.take(self.folder.serve_lock, what="the server").release()
+        except UnavailableError:
+            return True
+        return False
+
+    async def _clock(self) -> str:
+        require_trusted_clock(self.clock, error_limit_ms=self.error_limit_ms)
+        bound = self.clock.error_bound_ms() or 0
+        shown = f"error at most {format_duration(bound)}, limit {self.error_limit_ms} ms"
+        if kernel_error_bound_ms() is None:
+            return f"{shown}; ASSUMED by clock.assumed_error_ms: the kernel knows none"
+        return f"{shown}, as the kernel says"
+
+    async def _disk(self) -> str:
+        free = (await asyncio.to_thread(shutil.disk_usage, self.folder.root)).free
+        if free < self.min_free_bytes:
+            raise StorageError(
+                f"expected at least {self.min_free_bytes} free bytes, found {free}",
+                hint="free some space",
+            )
+        took_ms = await asyncio.to_thread(_sync_ms, self.folder.root)
+        slow = ", slow" if took_ms > _SLOW_SYNC_MS else ""
+        return f"{free // 1_000_000} MB free; a small file is durable after {took_ms} ms{slow}"
+
+    async def _keys(self) -> str:
+        key = await asyncio.to_thread(load_terms_key, self.folder, name=self.name)
+        _require_private(self.folder.terms_key)
+        calls = await asyncio.to_thread(CallRegistry(self.folder).load_all)
+        away = [call.id for call in calls if not _check_keys(call)]
+        note = f"; identities kept elsewhere: {', '.join(away)}" if away else ""
+        return f"fingerprint {key.verifier.fingerprint()}, keys of {len(calls)} calls{note}"
+
+    async def _database(self) -> str:
+        database = await open_database(self.folder.database)
+        try:
+            rows = await database.fetch_all("PRAGMA integrity_check(1)")
+        finally:
+            await database.close()
+        if [row[0] for row in rows] != ["ok"]:
+            raise StorageError(
+                f"{self.folder.database}: {rows[0][0]}", hint="restore it from a copy"
+            )
+        return "whole"
+
+    async def _ledgers(self) -> str:
+        calls = await asyncio.to_thread(CallRegistry(self.folder).load_all)
+        for call in calls:
+            # Opening a ledger checks it; where serve has it open, serve has checked it.
+            async with open_log(
+                self.folder, call, self.clock, error_limit_ms=self.error_limit_ms
+            ) as log:
+                await log.checkpoint()
+        holder = "held by a running serve" if self.is_served() else "not in use"
+        return f"{len(calls)} calls, {holder}"
+
+
+async def found(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
+    """Run one check; its error is a finding."""
+    try:
+        return Finding(part, await check())
+    except BistroError as exc:
+        return Finding(part, exc.message, exc)
+
+
+def _sync_ms(root: Path) -> int:
+    path = root / ".doctor"
+    began = time.monotonic_ns()
+    write_atomically(path, b"doctor\n")
+    took_ms = (time.monotonic_ns() - began) // 1_000_000
+    delete_file(path)
+    return took_ms
+
+
+def _check_keys(call: Call) -> bool:
+    """Check the files of a call's keys; whether the envelope identity is among them."""
+    call.log_signers()
+    for name in ("log", "status", "collect"):
+        _require_private(call.folder.key(name))
+    if not call.folder.identity.exists():
+        return False
+    call.load_identities()
+    _require_private(call.folder.identity)
+    return True
+
+
+def _require_private(path: Path) -> None:
+    mode = path.stat().st_mode
+    if mode & _OTHERS:
+        raise SettingsError(
+            f"{path}: expected mode 0600, found {stat.S_IMODE(mode):04o}", hint=f"chmod 600 {path}"
+        )

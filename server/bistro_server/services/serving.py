@@ -1,0 +1,167 @@
+"""The calls that a running ``serve`` attends: new ones are picked up while it runs.
+
+Each open call has its own parts: two sequencers, and a round that closes it when it is due and
+keeps rows and statuses in step. A call whose ledger another process holds (``open`` working
+while ``serve`` was down) is not available, and is tried again every round.
+
+Source: docs/spec/commands.md; docs/architecture.md, background work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from bistro.clock import Clock
+from bistro.daemon import logs
+from bistro.errors import UnavailableError, UnknownObjectError
+from bistro.ledger.stamping import ClockGuard
+from bistro_server.services.calls import CallRegistry
+from bistro_server.services.closing import Closer
+from bistro_server.services.ledgers import CallLedgers, Report
+from bistro_server.services.statuses import StatusKeeper
+from bistro_server.store.submissions import Submissions
+
+_log = logs.get_logger("calls")
+
+
+class CallsInService:
+    """All calls of this server with their ledgers open.
+
+    Args:
+        registry: Where calls appear.
+        submissions: Where tickets become rows.
+        clock: Stamps, and says what is due.
+        error_limit_ms: The largest clock error with which to stamp.
+        poll_s: Pause between two rounds.
+        report: Told about batches.
+    """
+
+    def __init__(
+        self,
+        registry: CallRegistry,
+        submissions: Submissions,
+        clock: Clock,
+        *,
+        error_limit_ms: int,
+        poll_s: float,
+        report: Report | None = None,
+    ) -> None:
+        self._registry = registry
+        self._submissions = submissions
+        self._clock = clock
+        self._error_limit_ms = error_limit_ms
+        self._poll_s = poll_s
+        self._report = report
+        self._open: dict[str, CallLedgers] = {}
+        self._waiting: dict[str, UnavailableError] = {}
+
+    def __iter__(self) -> Iterator[CallLedgers]:
+        """Every open call, in order of the ids."""
+        return iter([self._open[call] for call in sorted(self._open)])
+
+    def get(self, call: str) -> CallLedgers:
+        """An open call.
+
+        Raises:
+            UnknownObjectError: There is no such call.
+            UnavailableError: Its ledger is in use by another process.
+        """
+        if call in self._open:
+            return self._open[call]
+        if call in self._waiting:
+            raise self._waiting[call]
+        raise UnknownObjectError("there is no such call here", hint="check the call id")
+
+    def require_ready(self) -> None:
+        """Accept a server whose clock may stamp and whose calls take entries.
+
+        Raises:
+            UnavailableError: What prevents it.
+        """
+        bound = self._clock.error_bound_ms()
+        if bound is None or bound > self._error_limit_ms:
+            require_trusted_clock(self._clock, error_limit_ms=self._error_limit_ms)
+        for ledgers in self._open.values():
+            ledgers.require_ready()
+        for error in self._waiting.values():
+            raise error
+
+    async def open_new(self) -> list[CallLedgers]:
+        """Open the calls that are not open yet; those that are new.
+
+        Raises:
+            SettingsError: A key file is missing.
+            StorageError: A ledger or file is damaged, or the clock is behind the ledger.
+        """
+        found = await asyncio.to_thread(self._registry.ids)
+        tried = [await self._try_open(call) for call in found if call not in self._open]
+        return [ledgers for ledgers in tried if ledgers is not None]
+
+    async def _try_open(self, call_id: str) -> CallLedgers | None:
+        call = await asyncio.to_thread(self._registry.load, call_id)
+        try:
+            ledgers = await CallLedgers.open(
+                call, self._clock, error_limit_ms=self._error_limit_ms, report=self._report
+            )
+        except UnavailableError as exc:
+            if call_id not in self._waiting:
+                _log.warning("call_unavailable", call=call_id, message=exc.message, hint=exc.hint)
+            self._waiting[call_id] = exc
+            return None
+        self._waiting.pop(call_id, None)
+        self._open[call_id] = ledgers
+        _log.info("call_opened_for_service", call=call_id, tree_size=ledgers.log.size)
+        return ledgers
+
+    async def run(self) -> None:
+        """Attend all calls, old and new, until cancelled.
+
+        Raises:
+            StorageError: A disk failed or the clock was set: nothing may be promised any more.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for ledgers in self:
+                    self._attend(group, ledgers)
+                while True:
+                    for ledgers in await self.open_new():
+                        self._attend(group, ledgers)
+                    await asyncio.sleep(self._poll_s)
+        except BaseExceptionGroup as failures:
+            found: BaseException = failures
+            while isinstance(found, BaseExceptionGroup):
+                found = found.exceptions[0]
+            raise found from failures
+
+    def _attend(self, group: asyncio.TaskGroup, ledgers: CallLedgers) -> None:
+        group.create_task(ledgers.run())
+        group.create_task(self._rounds(ledgers))
+
+    async def _rounds(self, ledgers: CallLedgers) -> None:
+        closer = Closer(ledgers, self._clock)
+        keeper = StatusKeeper(ledgers, self._submissions, self._clock)
+        while True:
+            for step in (closer.close_if_due, keeper.catch_up):
+                try:
+                    await step()
+                except UnavailableError as exc:
+                    # A busy database, a clock that may not stamp: the next round tries again.
+                    _log.warning("round_interrupted", call=ledgers.call.id, message=exc.message)
+            await asyncio.sleep(self._poll_s)
+
+    async def close(self) -> None:
+        """Give all ledgers back."""
+        for ledgers in self._open.values():
+            await ledgers.close()
+        self._open.clear()
+
+
+def require_trusted_clock(clock: Clock, *, error_limit_ms: int) -> None:
+    """Accept a clock that may stamp.
+
+    Raises:
+        UnavailableError: Its error is unknown or too large.
+    """
+    now = clock.now()
+    ClockGuard(clock, error_limit_ms=error_limit_ms).require_time(previous=now, received=now)

@@ -1,0 +1,121 @@
+"""Follows a call's log into the database, lets submissions lapse, and publishes signed statuses.
+
+All of it is behind the tickets: what is told here is durable in the ledger already. Every step
+may be repeated, so a crash anywhere is made good by the next round.
+
+Source: docs/spec/opening.md, status; docs/spec/staging.md, presenting receipts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from bistro.clock import Clock
+from bistro.daemon import logs
+from bistro.wire.entry import PostmarkedEntry, TicketEntry, decode_entry
+from bistro_server.services.ledgers import CallLedgers
+from bistro_server.store.status_files import StatusFiles
+from bistro_server.store.submissions import Submissions, Ticketed
+
+_AT_ONCE: Final = 1_000
+
+_log = logs.get_logger("statuses")
+
+
+class StatusDesk:
+    """Hands out signed notes as they lie on disk: no read signs or writes anything.
+
+    Args:
+        files: Where they lie.
+    """
+
+    def __init__(self, files: StatusFiles) -> None:
+        self._files = files
+
+    async def status(self, call: str, commitment: bytes) -> bytes:
+        """The signed status of a commitment.
+
+        Raises:
+            UnknownObjectError: There is none, or none yet.
+        """
+        return await asyncio.to_thread(self._files.read_status, call, commitment)
+
+    async def outcome(self, call: str, commitment: bytes, *, token: bytes) -> bytes:
+        """The signed outcome of a commitment.
+
+        Raises:
+            UnknownObjectError: There is none yet, or the token is another one.
+        """
+        return await asyncio.to_thread(self._files.read_outcome, call, commitment, token=token)
+
+
+class StatusKeeper:
+    """Keeps one call's submissions and statuses in step with its log.
+
+    Args:
+        ledgers: The call's.
+        submissions: Where they become rows.
+        clock: Says whether ``stage_by`` has passed.
+    """
+
+    def __init__(self, ledgers: CallLedgers, submissions: Submissions, clock: Clock) -> None:
+        self._ledgers = ledgers
+        self._submissions = submissions
+        self._clock = clock
+        self._tailed: int | None = None
+        self._has_lapsed = False
+
+    async def catch_up(self) -> None:
+        """Bring rows and statuses up to date with log and clock.
+
+        Raises:
+            UnavailableError: Another process holds the database for too long.
+            StorageError: The disk failed.
+        """
+        await self._tail()
+        await self._lapse()
+        await self._publish()
+
+    async def _tail(self) -> None:
+        call, log = self._ledgers.call, self._ledgers.log
+        if self._tailed is None:
+            self._tailed = await self._submissions.tailed(call.id)
+        while self._tailed < (size := log.size):
+            start = self._tailed
+            stop = min(size, start + _AT_ONCE)
+            entries = await asyncio.to_thread(list, log.entries(start, stop))
+            tickets = [
+                ticket
+                for index, data in enumerate(entries, start)
+                if (ticket := _ticketed(index, data)) is not None
+            ]
+            # A crash before this is durable reads the same entries again.
+            await self._submissions.record_tickets(call.id, tickets, tailed=stop)
+            self._tailed = stop
+
+    async def _lapse(self) -> None:
+        """After ``stage_by``; the log is closed by then, and its last ticket is a row."""
+        call = self._ledgers.call
+        stage_by = call.terms.stage_by
+        is_due = self._ledgers.is_closed and self._clock.now() > stage_by
+        if self._has_lapsed or not is_due or self._tailed != self._ledgers.log.size:
+            return
+        count = await self._submissions.lapse(call.id, stage_by=stage_by)
+        self._has_lapsed = True
+        if count:
+            _log.info("submissions_lapsed", call=call.id, lapsed_count=count)
+
+    async def _publish(self) -> None:
+        call = self._ledgers.call
+        while await self._submissions.publish(call.origin, call.status_key):
+            pass
+
+
+def _ticketed(index: int, data: bytes) -> Ticketed | None:
+    entry = decode_entry(data)
+    if isinstance(entry, TicketEntry):
+        return Ticketed(commitment=entry.digest, log_index=index, ticketed_at=entry.time)
+    if isinstance(entry, PostmarkedEntry):
+        return Ticketed(commitment=entry.digest, log_index=index, ticketed_at=entry.at)
+    return None

@@ -1,0 +1,111 @@
+"""The settings of ``bistro-server``, from ``bistro-server.toml`` and the environment.
+
+Source: docs/reference/settings.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, field_validator
+
+from bistro.daemon.settings import ClockSettings, HttpSettings, LogSettings, Section, load
+from bistro.errors import FormatError
+from bistro.ids import require_host_name
+
+PREFIX: Final = "BISTRO_SERVER"
+DEFAULT_PORT: Final = 8_440
+
+
+class TicketSettings(Section):
+    """``[tickets]``: how much may wait at the ticket desk."""
+
+    address_limit: int = Field(
+        default=10_000,
+        gt=0,
+        description="Ticket requests of one network address that may wait at the same time",
+    )
+
+
+class CallSettings(Section):
+    """``[calls]``: how often the server looks after its calls."""
+
+    poll_ms: int = Field(
+        default=250,
+        gt=0,
+        le=1_000,
+        description="Milliseconds between two looks for new calls, closing times and statuses",
+    )
+
+
+class DiskSettings(Section):
+    """``[disk]``: when the disk counts as full."""
+
+    min_free_bytes: int = Field(
+        default=268_435_456,
+        ge=0,
+        description="Free bytes below which the server is not ready and doctor complains",
+    )
+
+
+class ServerSettings(Section):
+    """Everything in ``bistro-server.toml``."""
+
+    name: str = Field(
+        description="Name of this server: a host name with a dot; it begins the name of every call"
+    )
+    http: HttpSettings
+    log: LogSettings = LogSettings()
+    clock: ClockSettings = ClockSettings()
+    tickets: TicketSettings = TicketSettings()
+    calls: CallSettings = CallSettings()
+    disk: DiskSettings = DiskSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _require_name(cls, name: str) -> str:
+        try:
+            require_host_name(name)
+        except FormatError as exc:
+            raise ValueError(exc.message) from exc
+        return name
+
+
+def load_settings(file: Path) -> ServerSettings:
+    """The settings in ``file`` with the environment's overrides.
+
+    Raises:
+        SettingsError: With every problem, one a line.
+    """
+    return load(ServerSettings, file, prefix=PREFIX)
+
+
+def initial_settings(*, name: str, host: str, port: int, base_url: str) -> str:
+    """The text of a new settings file, with what an operator may want to change as comments."""
+    return f"""\
+# Settings of bistro-server. Every key is described in docs/reference/settings.md.
+# A variable such as {PREFIX}_HTTP__PORT=8441 overrides port in [http].
+
+# The name under which this server signs; it cannot be changed once a call exists.
+name = "{name}"
+
+[http]
+host = "{host}"
+port = {port}
+# How others reach this server, without a slash at the end.
+base_url = "{base_url}"
+# TLS ends here if both are given; otherwise put a reverse proxy in front.
+# certificate_path = "tls/certificate.pem"
+# key_path = "tls/key.pem"
+
+[clock]
+# Nothing is stamped while the clock may be wrong by more than this.
+# error_limit_ms = 100
+# Where the kernel does not know its clock's error: the error to assume, openly.
+# assumed_error_ms = 50
+
+[log]
+# output_format = "auto"
+# level = "info"
+"""
