@@ -25,7 +25,7 @@ from bistro.wire.evidence import MAX_TERMS
 from bistro.wire.served_terms import ServedTerms
 from bistro.wire.terms import Terms
 from bistro.wire.ticket import Ticket
-from bistro_client import messages
+from bistro_client import messages, notices
 from bistro_client.known_servers import KnownServers, Pin, require_same_server, require_trusted
 from bistro_client.listening import Listener
 from bistro_client.times import ServerTime
@@ -166,9 +166,9 @@ class Reception:
         if pin is None or pin.terms_key != discovery.terms_key:
             found = Pin(discovery.name, discovery.terms_key, self.clock.now(), url)
             self.known.save(found)
-            self.listener.tell(messages.pinned(found, was_given=given is not None))
+            self.listener.tell(notices.pinned(found, was_given=given is not None))
         if time.is_far_off:
-            self.listener.tell(messages.clock_is_off(time.offset_ms or 0))
+            self.listener.tell(notices.clock_is_off(time.offset_ms or 0))
         client = ServerClient(self.session, discovery.base_url)
         return Destination(client, discovery, given or discovery.terms_key, time)
 

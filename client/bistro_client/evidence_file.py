@@ -36,7 +36,9 @@ class Findings:
     rotations: tuple[str, ...] = ()
 
 
-def save_terms(folder: Folder, served: tuple[ServedTerms, ...], *, disk: Disk = SYSTEM_DISK) -> None:
+def save_terms(
+    folder: Folder, served: tuple[ServedTerms, ...], *, disk: Disk = SYSTEM_DISK
+) -> None:
     """Keep all versions of the terms, so that evidence can be made without the server."""
     make_directories(folder.terms, disk=disk)
     for one in served:
@@ -82,9 +84,7 @@ def build(folder: Folder, submission: Submission) -> Evidence | None:
     return Evidence(
         origin=submission.request.origin,
         terms_key=submission.request.terms_key,
-        terms=tuple(
-            TermsVersion(one.signed.encode().decode(), one.entry.text()) for one in served
-        ),
+        terms=tuple(TermsVersion(one.signed.encode().decode(), one.entry.text()) for one in served),
         submission=sealed.signed.encode(),
         layout=sealed.cut.layout.encode(),
         descriptors=tuple(one.encode() for one in sealed.cut.descriptors),

@@ -37,14 +37,25 @@ def read_journal(folder: Folder) -> Submission:
     """
     data = read_file(folder.journal, max_size=MAX_JOURNAL_SIZE)
     if data is None:
-        raise messages.missing_journal(folder, is_sealed=folder.sealed.exists())
+        raise messages.missing_journal(folder.path, is_sealed=folder.sealed.exists())
     try:
         submission = decode_journal(data)
         if submission.id != folder.id:
             raise StorageError(f"expected id {folder.id}, found {submission.id}")
     except BistroError as exc:
-        raise messages.damaged_journal(folder, exc, is_sealed=folder.sealed.exists()) from exc
+        raise messages.damaged_journal(folder.path, exc, is_sealed=folder.sealed.exists()) from exc
     return submission
+
+
+def _read_copy(folder: Folder) -> Submission:
+    """The journal as it was when sealing ended."""
+    data = read_file(folder.sealed, max_size=MAX_JOURNAL_SIZE)
+    try:
+        if data is not None:
+            return decode_journal(data)
+    except BistroError as exc:
+        raise messages.nothing_to_recover(folder.id) from exc
+    raise messages.nothing_to_recover(folder.id)
 
 
 class Journal:
@@ -108,13 +119,10 @@ class Journal:
         """
         lock = _take(folder)
         try:
-            data = read_file(folder.sealed, max_size=MAX_JOURNAL_SIZE, disk=disk)
-            if data is None:
-                raise messages.nothing_to_recover(folder)
-            submission = decode_journal(data)
+            submission = _read_copy(folder)
             if folder.journal.exists():
                 disk.rename(folder.journal, folder.journal.with_suffix(".damaged"))
-            write_atomically(folder.journal, data, disk=disk)
+            write_atomically(folder.journal, encode_journal(submission), disk=disk)
         except BaseException:
             lock.release()
             raise

@@ -41,9 +41,7 @@ async def fetch_consistency(
     tiles: dict[_Place, bytes] = {}
     for place in _tiles_of(at for group in plan for at in group):
         tiles[place] = await _fetch(place, new.size, fetch_tile)
-    path = prove_consistency(
-        old.size, new.size, lambda level, offset: _node(tiles, level, offset)
-    )
+    path = prove_consistency(old.size, new.size, lambda level, offset: _node(tiles, level, offset))
     verify_consistency(
         old_size=old.size, old_root=old.root, size=new.size, root=new.root, path=path
     )

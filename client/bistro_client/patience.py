@@ -15,7 +15,7 @@ from bistro.clock import Clock
 from bistro.errors import FormatError, UnavailableError
 from bistro.instant import UnixMillis
 from bistro.protocol.backoff import Backoff, Chooser
-from bistro_client import messages
+from bistro_client import messages, notices
 from bistro_client.listening import SILENT, Listener
 from bistro_client.times import ServerTime
 
@@ -75,7 +75,7 @@ class Wait:
             raise error
         if self._is_too_late(delay_ms):
             raise error
-        policy.listener.tell(messages.waiting(error, delay_ms))
+        policy.listener.tell(notices.waiting(error, delay_ms))
         await policy.sleep(delay_ms / _MS_PER_S)
 
     async def ask(self, attempt: Callable[[], Awaitable[T]]) -> T:

@@ -23,7 +23,7 @@ from bistro.wire.staging import (
     ReceiptAccepted,
     ReceiptAnswer,
 )
-from bistro_client import messages
+from bistro_client import notices
 from bistro_client.contact import Destination
 from bistro_client.journal import Journal
 from bistro_client.patience import Patience
@@ -80,7 +80,7 @@ async def _take(
             peer = fragment.relay or ""
             attempt = Attempt.of(error, at=patience.clock.now(), step=Step.PRESENT, peer=peer)
             refused.append((fragment.index, attempt))
-            patience.listener.tell(messages.receipt_refused(peer, fragment.index, answer.message))
+            patience.listener.tell(notices.receipt_refused(peer, fragment.index, answer.message))
     is_staged = any(isinstance(one, ReceiptAccepted) and one.is_staged for one in answers)
 
     def step(submission: Submission) -> Submission:

@@ -24,9 +24,7 @@ TIMEOUTS: Final = Timeouts(total_s=8.0, connect_s=4.0, read_s=8.0)
 async def probe_all(session: Session, terms: Terms, clock: Clock) -> tuple[RelayProbe, ...]:
     """What every relay of the terms says of itself now, in their order."""
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(_probe(session, relay, terms, clock)) for relay in terms.relays
-        ]
+        tasks = [group.create_task(_probe(session, relay, terms, clock)) for relay in terms.relays]
     return tuple(task.result() for task in tasks)
 
 

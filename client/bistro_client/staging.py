@@ -16,19 +16,20 @@ from typing import Final
 
 from bistro.errors import (
     BistroError,
+    ChecksumMismatchError,
     DeadlinePassedError,
     RelayFullError,
     StorageError,
     UnavailableError,
 )
+from bistro.instant import UnixMillis
 from bistro.net.relay_client import RelayClient
 from bistro.net.session import Session
 from bistro.protocol.placement import Placement, RelayProbe
 from bistro.protocol.submission import Attempt, Step, Submission, SubmissionState
-from bistro.protocol.transfer import ChecksumMismatchError
 from bistro.wire.clauses import Relay
 from bistro.wire.terms import SignedTerms, Terms
-from bistro_client import messages
+from bistro_client import messages, notices
 from bistro_client.contact import Destination
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
@@ -114,13 +115,13 @@ class Stager:
                 return
             if not self._has_fresh_relay(tried):
                 if self._is_staged:
-                    self.listener.tell(messages.left_for_later(index, self.journal.submission.id))
+                    self.listener.tell(notices.left_for_later(index, self.journal.submission.id))
                     return
                 await self._wait_for_relays(wait, error)
                 tried.clear()
 
     @property
-    def _until(self) -> int:
+    def _until(self) -> UnixMillis:
         return self.terms.repair_by if self._is_staged else self.terms.stage_by
 
     def _has_fresh_relay(self, tried: set[str]) -> bool:
@@ -202,13 +203,13 @@ class Stager:
                 delay_ms = self.patience.backoff.delay_ms(
                     attempt, self.patience.chooser, retry_after_s=None
                 )
-                self.listener.tell(messages.upload_broke(delivery.relay.name, exc))
+                self.listener.tell(notices.upload_broke(delivery.relay.name, exc))
                 await self.patience.sleep(delay_ms / 1_000)
             else:
                 return
 
     async def _give_up(self, index: int, relay: Relay, error: BistroError) -> None:
-        self.listener.tell(messages.relay_failed(relay.name, index, error))
+        self.listener.tell(notices.relay_failed(relay.name, index, error))
         now = self.patience.clock.now()
         attempt = Attempt.of(error, at=now, step=Step.UPLOAD, peer=relay.name)
         await self.journal.change(lambda s: s.fail(index, attempt))
@@ -224,7 +225,7 @@ class Stager:
                 await present(self.journal, self.destination, self.patience)
             except UnavailableError as exc:
                 # The step that follows asks again, with patience.
-                self.listener.tell(messages.not_presented(exc))
+                self.listener.tell(notices.not_presented(exc))
 
 
 async def run_all(work: Iterable[Coroutine[object, object, None]]) -> None:

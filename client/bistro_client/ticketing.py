@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bistro.errors import UnavailableError, error_for_code
+from bistro.errors import (
+    BistroError,
+    SettingsError,
+    StorageError,
+    UnavailableError,
+    catalogue,
+    error_for_code,
+)
 from bistro.ids import Origin
 from bistro.protocol.submission import Sealed
 from bistro.wire.refusal import Refusal
@@ -19,6 +26,8 @@ from bistro_client.contact import Destination
 from bistro_client.patience import Patience
 
 _MS_PER_S = 1_000
+_PEERS_FAULTS = (StorageError, SettingsError)
+"""These say that our own disk or options are at fault: of a peer they mean "not now"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +82,13 @@ class TicketWindow:
         return refusal
 
 
-def _postponement(answer: Postponed) -> Exception:
+def _postponement(answer: Postponed) -> BistroError:
     retry_after_s = answer.retry_ms / _MS_PER_S if answer.retry_ms else None
+    is_its_fault = issubclass(catalogue().get(answer.code, UnavailableError), _PEERS_FAULTS)
     error = error_for_code(
-        answer.code, messages.not_stamped(answer.code), retry_after_s=retry_after_s
+        UnavailableError.code if is_its_fault else answer.code,
+        messages.not_stamped(answer.code),
+        retry_after_s=retry_after_s,
     )
     error.hint = messages.hint_for_postponed(answer.code, answer.retry_ms)
-    return error if not isinstance(error, UnavailableError) or retry_after_s else error
+    return error

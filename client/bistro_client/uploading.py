@@ -91,7 +91,7 @@ class Delivery:
         finally:
             file.close()
         if digest.digest() != descriptor.sha256:
-            raise messages.lost_fragment(self.journal.folder, self.index)
+            raise messages.lost_fragment(self.journal.folder.fragment(self.index))
 
     def forget_progress(self) -> None:
         """Take back what the listener was told: the bytes must go to another relay."""
@@ -112,7 +112,7 @@ class Delivery:
         try:
             return ReadFile.open(self.journal.folder.fragment(self.index), disk=self.journal.disk)
         except UnknownObjectError as exc:
-            raise messages.lost_fragment(self.journal.folder, self.index) from exc
+            raise messages.lost_fragment(self.journal.folder.fragment(self.index)) from exc
 
     async def _find(self) -> Upload | None:
         """The upload that was created before, if the relay still has it."""
@@ -164,7 +164,7 @@ class Delivery:
                 file.read, offset=offset, size=min(CHUNK_SIZE, size - offset)
             )
             if not chunk:
-                raise messages.lost_fragment(self.journal.folder, self.index)
+                raise messages.lost_fragment(self.journal.folder.fragment(self.index))
             offset += len(chunk)
             yield chunk
             if is_sent:

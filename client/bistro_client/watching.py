@@ -17,7 +17,7 @@ from bistro.wire.minutes import verify_minutes
 from bistro.wire.status import Status, verify_outcome, verify_status
 from bistro.wire.terms import Terms
 from bistro.wire.ticket import Ticket
-from bistro_client import messages
+from bistro_client import notices
 from bistro_client.contact import Destination, Versions
 from bistro_client.evidence_file import Findings, save_terms, update
 from bistro_client.journal import Journal
@@ -68,9 +68,7 @@ class Watcher:
             await self._take_outcome()
         await self._renew_evidence(await self._fetch_published())
         if self.journal.submission.may_delete_spool:
-            await asyncio.to_thread(
-                clear_spool, self.journal.folder, disk=self.journal.disk
-            )
+            await asyncio.to_thread(clear_spool, self.journal.folder, disk=self.journal.disk)
         return self.journal.submission
 
     @property
@@ -99,7 +97,7 @@ class Watcher:
         state = SubmissionState(status.state)
         after = await self.journal.change(lambda s: s.observe(state, status=text.decode()))
         if after.state is not before:
-            self.listener.tell(messages.state_changed(after))
+            self.listener.tell(notices.state_changed(after))
 
     def _require_ours(self, status: Status) -> None:
         if (status.origin, status.commitment) != (self._origin, self._commitment):
@@ -119,7 +117,7 @@ class Watcher:
         fragments = self.journal.submission.fragments
         lost = sorted(one.index for one in fragments if one.receipt and one.index in wanted)
         if lost:
-            self.listener.tell(messages.repair_asked(lost))
+            self.listener.tell(notices.repair_asked(lost))
         # With the cursor, so that a row that was honoured is not honoured again for ever.
         await self.journal.change(lambda s: s.repair(lost, cursor=after))
 
@@ -141,7 +139,7 @@ class Watcher:
         before = self.journal.submission.outcome
         await self.journal.change(lambda s: s.conclude(outcome.outcome, note=text.decode()))
         if outcome.outcome != before:
-            self.listener.tell(messages.outcome_known(outcome))
+            self.listener.tell(notices.outcome_known(outcome))
 
     async def _fetch_published(self) -> Findings:
         """The parts of the evidence that the destination publishes about the whole call."""
