@@ -107,7 +107,8 @@ class _TileCheck:
 
     def __init__(self, view: View) -> None:
         self.count = 0
-        self._view = view
+        self._files = view.files.uncached()
+        self._published = view.published
         self._size = 0
         self._entries: list[bytes] = []
         self._levels: list[list[bytes]] = []
@@ -117,11 +118,11 @@ class _TileCheck:
         self._size += 1
         self._entries.append(entry)
         if len(self._entries) == WIDTH:
-            if self._size <= self._view.published:
+            if self._size <= self._published:
                 number = self._size // WIDTH - 1
                 self._require(
                     TilePath("entries", number),
-                    self._view.files.bundle(number),
+                    self._files.bundle(number),
                     encode_bundle(self._entries),
                 )
                 self._require_tile(0, number, [leaf_hash(entry) for entry in self._entries])
@@ -129,7 +130,7 @@ class _TileCheck:
 
     def _require_tile(self, level: int, number: int, hashes: list[bytes]) -> None:
         tile = b"".join(hashes)
-        self._require(TilePath(level, number), self._view.files.tile(level, number), tile)
+        self._require(TilePath(level, number), self._files.tile(level, number), tile)
         if len(self._levels) == level:
             self._levels.append([])
         above = self._levels[level]
@@ -140,5 +141,5 @@ class _TileCheck:
 
     def _require(self, path: TilePath, found: bytes, expected: bytes) -> None:
         if found != expected:
-            raise self._view.files.damaged(path, "it does not match the write-ahead file")
+            raise self._files.damaged(path, "it does not match the write-ahead file")
         self.count += 1

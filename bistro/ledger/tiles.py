@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from bistro.crypto.digest import HASH_SIZE
+from bistro.crypto.digest import HASH_SIZE, node_hash
 from bistro.errors import StorageError, UnknownObjectError
 from bistro.storage.durable import (
     SYSTEM_DISK,
@@ -37,7 +37,7 @@ TILE_LEVEL: Final = 8
 TILE_SIZE: Final = WIDTH * HASH_SIZE
 
 _MAX_BUNDLE_SIZE = WIDTH * (2 + MAX_ENTRY_SIZE)
-_CACHED = 512
+_CACHED = 256
 _PATH = re.compile(
     r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?"
 )
@@ -120,32 +120,58 @@ class TileFiles:
     def __init__(self, directory: Path, *, disk: Disk = SYSTEM_DISK) -> None:
         self._directory = directory
         self._disk = disk
-        self._cache: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], list[list[bytes]]] = OrderedDict()
         self._unsynced: set[Path] = set()
 
+    def uncached(self) -> TileFiles:
+        """The same files, for a reader that must see what is on disk now."""
+        return TileFiles(self._directory, disk=self._disk)
+
     def hash_at(self, level: int, position: int) -> bytes:
-        """Hash number ``position`` of a level; its tile is full.
+        """Hash number ``position`` of a tile level; its tile is full.
 
         Raises:
             StorageError: The tile is missing or damaged, or the disk failed.
         """
-        number, within = divmod(position, WIDTH)
-        tile = self.tile(level, number)
-        return tile[within * HASH_SIZE : (within + 1) * HASH_SIZE]
+        return self.node_at(level, 0, position)
+
+    def node_at(self, level: int, height: int, offset: int) -> bytes:
+        """The hash over ``2**height`` neighbouring hashes of a full tile, ``height`` 0 to 8.
+
+        Raises:
+            StorageError: The tile is missing or damaged, or the disk failed.
+        """
+        number, within = divmod(offset, WIDTH >> height)
+        return self._nodes(level, number)[height][within]
 
     def tile(self, level: int, number: int) -> bytes:
-        """A full tile, 8,192 bytes; the last ones asked for are kept in memory."""
-        tile = self._cache.get((level, number))
-        if tile is None:
+        """A full tile, 8,192 bytes.
+
+        Raises:
+            StorageError: The tile is missing or damaged, or the disk failed.
+        """
+        return b"".join(self._nodes(level, number)[0])
+
+    def _nodes(self, level: int, number: int) -> list[list[bytes]]:
+        """A full tile's hashes, and those above them; the last ones asked for stay in memory.
+
+        A path needs one node of each height, and to compute them takes a hash for every hash of
+        the tile: so all are computed at once and kept.
+        """
+        nodes = self._cache.get((level, number))
+        if nodes is None:
             path = TilePath(level, number)
             tile = self._read(path, TILE_SIZE)
             if len(tile) != TILE_SIZE:
-                reason = f"expected {TILE_SIZE} bytes, found {len(tile)}"
-                raise self.damaged(path, reason)
-            self._cache[level, number] = tile
+                raise self.damaged(path, f"expected {TILE_SIZE} bytes, found {len(tile)}")
+            nodes = [[tile[at : at + HASH_SIZE] for at in range(0, TILE_SIZE, HASH_SIZE)]]
+            for _ in range(TILE_LEVEL):
+                below = nodes[-1]
+                nodes.append(list(map(node_hash, below[::2], below[1::2])))
+            self._cache[level, number] = nodes
             if len(self._cache) > _CACHED:
                 self._cache.popitem(last=False)
-        return tile
+        return nodes
 
     def bundle(self, number: int) -> bytes:
         """A full entry bundle as it is on disk."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 from bistro.crypto.digest import leaf_hash, node_hash
@@ -94,17 +95,16 @@ class View:
         Raises:
             StorageError: A tile is missing or damaged.
         """
-        if (offset + 1) << level <= self.published and level % TILE_LEVEL == 0:
-            return self._stored(level // TILE_LEVEL, offset)
-        if level == 0:
+        if (offset + 1) << level <= self.published:
+            tile_level, height = divmod(level, TILE_LEVEL)
+            count = self.published >> (TILE_LEVEL * tile_level)
+            if offset << height < count - count % WIDTH:
+                return self.files.node_at(tile_level, height, offset)
+            if height == 0:
+                return self.edges[tile_level - 1][offset % WIDTH]
+        elif level == 0:
             return self.leaves[offset - self.published]
         return node_hash(self.node(level - 1, 2 * offset), self.node(level - 1, 2 * offset + 1))
-
-    def _stored(self, tile_level: int, position: int) -> bytes:
-        count = self.published >> (TILE_LEVEL * tile_level)
-        if tile_level > 0 and position >= count - count % WIDTH:
-            return self.edges[tile_level - 1][position % WIDTH]
-        return self.files.hash_at(tile_level, position)
 
     def inclusion_path(self, index: int) -> tuple[bytes, ...]:
         """The path of an entry in the tree of this view; blocks while tiles are read.
@@ -147,8 +147,8 @@ class View:
         at = start
         while at < min(stop, self.published):
             number, within = divmod(at, WIDTH)
-            bundle = list(decode_bundle(self.files.bundle(number)))
-            for entry in bundle[within : within + stop - at]:
+            bundle = decode_bundle(self.files.bundle(number))
+            for entry in islice(bundle, within, within + stop - at):
                 self._require_leaf(at, entry)
                 yield entry
                 at += 1
@@ -191,7 +191,7 @@ def load_edges(files: TileFiles, published: int) -> Edges:
     while count := published >> (TILE_LEVEL * level):
         first = count - count % WIDTH
         edges.append(
-            tuple(tile_root(files.tile(level - 1, number)) for number in range(first, count))
+            tuple(files.node_at(level - 1, TILE_LEVEL, number) for number in range(first, count))
         )
         level += 1
     return tuple(edges)

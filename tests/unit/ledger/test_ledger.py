@@ -1,0 +1,310 @@
+"""A ledger agrees with a list of entries, whatever is appended, published and reopened."""
+
+import asyncio
+import shutil
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from bistro.crypto.digest import leaf_hash
+from bistro.crypto.merkle import root_of, verify_consistency
+from bistro.crypto.signing import SigningKey
+from bistro.errors import StorageError, UnavailableError, UnknownObjectError
+from bistro.instant import UnixMillis
+from bistro.ledger.ledger import Ledger, format_proof
+from bistro.ledger.tiles import TilePath, decode_bundle
+from bistro.wire.checkpoint import verify_checkpoint
+from bistro.wire.proof import Proof
+from tests.support.clocks import NOON
+from tests.unit.ledger.drafts import (
+    KEY,
+    ORIGIN,
+    commitment,
+    entry,
+    item,
+    open_ledger,
+    require_proven,
+)
+
+
+async def fill(ledger: Ledger, count: int, *, batch: int = 100) -> None:
+    while ledger.size < count:
+        begin = ledger.size
+        numbers = range(begin, min(begin + batch, count))
+        await ledger.append([item(number) for number in numbers], last_time=NOON)
+
+
+async def require_equal(ledger: Ledger, count: int) -> None:
+    """The ledger holds entries 0 to ``count``, and proves them."""
+    leaves = [leaf_hash(entry(number)) for number in range(count)]
+    assert ledger.size == count
+    assert list(ledger.entries()) == [entry(number) for number in range(count)]
+    if count:
+        checkpoint = verify_checkpoint(ledger.checkpoint(), KEY.verifier)
+        assert (checkpoint.size, checkpoint.root) == (count, root_of(leaves))
+        assert ledger.last_time == NOON
+    for number in {0, count // 2, count - 1} - {-1} if count else ():
+        found = await ledger.find(commitment(number))
+        assert (found.index, found.is_duplicate) == (number, True)
+        require_proven(found, number)
+    for old in {0, 1, count // 3, count} if count else ():
+        path = await ledger.prove_consistency(old)
+        verify_consistency(
+            old_size=old,
+            old_root=root_of(leaves[:old]),
+            size=count,
+            root=root_of(leaves),
+            path=path,
+        )
+    assert await ledger.find(commitment(count)) is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 700])
+async def test_entries_are_proven_before_and_after_publishing_and_reopening(
+    tmp_path, count
+) -> None:
+    """Whether they are in memory, in tiles, or in both."""
+    ledger = await open_ledger(tmp_path / "l")
+    await fill(ledger, count)
+    await require_equal(ledger, count)
+    await ledger.publish()
+    await require_equal(ledger, count)
+    await ledger.close()
+    ledger = await open_ledger(tmp_path / "l")
+    await require_equal(ledger, count)
+    report = await ledger.check()
+    assert (report.size, report.tile_count) == (count, count // 256 * 2)
+    await ledger.close()
+
+
+async def test_a_second_tile_level_is_published_and_proven(tmp_path) -> None:
+    """65,536 entries complete a tile of level 1; memory holds only the edges."""
+    count = 65_536 + 256 + 3
+    ledger = await open_ledger(tmp_path / "l")
+    await fill(ledger, count, batch=5_000)
+    await ledger.publish()
+    assert len(ledger._parts.view.items) == 3
+    assert [len(edge) for edge in ledger._parts.view.edges] == [1, 1]
+    await require_equal(ledger, count)
+    assert len(await ledger.tile("tile/1/000")) == 8_192
+    assert len(await ledger.tile("tile/2/000.p/1")) == 32
+    await ledger.close()
+    ledger = await open_ledger(tmp_path / "l")
+    assert [len(edge) for edge in ledger._parts.view.edges] == [1, 1]
+    for number in (0, 65_535, 65_536, count - 1):
+        require_proven(await ledger.find(commitment(number)), number)
+    assert (await ledger.check()).tile_count == 2 * 257 + 1
+    await ledger.close()
+
+
+async def test_any_tile_is_served_full_or_partial_as_far_as_the_ledger_goes(tmp_path) -> None:
+    """From files or memory, the same bytes; beyond the size there is nothing."""
+    ledger = await open_ledger(tmp_path / "l")
+    await fill(ledger, 600)
+    leaves = [leaf_hash(entry(number)) for number in range(600)]
+    for _ in range(2):
+        for number, width in [(0, 256), (0, 7), (1, 256), (1, 255), (2, 88), (2, 1)]:
+            wanted = range(number * 256, number * 256 + width)
+            tile = await ledger.tile(TilePath(0, number, width).format())
+            assert tile == b"".join(leaves[at] for at in wanted)
+            bundle = await ledger.tile(TilePath("entries", number, width).format())
+            assert list(decode_bundle(bundle)) == [entry(at) for at in wanted]
+        assert await ledger.tile("tile/1/000.p/2") == root_of(leaves[:256]) + root_of(
+            leaves[256:512]
+        )
+        for missing in ("tile/0/002", "tile/0/002.p/89", "tile/1/000.p/3", "tile/2/000.p/1"):
+            with pytest.raises(UnknownObjectError):
+                await ledger.tile(missing)
+        await ledger.publish()
+    await ledger.close()
+
+
+async def test_what_a_ledger_never_had_is_unknown(tmp_path) -> None:
+    """Indexes, sizes and ranges beyond its end."""
+    ledger = await open_ledger(tmp_path / "l")
+    assert ledger.checkpoint() is None
+    await fill(ledger, 3)
+    for attempt in (
+        ledger.prove(3),
+        ledger.prove_consistency(1, 4),
+        ledger.prove_consistency(3, 2),
+    ):
+        with pytest.raises(UnknownObjectError):
+            await attempt
+    with pytest.raises(UnknownObjectError):
+        list(ledger.entries(2, 4))
+    assert list(ledger.entries(1, 2)) == [entry(1)]
+    await ledger.close()
+
+
+async def test_our_proof_text_is_the_one_of_the_wire_format(tmp_path) -> None:
+    """The fast formatting has no spelling of its own."""
+    ledger = await open_ledger(tmp_path / "l")
+    (first,) = await ledger.append([item(0)], last_time=NOON)
+    assert Proof.parse(first.proof).format() == first.proof
+    path = (b"\1" * 32, b"\2" * 32)
+    proof = Proof(entry=b"e", index=2, path=path, checkpoint_note=ledger.checkpoint())
+    note = ledger.checkpoint()
+    assert format_proof(entry=b"e", index=2, path=path, note=note) == proof.format()
+    await ledger.close()
+
+
+async def test_a_ledger_never_has_two_writers(tmp_path) -> None:
+    """Not even within a process; closing lets the next one in."""
+    ledger = await open_ledger(tmp_path / "l")
+    assert (ledger.origin, ledger.directory) == (ORIGIN, tmp_path / "l")
+    with pytest.raises(UnavailableError, match=f"ledger {ORIGIN} is in use"):
+        await open_ledger(tmp_path / "l")
+    await ledger.close()
+    await ledger.close()
+    with pytest.raises(UnavailableError, match="it was closed"):
+        await ledger.append([item(0)], last_time=NOON)
+    await (await open_ledger(tmp_path / "l")).close()
+
+
+async def test_the_publisher_works_when_it_is_due(tmp_path) -> None:
+    """And memory is trimmed, without anybody asking."""
+    ledger = await open_ledger(tmp_path / "l", publish_after=300)
+    part = asyncio.ensure_future(ledger.run_publisher())  # noqa: TID251
+    await fill(ledger, 299)
+    await asyncio.sleep(0)
+    assert ledger._parts.view.published == 0
+    await fill(ledger, 301)
+    while ledger._parts.view.published == 0:  # noqa: ASYNC110 - the part has no event for it
+        await asyncio.sleep(0.001)
+    part.cancel()
+    await asyncio.wait({part})
+    assert len(ledger._parts.view.items) == len(ledger._parts.keys) == 301 - 256
+    await ledger.close()
+
+
+async def test_views_do_not_change_while_the_ledger_goes_on(tmp_path) -> None:
+    """A reader in another thread sees one moment, whole."""
+    ledger = await open_ledger(tmp_path / "l")
+    await fill(ledger, 300)
+    entries, view = ledger.entries(), ledger._parts.view
+    first = next(entries)
+    await fill(ledger, 600)
+    await ledger.publish()
+    assert [first, *entries] == [entry(number) for number in range(300)]
+    assert view.size == 300
+    assert len(view.inclusion_path(299)) > 0
+    await ledger.close()
+
+
+async def test_a_key_that_is_none_is_never_found(tmp_path) -> None:
+    """Such entries are new each time."""
+    ledger = await open_ledger(tmp_path / "l")
+    plain = item(1)._replace(key=None)
+    await ledger.append([plain] * 300, last_time=NOON)
+    await ledger.publish()
+    assert await ledger.find(commitment(1)) is None
+    await ledger.close()
+    ledger = await open_ledger(tmp_path / "l")
+    assert (await ledger.check()).size == 300
+    await ledger.close()
+
+
+async def test_another_key_or_origin_does_not_open_a_ledger(tmp_path) -> None:
+    """Continuing under another name or key would be a fork."""
+    ledger = await open_ledger(tmp_path / "l")
+    await fill(ledger, 300)
+    await ledger.close()
+    with pytest.raises(StorageError, match=r"expected ledger b\.example/x, found tenders"):
+        await open_ledger(tmp_path / "l", key=SigningKey.generate("b.example/x"))
+    for _ in range(2):
+        with pytest.raises(StorageError, match="expected a signature by"):
+            await open_ledger(tmp_path / "l", key=SigningKey.generate(ORIGIN))
+        ledger = await open_ledger(tmp_path / "l")
+        await ledger.publish()
+        await ledger.close()
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Random appends, passes, restarts and losses against a count of entries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.directory = None
+        self.count = 0
+        self.ledger = None
+
+    def run(self, work):
+        return self.runner.run(work)
+
+    @precondition(lambda self: self.ledger is None)
+    @rule()
+    def open(self) -> None:
+        if self.directory is None:
+            self.directory = self.make_directory()
+        self.ledger = self.run(open_ledger(self.directory / "l"))
+
+    @precondition(lambda self: self.ledger is not None)
+    @rule(count=st.sampled_from([1, 2, 100, 256, 300]))
+    def append(self, count: int) -> None:
+        items = [item(number) for number in range(self.count, self.count + count)]
+        appended = self.run(self.ledger.append(items, last_time=NOON))
+        for number, one in enumerate(appended, self.count):
+            require_proven(one, number) if number % 50 == 0 else None
+        self.count += count
+
+    @precondition(lambda self: self.ledger is not None)
+    @rule()
+    def publish(self) -> None:
+        self.run(self.ledger.publish())
+
+    @precondition(lambda self: self.ledger is not None)
+    @rule()
+    def close(self) -> None:
+        self.run(self.ledger.close())
+        self.ledger = None
+
+    @precondition(lambda self: self.ledger is None and self.directory is not None)
+    @rule(lost=st.sampled_from([["snapshot"], ["index.sqlite3"], ["snapshot", "index.sqlite3"]]))
+    def lose_what_is_derived(self, lost: list[str]) -> None:
+        for name in lost:
+            (self.directory / "l" / name).unlink(missing_ok=True)
+        if "snapshot" in lost:
+            shutil.rmtree(self.directory / "l" / "tile", ignore_errors=True)
+
+    @invariant()
+    def it_is_what_was_appended(self) -> None:
+        if self.ledger is not None:
+            self.run(require_equal(self.ledger, self.count))
+
+    def teardown(self) -> None:
+        if self.ledger is not None:
+            self.run(self.ledger.check())
+            self.run(self.ledger.close())
+        self.runner.close()
+
+
+def test_random_histories(tmp_path_factory) -> None:
+    """Whatever is appended, published, restarted and lost, in any order."""
+
+    class Machine(LedgerMachine):
+        def make_directory(self):
+            return tmp_path_factory.mktemp("ledger")
+
+    from hypothesis.stateful import run_state_machine_as_test  # noqa: PLC0415
+
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=12, stateful_step_count=15, deadline=None)
+    )
+
+
+async def test_the_last_time_is_kept(tmp_path) -> None:
+    """Over publishing and reopening."""
+    ledger = await open_ledger(tmp_path / "l")
+    late = UnixMillis(NOON + 5)
+    items = [item(number, NOON) for number in range(255)] + [item(255, late)]
+    await ledger.append(items, last_time=late)
+    await ledger.publish()
+    await ledger.close()
+    ledger = await open_ledger(tmp_path / "l")
+    assert (ledger.size, ledger.last_time) == (256, late)
+    assert (await ledger.prove(255)).time == late
+    await ledger.close()

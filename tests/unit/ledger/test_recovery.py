@@ -1,0 +1,304 @@
+"""Recovery: every durable step fails twice, every kind of damage stops, nothing is lost."""
+
+import pytest
+
+from bistro.crypto.digest import leaf_hash
+from bistro.crypto.merkle import Frontier
+from bistro.crypto.signing import SigningKey
+from bistro.errors import StorageError, UnavailableError
+from bistro.ledger.record import FileHead, Record
+from bistro.ledger.snapshot import Snapshot
+from bistro.wire.checkpoint import Checkpoint
+from tests.support.clocks import NOON
+from tests.support.disks import FaultyDisk, KilledError
+from tests.unit.ledger.drafts import (
+    KEY,
+    ORIGIN,
+    commitment,
+    entry,
+    item,
+    open_ledger,
+    require_proven,
+)
+
+
+async def attempt_history(directory, disk: FaultyDisk) -> int:
+    """Open, append and publish until the disk fails; how many entries were acknowledged."""
+    acknowledged = 0
+    ledger = await open_ledger(directory, disk=disk)
+    try:
+        for _ in range(6):
+            items = [item(number) for number in range(acknowledged, acknowledged + 100)]
+            await ledger.append(items, last_time=NOON)
+            acknowledged += 100
+        await ledger.publish()
+    except (StorageError, KilledError):
+        if ledger.failure is not None:
+            with pytest.raises(UnavailableError, match="has stopped"):
+                await ledger.append([item(9_999)], last_time=NOON)
+        raise
+    finally:
+        disk.fail_at(-1, "stored")
+        disk._is_dead = disk._is_full = False
+        attempt_history.acknowledged = acknowledged
+        await ledger.close()
+    return acknowledged
+
+
+async def count_steps(directory) -> int:
+    disk = FaultyDisk()
+    await attempt_history(directory, disk)
+    return len(disk.calls)
+
+
+@pytest.mark.parametrize("how", ["not-stored", "stored", "full", "kill"])
+async def test_whatever_step_fails_every_acknowledged_entry_is_found(tmp_path, how) -> None:
+    """At its index, with a proof; and the ledger goes on from there, without a fork."""
+    steps = await count_steps(tmp_path / "count")
+    for step in range(steps):
+        directory = tmp_path / f"l{step}"
+        attempt_history.acknowledged = 0
+        with pytest.raises((StorageError, KilledError)):
+            await attempt_history(directory, FaultyDisk(at=step, how=how))
+        ledger = await open_ledger(directory)
+        assert ledger.size in {
+            attempt_history.acknowledged,
+            min(attempt_history.acknowledged + 100, 600),
+        }
+        for number in range(0, attempt_history.acknowledged, 99):
+            found = await ledger.find(commitment(number))
+            assert found.index == number
+            require_proven(found, number)
+        begin = ledger.size
+        await ledger.append([item(number) for number in range(begin, begin + 200)], last_time=NOON)
+        await ledger.publish()
+        await ledger.check()
+        await ledger.close()
+
+
+async def make(directory, count: int = 600, *, publish: bool = True) -> None:
+    ledger = await open_ledger(directory)
+    for begin in range(0, count, 100):
+        items = [item(number) for number in range(begin, begin + 100)]
+        await ledger.append(items, last_time=NOON)
+    if publish:
+        await ledger.publish()
+    await ledger.close()
+
+
+async def test_recovery_writes_the_last_record_again_and_syncs(tmp_path) -> None:
+    """What is read may be pages that a failed sync left behind; they must become durable."""
+    await make(tmp_path / "l", publish=False)
+    disk = FaultyDisk()
+    await (await open_ledger(tmp_path / "l", disk=disk, publish_after=10_000)).close()
+    assert disk.calls == ["write", "sync"]
+    with pytest.raises(StorageError, match="injected"):
+        await open_ledger(tmp_path / "l", disk=FaultyDisk(at=1, how="stored"))
+    await (await open_ledger(tmp_path / "l")).close()
+
+
+async def test_a_torn_tail_is_cut_and_appending_goes_on(tmp_path) -> None:
+    """The half record's entries were never answered; their indexes are given out again."""
+    await make(tmp_path / "l", publish=False)
+    path = tmp_path / "l" / "log.wal"
+    path.write_bytes(path.read_bytes()[:-10])
+    ledger = await open_ledger(tmp_path / "l")
+    assert ledger.size == 500
+    (again,) = await ledger.append([item(500)], last_time=NOON)
+    require_proven(again, 500)
+    await ledger.close()
+
+
+async def test_what_was_durable_is_never_cut(tmp_path) -> None:
+    """The snapshot knows how far the ledger had got; fewer entries are damage."""
+    await make(tmp_path / "l")
+    path = tmp_path / "l" / "log.wal"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    with pytest.raises(StorageError, match="ends at entry 500, although 600 were durable"):
+        await open_ledger(tmp_path / "l")
+    path.write_bytes(whole[:4_000])
+    with pytest.raises(StorageError, match="damaged at byte 4000: expected at least"):
+        await open_ledger(tmp_path / "l")
+    path.unlink()
+    with pytest.raises(StorageError, match=r"log\.wal: missing"):
+        await open_ledger(tmp_path / "l")
+    path.write_bytes(whole)
+    await (await open_ledger(tmp_path / "l")).close()
+
+
+async def test_any_damaged_derived_file_is_named(tmp_path) -> None:
+    """Snapshot and tiles stop the ledger; without the snapshot everything is made anew."""
+    directory = tmp_path / "l"
+    await make(directory)
+    for name, pattern in [
+        ("snapshot", "snapshot: damaged at byte 0"),
+        ("tile/0/001", "snapshot: signed are 500 entries"),
+        ("tile/0/000", "snapshot: signed are 500 entries"),
+    ]:
+        whole = (directory / name).read_bytes()
+        changed = bytearray(whole)
+        changed[40] ^= 1
+        (directory / name).write_bytes(changed)
+        with pytest.raises(StorageError, match=pattern) as caught:
+            await open_ledger(directory)
+        assert "without" in caught.value.hint
+        (directory / name).write_bytes(whole)
+    (directory / "snapshot").unlink()
+    (directory / "tile/0/001").write_bytes(b"")
+    ledger = await open_ledger(directory)
+    await ledger.publish()
+    await ledger.check()
+    await ledger.close()
+
+
+async def test_a_damaged_tile_behind_the_snapshot_s_size_is_found(tmp_path) -> None:
+    """Its hashes beyond the signed size are checked by the last record's checkpoint."""
+    await make(tmp_path / "l")
+    path = tmp_path / "l" / "tile/0/001"
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(StorageError, match="tiles: signed are 600 entries"):
+        await open_ledger(tmp_path / "l")
+
+
+async def test_a_lost_index_is_refilled_in_steps(tmp_path, monkeypatch) -> None:
+    """However many keys there are; duplicates are found as before."""
+    monkeypatch.setattr("bistro.ledger.recovery._ROWS_AT_ONCE", 150)
+    await make(tmp_path / "l")
+    (tmp_path / "l" / "index.sqlite3").unlink()
+    ledger = await open_ledger(tmp_path / "l")
+    assert (await ledger.find(commitment(3))).index == 3
+    await ledger.check()
+    await ledger.close()
+
+
+async def test_an_index_that_knows_more_than_the_file_stops(tmp_path) -> None:
+    """It was filled with durable entries only: they are gone."""
+    await make(tmp_path / "l")
+    (tmp_path / "l" / "snapshot").unlink()
+    path = tmp_path / "l" / "log.wal"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(StorageError, match="although 512 were durable"):
+        await open_ledger(tmp_path / "l")
+
+
+async def test_a_snapshot_that_promises_more_than_the_file_has_stops(tmp_path) -> None:
+    """Also where only the index has to be refilled from it."""
+    await make(tmp_path / "l")
+    (tmp_path / "l" / "index.sqlite3").unlink()
+    path = tmp_path / "l" / "log.wal"
+    path.write_bytes(path.read_bytes()[: Snapshot.load(tmp_path / "l" / "snapshot").offset])
+    with pytest.raises(StorageError, match="ends at entry 500, although 512 are published"):
+        await open_ledger(tmp_path / "l")
+
+
+def forge(start: int, size: int, key: SigningKey, *, note: bytes | None = None) -> bytes:
+    """A record with one entry whose checkpoint says ``size`` and a root of its own."""
+    leaves = [leaf_hash(entry(number)) for number in range(size)]
+    root = Frontier.empty().extend(leaves).root()
+    checkpoint = Checkpoint(origin=ORIGIN, size=size, root=root)
+    signed = checkpoint.signed(key.verifier, key.sign(checkpoint.text()))
+    return Record(start, NOON, signed if note is None else note, [item(start)]).encode()
+
+
+async def test_a_record_that_contradicts_itself_stops(tmp_path) -> None:
+    """Intact bytes are not enough: the entries must lead to the checkpoint beside them."""
+    path = tmp_path / "l" / "log.wal"
+    ledger = await open_ledger(tmp_path / "l")
+    await ledger.append([item(0)], last_time=NOON)
+    await ledger.close()
+    whole = path.read_bytes()
+    for record, pattern in [
+        (forge(1, 1, KEY), "do not lead to the checkpoint"),
+        (forge(0, 2, KEY), "do not lead to the checkpoint"),
+        (forge(1, 2, KEY, note=b"nonsense"), "note"),
+        (forge(1, 2, SigningKey.generate(ORIGIN)), "expected a signature by"),
+    ]:
+        path.write_bytes(whole + record)
+        with pytest.raises(StorageError, match=pattern):
+            await open_ledger(tmp_path / "l")
+    path.write_bytes(whole + forge(1, 2, KEY))
+    ledger = await open_ledger(tmp_path / "l")
+    assert ledger.size == 2
+    await ledger.close()
+
+
+async def test_a_file_that_begins_elsewhere_is_not_opened(tmp_path) -> None:
+    """Later versions may split the file; this one must not take a part for the whole."""
+    directory = tmp_path / "l"
+    directory.mkdir()
+    (directory / "log.wal").write_bytes(FileHead(ORIGIN, 9, bytes(32)).encode())
+    with pytest.raises(StorageError, match="expected ledger"):
+        await open_ledger(directory)
+
+
+async def test_checking_finds_what_opening_trusts(tmp_path) -> None:
+    """Old records, bundles, keys and times that a restart does not look at."""
+    directory = tmp_path / "l"
+    await make(directory)
+
+    async def check() -> None:
+        ledger = await open_ledger(directory)
+        try:
+            await ledger.check()
+        finally:
+            await ledger.close()
+
+    await check()
+    for name, at, pattern in [
+        ("log.wal", 5_000, "damaged at byte"),
+        ("tile/entries/000", 300, "tile/entries/000: it does not match"),
+    ]:
+        whole = (directory / name).read_bytes()
+        changed = bytearray(whole)
+        changed[at] ^= 1
+        (directory / name).write_bytes(changed)
+        with pytest.raises(StorageError, match=pattern):
+            await check()
+        (directory / name).write_bytes(whole)
+
+
+async def test_checking_reads_tiles_from_the_disk_not_from_memory(tmp_path) -> None:
+    """A tile that was read before it was damaged is still found out."""
+    await make(tmp_path / "l")
+    ledger = await open_ledger(tmp_path / "l")
+    await ledger.prove(300)
+    path = tmp_path / "l" / "tile/0/001"
+    path.write_bytes(bytes(path.stat().st_size))
+    await ledger.prove(300)
+    with pytest.raises(StorageError, match="tile/0/001: it does not match"):
+        await ledger.check()
+    await ledger.close()
+
+
+async def test_checking_finds_a_time_that_goes_back(tmp_path) -> None:
+    """A ledger whose writer broke the rule is told apart from a good one."""
+    ledger = await open_ledger(tmp_path / "l")
+    await ledger.append([item(0, NOON + 5), item(1, NOON)], last_time=NOON)
+    with pytest.raises(StorageError, match="time goes back"):
+        await ledger.check()
+    await ledger.close()
+
+
+async def test_checking_finds_a_key_used_twice(tmp_path) -> None:
+    """Two tickets for one commitment would be two times."""
+    ledger = await open_ledger(tmp_path / "l")
+    await ledger.append([item(0), item(0)], last_time=NOON)
+    with pytest.raises(StorageError, match="duplicate index does not match"):
+        await ledger.check()
+    await ledger.close()
+
+
+async def test_a_damaged_bundle_is_not_served_as_an_entry(tmp_path) -> None:
+    """The tile says what its leaf must be."""
+    await make(tmp_path / "l")
+    path = tmp_path / "l" / "tile/entries/000"
+    changed = bytearray(path.read_bytes())
+    changed[30] ^= 1
+    path.write_bytes(changed)
+    ledger = await open_ledger(tmp_path / "l")
+    with pytest.raises(StorageError, match="not what its tile says"):
+        await ledger.prove(0)
+    await ledger.close()
