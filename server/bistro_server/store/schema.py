@@ -102,7 +102,43 @@ CREATE TABLE outcome (
 );
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
+_SECOND: Final = """
+-- When the relay acknowledged that it may delete the fragment; `fate` stays what it was.
+ALTER TABLE fragment ADD COLUMN released_at INTEGER;
+CREATE INDEX fragment_unreleased ON fragment (relay, submission) WHERE released_at IS NULL;
+
+-- All n encoded descriptors as recomputed from the envelope, canonical MessagePack.
+ALTER TABLE envelope ADD COLUMN descriptors BLOB NOT NULL DEFAULT x'90';
+
+-- Relays that do not answer the collector, or only nonsense, and since when.
+CREATE TABLE relay_silence (
+  call TEXT NOT NULL,
+  relay TEXT NOT NULL,
+  since INTEGER NOT NULL,
+  PRIMARY KEY (call, relay)
+) WITHOUT ROWID;
+
+-- What opening found in an envelope: a row is written once, faults may follow while unpacking.
+CREATE TABLE reading (
+  submission INTEGER PRIMARY KEY REFERENCES submission (id),
+  call TEXT NOT NULL,
+  -- submission.bin, NULL where none could be read; filer and slot only where it is believed.
+  signed BLOB,
+  filer BLOB,
+  slot TEXT,
+  fault_outcome TEXT,
+  fault_code TEXT,
+  fault_text TEXT,
+  -- Of what was unpacked into the inbox.
+  is_unpacked INTEGER NOT NULL DEFAULT 0,
+  form TEXT,
+  file_count INTEGER,
+  size INTEGER
+);
+CREATE INDEX reading_slot ON reading (call, filer, slot);
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND)
 """The n-th leads to version n. Add to them; never change one that anybody has run."""
 
 
