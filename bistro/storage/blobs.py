@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -133,7 +133,7 @@ class BlobStore:
 
     async def read(
         self, name: str, *, offset: int = 0, size: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Chunks of the blob from ``offset``: ``size`` bytes, or up to the end.
 
         Fewer bytes come only if the blob is shorter. Close the iterator if it is left early

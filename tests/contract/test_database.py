@@ -5,7 +5,7 @@ opening to ``OPENERS``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,24 +26,33 @@ END;
 Opener = Callable[..., Awaitable[Database]]
 
 
-async def open_wal(path: Path, migrations=(SCHEMA,), **more) -> Database:
-    return await Database.open(path, migrations=migrations, journal_mode="WAL", **more)
+async def open_wal(
+    path: Path, migrations: Sequence[str] = (SCHEMA,), *, busy_timeout_ms: int = 5_000
+) -> Database:
+    return await Database.open(
+        path, migrations=migrations, journal_mode="WAL", busy_timeout_ms=busy_timeout_ms
+    )
 
 
-async def open_delete(path: Path, migrations=(SCHEMA,), **more) -> Database:
-    return await Database.open(path, migrations=migrations, journal_mode="DELETE", **more)
+async def open_delete(
+    path: Path, migrations: Sequence[str] = (SCHEMA,), *, busy_timeout_ms: int = 5_000
+) -> Database:
+    return await Database.open(
+        path, migrations=migrations, journal_mode="DELETE", busy_timeout_ms=busy_timeout_ms
+    )
 
 
 OPENERS = [open_wal, open_delete]
 
 
 @pytest.fixture(params=OPENERS, ids=["wal", "delete"])
-def opener(request) -> Opener:
-    return request.param
+def opener(request: pytest.FixtureRequest) -> Opener:
+    opener: Opener = request.param
+    return opener
 
 
 @pytest.fixture
-async def database(opener, tmp_path) -> AsyncIterator[Database]:
+async def database(opener: Opener, tmp_path: Path) -> AsyncIterator[Database]:
     database = await opener(tmp_path / "test.db")
     yield database
     await database.close()
@@ -58,7 +67,7 @@ async def names(database: Database) -> list[str]:
     return [row["name"] for row in await database.fetch_all("SELECT name FROM ticket ORDER BY 1")]
 
 
-async def test_what_was_committed_is_there_after_reopening(opener, tmp_path) -> None:
+async def test_what_was_committed_is_there_after_reopening(opener: Opener, tmp_path: Path) -> None:
     """All of a transaction, by position and by name."""
     database = await opener(tmp_path / "a.db")
     async with database.transaction() as transaction:
@@ -66,6 +75,7 @@ async def test_what_was_committed_is_there_after_reopening(opener, tmp_path) -> 
         rows = [("b", "y"), ("c", "z")]
         assert await transaction.execute_many("INSERT INTO ticket VALUES (?, ?)", rows) == 2
         row = await transaction.fetch_one("SELECT * FROM ticket WHERE name = :n", {"n": "b"})
+        assert row is not None
         assert row["body"] == "y"
     await database.close()
     again = await opener(tmp_path / "a.db")
@@ -74,7 +84,7 @@ async def test_what_was_committed_is_there_after_reopening(opener, tmp_path) -> 
     await again.close()
 
 
-async def test_a_block_that_raises_changes_nothing(database) -> None:
+async def test_a_block_that_raises_changes_nothing(database: Database) -> None:
     """Whatever it raises, and however much it had done."""
 
     async def attempt() -> None:
@@ -87,7 +97,7 @@ async def test_a_block_that_raises_changes_nothing(database) -> None:
     assert await names(database) == []
 
 
-async def test_a_failing_member_of_a_group_harms_no_other(database) -> None:
+async def test_a_failing_member_of_a_group_harms_no_other(database: Database) -> None:
     """Requests that share a commit are still separate: one rolls back, the others last."""
 
     async def attempt(number: int) -> None:
@@ -104,12 +114,14 @@ async def test_a_failing_member_of_a_group_harms_no_other(database) -> None:
     assert await names(database) == [f"{number:02d}" for number in range(30) if number % 3]
 
 
-async def test_waiting_transactions_share_commits(database, monkeypatch) -> None:
+async def test_waiting_transactions_share_commits(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hundred at once cost a few commits, not a hundred."""
     commits: list[str] = []
     run = Database._run
 
-    async def counted(self, sql: str) -> None:
+    async def counted(self: Database, sql: str) -> None:
         commits.extend([sql] if sql == "COMMIT" else [])
         await run(self, sql)
 
@@ -121,12 +133,14 @@ async def test_waiting_transactions_share_commits(database, monkeypatch) -> None
     assert len(commits) <= 5
 
 
-async def test_nobody_returns_before_the_commit(database, monkeypatch) -> None:
+async def test_nobody_returns_before_the_commit(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Members of a group, and readers that saw its rows, all wait for the commit."""
     returned: list[str] = []
     run = Database._run
 
-    async def watched(self, sql: str) -> None:
+    async def watched(self: Database, sql: str) -> None:
         if sql == "COMMIT":
             assert returned == []
         await run(self, sql)
@@ -149,12 +163,12 @@ async def test_nobody_returns_before_the_commit(database, monkeypatch) -> None:
 
 
 async def test_a_failed_commit_reaches_every_member_and_nothing_lasts(
-    database, monkeypatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody is told that a change lasts which does not."""
     run = Database._run
 
-    async def failing(self, sql: str) -> None:
+    async def failing(self: Database, sql: str) -> None:
         if sql == "COMMIT":
             raise StorageError("injected")
         await run(self, sql)
@@ -170,7 +184,9 @@ async def test_a_failed_commit_reaches_every_member_and_nothing_lasts(
 
 
 @pytest.mark.parametrize("when", range(12))
-async def test_cancelling_at_any_moment_leaves_the_database_usable(database, when) -> None:
+async def test_cancelling_at_any_moment_leaves_the_database_usable(
+    database: Database, when: int
+) -> None:
     """Cancelled before or after its commit, a member is whole or absent; others are served."""
 
     async def both() -> None:
@@ -186,7 +202,7 @@ async def test_cancelling_at_any_moment_leaves_the_database_usable(database, whe
     assert await names(database) in (["a", "b", "c"], ["b", "c"])
 
 
-async def test_cancelling_inside_a_block_rolls_it_back(database) -> None:
+async def test_cancelling_inside_a_block_rolls_it_back(database: Database) -> None:
     """And what shares its group is committed."""
     inside = asyncio.Event()
 
@@ -204,7 +220,7 @@ async def test_cancelling_inside_a_block_rolls_it_back(database) -> None:
     assert await names(database) == ["other"]
 
 
-async def test_a_broken_constraint_is_a_conflict(database) -> None:
+async def test_a_broken_constraint_is_a_conflict(database: Database) -> None:
     """Uniqueness is the schema's; the caller hears of it and nothing changes."""
     await insert(database, "a")
     with pytest.raises(ConflictError):
@@ -212,7 +228,7 @@ async def test_a_broken_constraint_is_a_conflict(database) -> None:
     assert await names(database) == ["a"]
 
 
-async def test_wrong_sql_is_a_storage_error(database) -> None:
+async def test_wrong_sql_is_a_storage_error(database: Database) -> None:
     """No foreign error passes."""
     with pytest.raises(StorageError, match="syntax error"):
         await database.fetch_all("SELEC 1")
@@ -222,7 +238,7 @@ async def test_wrong_sql_is_a_storage_error(database) -> None:
 
 
 async def test_a_lock_held_elsewhere_is_unavailable_and_nothing_is_changed(
-    opener, tmp_path
+    opener: Opener, tmp_path: Path
 ) -> None:
     """The same request may be made again later."""
     first = await opener(tmp_path / "a.db")
@@ -238,7 +254,9 @@ async def test_a_lock_held_elsewhere_is_unavailable_and_nothing_is_changed(
     await second.close()
 
 
-async def test_migrations_run_once_in_order_and_newer_schemas_are_refused(opener, tmp_path) -> None:
+async def test_migrations_run_once_in_order_and_newer_schemas_are_refused(
+    opener: Opener, tmp_path: Path
+) -> None:
     """An old program never touches what a newer one made."""
     more = "ALTER TABLE ticket ADD COLUMN note TEXT; INSERT INTO ticket VALUES ('m', 'b', 'n');"
     await (await opener(tmp_path / "a.db")).close()
@@ -250,7 +268,9 @@ async def test_migrations_run_once_in_order_and_newer_schemas_are_refused(opener
         await opener(tmp_path / "a.db")
 
 
-async def test_a_migration_that_fails_leaves_the_version_before(opener, tmp_path) -> None:
+async def test_a_migration_that_fails_leaves_the_version_before(
+    opener: Opener, tmp_path: Path
+) -> None:
     """Half a migration is never found."""
     bad = "CREATE TABLE extra (a); CREATE TABLE ticket (b);"
     with pytest.raises(StorageError, match="already exists"):
@@ -261,7 +281,9 @@ async def test_a_migration_that_fails_leaves_the_version_before(opener, tmp_path
     await database.close()
 
 
-async def test_a_file_that_is_no_database_is_a_storage_error(opener, tmp_path) -> None:
+async def test_a_file_that_is_no_database_is_a_storage_error(
+    opener: Opener, tmp_path: Path
+) -> None:
     """It is not overwritten."""
     (tmp_path / "a.db").write_bytes(b"something else entirely, and long enough" * 100)
     with pytest.raises(StorageError):
@@ -271,7 +293,9 @@ async def test_a_file_that_is_no_database_is_a_storage_error(opener, tmp_path) -
         await opener(tmp_path / "missing" / "a.db")
 
 
-async def test_after_an_error_of_the_medium_everything_is_refused(opener, tmp_path) -> None:
+async def test_after_an_error_of_the_medium_everything_is_refused(
+    opener: Opener, tmp_path: Path
+) -> None:
     """A damaged page is not worked around: open again, which recovers, or restore."""
     path = tmp_path / "a.db"
     database = await opener(path)
@@ -290,7 +314,7 @@ async def test_after_an_error_of_the_medium_everything_is_refused(opener, tmp_pa
     await database.close()
 
 
-async def test_a_closed_database_says_so(opener, tmp_path) -> None:
+async def test_a_closed_database_says_so(opener: Opener, tmp_path: Path) -> None:
     """A late request is an error of ours, not of a library."""
     database = await opener(tmp_path / "a.db")
     await database.close()
@@ -298,7 +322,7 @@ async def test_a_closed_database_says_so(opener, tmp_path) -> None:
         await names(database)
 
 
-async def test_a_full_disk_rolls_back_and_reading_goes_on(database) -> None:
+async def test_a_full_disk_rolls_back_and_reading_goes_on(database: Database) -> None:
     """The page limit stands in for the disk's."""
     await insert(database, "kept")
     await database.fetch_all("PRAGMA max_page_count = 8")

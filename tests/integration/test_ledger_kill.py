@@ -31,6 +31,7 @@ def command(directory: Path, key: SigningKey, *, first: int, count: int, width: 
 def run_until_killed(arguments: list[str], *, after_acks: int) -> str:
     """Start the worker, ``kill -9`` it once it has acknowledged enough; all that it said."""
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
         limit = threading.Timer(20, worker.kill)
         limit.start()
         said = "".join(worker.stdout.readline() for _ in range(after_acks))
@@ -51,14 +52,15 @@ async def require_kept(
         assert ledger.size >= len(received)
         for number, (index, time) in received.items():
             found = await ledger.find(commitment(number))
+            assert found is not None
             assert (found.index, found.time) == (index, time)
-        Proof.parse(found.proof).verify(key.verifier)
+            Proof.parse(found.proof).verify(key.verifier)
     finally:
         await ledger.close()
 
 
 @pytest.mark.timeout(120)
-async def test_every_acknowledged_entry_survives_kill_9_under_load(tmp_path) -> None:
+async def test_every_acknowledged_entry_survives_kill_9_under_load(tmp_path: Path) -> None:
     """At its index and with its time; round after round in the same ledger."""
     key = SigningKey.generate(ORIGIN)
     chooser = random.Random(2026)
@@ -78,7 +80,7 @@ async def test_every_acknowledged_entry_survives_kill_9_under_load(tmp_path) -> 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.timeout(60)
-def test_no_answer_leaves_before_its_fdatasync_has_returned(tmp_path) -> None:
+def test_no_answer_leaves_before_its_fdatasync_has_returned(tmp_path: Path) -> None:
     """As the kernel saw it: at every answer, its write and sync had succeeded before."""
     trace = tmp_path / "trace"
     key = SigningKey.generate(ORIGIN)

@@ -24,14 +24,16 @@ from bistro.clock import SystemClock, bound_from_timex
     ],
 )
 def test_the_kernel_s_answer_becomes_a_bound_in_ms(
-    state, status, max_error_us, offset, bound
+    state: int, status: int, max_error_us: int, offset: int, bound: int | None
 ) -> None:
     """Rounded up, and unknown as soon as the kernel says that it is not synchronised."""
     found = bound_from_timex(state=state, status=status, max_error_us=max_error_us, offset=offset)
     assert found == bound
 
 
-def test_an_assumed_error_counts_only_where_the_kernel_knows_none(monkeypatch) -> None:
+def test_an_assumed_error_counts_only_where_the_kernel_knows_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A known bound is never replaced by a better-looking assumption."""
     monkeypatch.setattr(clock, "kernel_error_bound_ms", lambda: None)
     assert SystemClock().error_bound_ms() is None
@@ -46,7 +48,7 @@ def test_the_kernel_is_really_asked() -> None:
     assert bound is None or 0 <= bound < 60_000
 
 
-def test_other_systems_know_no_bound(monkeypatch) -> None:
+def test_other_systems_know_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no ``adjtimex`` an operator must state a bound."""
     monkeypatch.setattr(sys, "platform", "darwin")
     assert clock.kernel_error_bound_ms() is None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from bistro.clock import Clock
 from bistro.crypto.digest import sha256
@@ -12,7 +13,7 @@ from bistro.crypto.signing import LocalSigner, SigningKey
 from bistro.instant import UnixMillis
 from bistro.ledger.ledger import Appended, Ledger
 from bistro.ledger.record import Item
-from bistro.ledger.sequencer import Draft, Sequencer
+from bistro.ledger.sequencer import Draft, Result, Sequencer
 from bistro.storage.disk import SYSTEM_DISK, Disk
 from bistro.wire.entry import TicketEntry
 from bistro.wire.proof import Proof
@@ -31,12 +32,14 @@ def entry(number: int, time: UnixMillis = NOON) -> bytes:
     return TicketEntry(origin=ORIGIN, time=time, digest=commitment(number)).encode()
 
 
-def item(number: int, time: UnixMillis = NOON) -> Item:
-    return Item(commitment(number), entry(number, time))
+def item(number: int, time: int = NOON) -> Item:
+    return Item(commitment(number), entry(number, UnixMillis(time)))
 
 
-def draft(number: int, received_at: UnixMillis = NOON, **more) -> Draft:
-    return Draft(commitment(number), received_at, lambda time: entry(number, time), **more)
+def draft(number: int, received_at: int = NOON, **more: Any) -> Draft:
+    return Draft(
+        commitment(number), UnixMillis(received_at), lambda time: entry(number, time), **more
+    )
 
 
 async def open_ledger(
@@ -46,7 +49,7 @@ async def open_ledger(
 
 
 @asynccontextmanager
-async def sequencing(path: Path, clock: Clock, **more) -> AsyncIterator[Sequencer]:
+async def sequencing(path: Path, clock: Clock, **more: Any) -> AsyncIterator[Sequencer]:
     """A sequencer that runs over the ledger in ``path`` until the block ends."""
     ledger = await open_ledger(path)
     try:
@@ -57,9 +60,24 @@ async def sequencing(path: Path, clock: Clock, **more) -> AsyncIterator[Sequence
         await ledger.close()
 
 
-def require_proven(appended: Appended, number: int) -> None:
+def require_proven(appended: Result | None, number: int) -> None:
     """The proof holds for the ledger's key, and covers exactly this entry at its index."""
+    assert isinstance(appended, Appended)
     proof = Proof.parse(appended.proof)
     assert proof.entry == appended.entry == entry(number, appended.time)
     assert proof.index == appended.index
     proof.verify(KEY.verifier)
+
+
+def require_appended(results: Sequence[Result]) -> list[Appended]:
+    """The results, none of which is an error."""
+    appended = [one for one in results if isinstance(one, Appended)]
+    assert len(appended) == len(results)
+    return appended
+
+
+async def find(ledger: Ledger, number: int) -> Appended:
+    """The entry of a commitment that is there."""
+    found = await ledger.find(commitment(number))
+    assert found is not None
+    return found

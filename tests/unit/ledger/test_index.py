@@ -1,6 +1,8 @@
 """The duplicate index is derived: it may be lost, and is then made anew."""
 
 import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from bistro.errors import StorageError
 from bistro.ledger.index import DuplicateIndex, Reach
 
 
-def test_keys_and_reach_last_together(tmp_path) -> None:
+def test_keys_and_reach_last_together(tmp_path: Path) -> None:
     """A known key keeps its first place; more keys than one question holds can be asked."""
     index = DuplicateIndex.open(tmp_path / "i")
     keys = [b"%d" % number for number in range(1_200)]
@@ -23,7 +25,7 @@ def test_keys_and_reach_last_together(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"no database" * 99, b""])
-def test_a_damaged_index_is_made_anew(tmp_path, content) -> None:
+def test_a_damaged_index_is_made_anew(tmp_path: Path, content: bytes) -> None:
     """It reaches nothing, so everything is read again."""
     (tmp_path / "i").write_bytes(content)
     index = DuplicateIndex.open(tmp_path / "i")
@@ -31,7 +33,7 @@ def test_a_damaged_index_is_made_anew(tmp_path, content) -> None:
     index.close()
 
 
-def test_an_index_of_another_version_is_made_anew(tmp_path) -> None:
+def test_an_index_of_another_version_is_made_anew(tmp_path: Path) -> None:
     """There is nothing in it that the write-ahead file does not have."""
     with sqlite3.connect(tmp_path / "i") as connection:
         connection.execute("PRAGMA user_version = 9")
@@ -42,12 +44,12 @@ def test_an_index_of_another_version_is_made_anew(tmp_path) -> None:
     index.close()
 
 
-def test_a_failed_addition_moves_nothing(tmp_path) -> None:
+def test_a_failed_addition_moves_nothing(tmp_path: Path) -> None:
     """Neither keys nor reach, in memory or on disk."""
     index = DuplicateIndex.open(tmp_path / "i")
     index.add([(b"a", 0)], Reach(1, 1, 1))
 
-    def rows():
+    def rows() -> Iterator[tuple[bytes, int]]:
         yield (b"b", 1)
         raise sqlite3.OperationalError("injected")
 
@@ -58,7 +60,7 @@ def test_a_failed_addition_moves_nothing(tmp_path) -> None:
     index.close()
 
 
-def test_an_index_that_cannot_be_made_is_an_error(tmp_path) -> None:
+def test_an_index_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     """For example where the folder is missing."""
     with pytest.raises(StorageError):
         DuplicateIndex.open(tmp_path / "no" / "i")

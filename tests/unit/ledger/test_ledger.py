@@ -2,11 +2,19 @@
 
 import asyncio
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from bistro.crypto.digest import leaf_hash
 from bistro.crypto.merkle import root_of, verify_consistency
@@ -23,6 +31,7 @@ from tests.unit.ledger.drafts import (
     ORIGIN,
     commitment,
     entry,
+    find,
     item,
     open_ledger,
     require_proven,
@@ -42,11 +51,11 @@ async def require_equal(ledger: Ledger, count: int) -> None:
     assert ledger.size == count
     assert list(ledger.entries()) == [entry(number) for number in range(count)]
     if count:
-        checkpoint = verify_checkpoint(ledger.checkpoint(), KEY.verifier)
+        checkpoint = verify_checkpoint(ledger.checkpoint() or b"", KEY.verifier)
         assert (checkpoint.size, checkpoint.root) == (count, root_of(leaves))
         assert ledger.last_time == NOON
     for number in {0, count // 2, count - 1} - {-1} if count else ():
-        found = await ledger.find(commitment(number))
+        found = await find(ledger, number)
         assert (found.index, found.is_duplicate) == (number, True)
         require_proven(found, number)
     for old in {0, 1, count // 3, count} if count else ():
@@ -63,7 +72,7 @@ async def require_equal(ledger: Ledger, count: int) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 700])
 async def test_entries_are_proven_before_and_after_publishing_and_reopening(
-    tmp_path, count
+    tmp_path: Path, count: int
 ) -> None:
     """Whether they are in memory, in tiles, or in both."""
     ledger = await open_ledger(tmp_path / "l")
@@ -79,7 +88,7 @@ async def test_entries_are_proven_before_and_after_publishing_and_reopening(
     await ledger.close()
 
 
-async def test_a_second_tile_level_is_published_and_proven(tmp_path) -> None:
+async def test_a_second_tile_level_is_published_and_proven(tmp_path: Path) -> None:
     """65,536 entries complete a tile of level 1; memory holds only the edges."""
     count = 65_536 + 256 + 3
     ledger = await open_ledger(tmp_path / "l")
@@ -94,12 +103,12 @@ async def test_a_second_tile_level_is_published_and_proven(tmp_path) -> None:
     ledger = await open_ledger(tmp_path / "l")
     assert [len(edge) for edge in ledger._parts.view.edges] == [1, 1]
     for number in (0, 65_535, 65_536, count - 1):
-        require_proven(await ledger.find(commitment(number)), number)
+        require_proven(await find(ledger, number), number)
     assert (await ledger.check()).tile_count == 2 * 257 + 1
     await ledger.close()
 
 
-async def test_any_tile_is_served_full_or_partial_as_far_as_the_ledger_goes(tmp_path) -> None:
+async def test_any_tile_is_served_full_or_partial_as_far_as_the_ledger_goes(tmp_path: Path) -> None:
     """From files or memory, the same bytes; beyond the size there is nothing."""
     ledger = await open_ledger(tmp_path / "l")
     await fill(ledger, 600)
@@ -121,7 +130,7 @@ async def test_any_tile_is_served_full_or_partial_as_far_as_the_ledger_goes(tmp_
     await ledger.close()
 
 
-async def test_what_a_ledger_never_had_is_unknown(tmp_path) -> None:
+async def test_what_a_ledger_never_had_is_unknown(tmp_path: Path) -> None:
     """Indexes, sizes and ranges beyond its end."""
     ledger = await open_ledger(tmp_path / "l")
     assert ledger.checkpoint() is None
@@ -139,19 +148,19 @@ async def test_what_a_ledger_never_had_is_unknown(tmp_path) -> None:
     await ledger.close()
 
 
-async def test_our_proof_text_is_the_one_of_the_wire_format(tmp_path) -> None:
+async def test_our_proof_text_is_the_one_of_the_wire_format(tmp_path: Path) -> None:
     """The fast formatting has no spelling of its own."""
     ledger = await open_ledger(tmp_path / "l")
     (first,) = await ledger.append([item(0)], last_time=NOON)
     assert Proof.parse(first.proof).format() == first.proof
     path = (b"\1" * 32, b"\2" * 32)
-    proof = Proof(entry=b"e", index=2, path=path, checkpoint_note=ledger.checkpoint())
-    note = ledger.checkpoint()
+    note = ledger.checkpoint() or b""
+    proof = Proof(entry=b"e", index=2, path=path, checkpoint_note=note)
     assert format_proof(entry=b"e", index=2, path=path, note=note) == proof.format()
     await ledger.close()
 
 
-async def test_a_ledger_never_has_two_writers(tmp_path) -> None:
+async def test_a_ledger_never_has_two_writers(tmp_path: Path) -> None:
     """Not even within a process; closing lets the next one in."""
     ledger = await open_ledger(tmp_path / "l")
     assert (ledger.origin, ledger.directory) == (ORIGIN, tmp_path / "l")
@@ -164,7 +173,7 @@ async def test_a_ledger_never_has_two_writers(tmp_path) -> None:
     await (await open_ledger(tmp_path / "l")).close()
 
 
-async def test_the_publisher_works_when_it_is_due(tmp_path) -> None:
+async def test_the_publisher_works_when_it_is_due(tmp_path: Path) -> None:
     """And memory is trimmed, without anybody asking."""
     ledger = await open_ledger(tmp_path / "l", publish_after=300)
     part = asyncio.ensure_future(ledger.run_publisher())  # noqa: TID251
@@ -180,7 +189,7 @@ async def test_the_publisher_works_when_it_is_due(tmp_path) -> None:
     await ledger.close()
 
 
-async def test_views_do_not_change_while_the_ledger_goes_on(tmp_path) -> None:
+async def test_views_do_not_change_while_the_ledger_goes_on(tmp_path: Path) -> None:
     """A reader in another thread sees one moment, whole."""
     ledger = await open_ledger(tmp_path / "l")
     await fill(ledger, 300)
@@ -194,7 +203,7 @@ async def test_views_do_not_change_while_the_ledger_goes_on(tmp_path) -> None:
     await ledger.close()
 
 
-async def test_a_key_that_is_none_is_never_found(tmp_path) -> None:
+async def test_a_key_that_is_none_is_never_found(tmp_path: Path) -> None:
     """Such entries are new each time."""
     ledger = await open_ledger(tmp_path / "l")
     plain = item(1)._replace(key=None)
@@ -207,7 +216,7 @@ async def test_a_key_that_is_none_is_never_found(tmp_path) -> None:
     await ledger.close()
 
 
-async def test_another_key_or_origin_does_not_open_a_ledger(tmp_path) -> None:
+async def test_another_key_or_origin_does_not_open_a_ledger(tmp_path: Path) -> None:
     """Continuing under another name or key would be a fork."""
     ledger = await open_ledger(tmp_path / "l")
     await fill(ledger, 300)
@@ -228,75 +237,64 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.directory = None
+        self.folder = tempfile.TemporaryDirectory()
+        self.directory = Path(self.folder.name) / "l"
         self.count = 0
-        self.ledger = None
+        self.opened: list[Ledger] = []
 
-    def run(self, work):
-        return self.runner.run(work)
-
-    @precondition(lambda self: self.ledger is None)
+    @precondition(lambda self: not self.opened)
     @rule()
     def open(self) -> None:
-        if self.directory is None:
-            self.directory = self.make_directory()
-        self.ledger = self.run(open_ledger(self.directory / "l"))
+        self.opened.append(self.runner.run(open_ledger(self.directory)))
 
-    @precondition(lambda self: self.ledger is not None)
+    @precondition(lambda self: self.opened)
     @rule(count=st.sampled_from([1, 2, 100, 256, 300]))
     def append(self, count: int) -> None:
         items = [item(number) for number in range(self.count, self.count + count)]
-        appended = self.run(self.ledger.append(items, last_time=NOON))
-        for number, one in enumerate(appended, self.count):
-            require_proven(one, number) if number % 50 == 0 else None
+        appended = self.runner.run(self.opened[0].append(items, last_time=NOON))
+        for at in range(0, count, 50):
+            require_proven(appended[at], self.count + at)
         self.count += count
 
-    @precondition(lambda self: self.ledger is not None)
+    @precondition(lambda self: self.opened)
     @rule()
     def publish(self) -> None:
-        self.run(self.ledger.publish())
+        self.runner.run(self.opened[0].publish())
 
-    @precondition(lambda self: self.ledger is not None)
+    @precondition(lambda self: self.opened)
     @rule()
     def close(self) -> None:
-        self.run(self.ledger.close())
-        self.ledger = None
+        self.runner.run(self.opened.pop().close())
 
-    @precondition(lambda self: self.ledger is None and self.directory is not None)
+    @precondition(lambda self: not self.opened)
     @rule(lost=st.sampled_from([["snapshot"], ["index.sqlite3"], ["snapshot", "index.sqlite3"]]))
     def lose_what_is_derived(self, lost: list[str]) -> None:
         for name in lost:
-            (self.directory / "l" / name).unlink(missing_ok=True)
+            (self.directory / name).unlink(missing_ok=True)
         if "snapshot" in lost:
-            shutil.rmtree(self.directory / "l" / "tile", ignore_errors=True)
+            shutil.rmtree(self.directory / "tile", ignore_errors=True)
 
     @invariant()
     def it_is_what_was_appended(self) -> None:
-        if self.ledger is not None:
-            self.run(require_equal(self.ledger, self.count))
+        for ledger in self.opened:
+            self.runner.run(require_equal(ledger, self.count))
 
     def teardown(self) -> None:
-        if self.ledger is not None:
-            self.run(self.ledger.check())
-            self.run(self.ledger.close())
+        for ledger in self.opened:
+            self.runner.run(ledger.check())
+            self.runner.run(ledger.close())
         self.runner.close()
+        self.folder.cleanup()
 
 
-def test_random_histories(tmp_path_factory) -> None:
+def test_random_histories() -> None:
     """Whatever is appended, published, restarted and lost, in any order."""
-
-    class Machine(LedgerMachine):
-        def make_directory(self):
-            return tmp_path_factory.mktemp("ledger")
-
-    from hypothesis.stateful import run_state_machine_as_test  # noqa: PLC0415
-
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=12, stateful_step_count=15, deadline=None)
+        LedgerMachine, settings=settings(max_examples=12, stateful_step_count=15, deadline=None)
     )
 
 
-async def test_the_last_time_is_kept(tmp_path) -> None:
+async def test_the_last_time_is_kept(tmp_path: Path) -> None:
     """Over publishing and reopening."""
     ledger = await open_ledger(tmp_path / "l")
     late = UnixMillis(NOON + 5)

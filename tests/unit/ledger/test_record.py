@@ -39,7 +39,7 @@ def decode(data: bytes) -> Record:
 
 
 @given(RECORDS)
-def test_decoding_undoes_encoding(record) -> None:
+def test_decoding_undoes_encoding(record: Record) -> None:
     """And the head says how long the record is."""
     data = record.encode()
     assert decode(data) == record
@@ -47,7 +47,7 @@ def test_decoding_undoes_encoding(record) -> None:
 
 
 @given(RECORDS, st.data())
-def test_a_changed_or_missing_byte_is_found(record, data) -> None:
+def test_a_changed_or_missing_byte_is_found(record: Record, data: st.DataObject) -> None:
     """Any single one; a CRC finds every burst of up to 32 bits."""
     encoded = bytearray(record.encode())
     at = data.draw(st.integers(0, len(encoded) - 1))
@@ -59,7 +59,7 @@ def test_a_changed_or_missing_byte_is_found(record, data) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_decode_or_are_malformed(data) -> None:
+def test_any_bytes_decode_or_are_malformed(data: bytes) -> None:
     """Nothing else is raised, whatever a disk holds; also where all CRCs are right."""
     for attempt in (lambda: decode(data), lambda: FileHead.decode(data)):
         with pytest.raises(FormatError):
@@ -76,7 +76,7 @@ def test_any_bytes_decode_or_are_malformed(data) -> None:
 @pytest.mark.parametrize(
     ("size", "value"), [(2, b"\x00\x02"), (2, b"\x00\x01"), (4, b"\xff\xff\xff\xff"), (4, bytes(4))]
 )
-def test_impossible_heads_are_refused_also_with_a_right_crc(size, value) -> None:
+def test_impossible_heads_are_refused_also_with_a_right_crc(size: int, value: bytes) -> None:
     """Another version, flags, a length beyond all limits, no entries."""
     at = {
         b"\x00\x02": 4,
@@ -91,7 +91,9 @@ def test_impossible_heads_are_refused_also_with_a_right_crc(size, value) -> None
 
 
 @pytest.mark.parametrize("record_items", [[], [Item(b"k", b"e")]])
-def test_a_record_without_entries_or_with_a_huge_note_is_not_written(record_items) -> None:
+def test_a_record_without_entries_or_with_a_huge_note_is_not_written(
+    record_items: list[Item],
+) -> None:
     """Nothing is written that could not be read."""
     note = bytes(MAX_NOTE_SIZE + 1) if record_items else b""
     with pytest.raises(FormatError, match="record"):
@@ -108,7 +110,7 @@ def test_a_batch_above_the_limit_is_not_written() -> None:
 @pytest.mark.parametrize(
     "bad", [Item(b"", b"e"), Item(b"k" * 256, b"e"), Item(None, b""), Item(None, b"e" * 1025)]
 )
-def test_keys_and_entries_have_limits(bad) -> None:
+def test_keys_and_entries_have_limits(bad: Item) -> None:
     """Empty is no key, and the length fields have a width."""
     with pytest.raises(FormatError):
         bad.require_sizes()

@@ -1,5 +1,7 @@
 """Recovery: every durable step fails twice, every kind of damage stops, nothing is lost."""
 
+from pathlib import Path
+
 import pytest
 
 from bistro.crypto.digest import leaf_hash
@@ -10,73 +12,79 @@ from bistro.ledger.record import FileHead, Record
 from bistro.ledger.snapshot import Snapshot
 from bistro.wire.checkpoint import Checkpoint
 from tests.support.clocks import NOON
-from tests.support.disks import FaultyDisk, KilledError
+from tests.support.disks import FaultyDisk, How, KilledError
 from tests.unit.ledger.drafts import (
     KEY,
     ORIGIN,
-    commitment,
     entry,
+    find,
     item,
     open_ledger,
     require_proven,
 )
 
 
-async def attempt_history(directory, disk: FaultyDisk) -> int:
-    """Open, append and publish until the disk fails; how many entries were acknowledged."""
-    acknowledged = 0
-    ledger = await open_ledger(directory, disk=disk)
-    try:
-        for _ in range(6):
-            items = [item(number) for number in range(acknowledged, acknowledged + 100)]
-            await ledger.append(items, last_time=NOON)
-            acknowledged += 100
-        await ledger.publish()
-    except (StorageError, KilledError):
-        if ledger.failure is not None:
-            with pytest.raises(UnavailableError, match="has stopped"):
-                await ledger.append([item(9_999)], last_time=NOON)
-        raise
-    finally:
-        disk.fail_at(-1, "stored")
-        disk._is_dead = disk._is_full = False
-        attempt_history.acknowledged = acknowledged
-        await ledger.close()
-    return acknowledged
+class History:
+    """Opens, appends and publishes until the disk fails.
+
+    Attributes:
+        acknowledged: Entries that were acknowledged so far.
+    """
+
+    def __init__(self, directory: Path, disk: FaultyDisk) -> None:
+        self.acknowledged = 0
+        self._directory = directory
+        self._disk = disk
+
+    async def run(self) -> None:
+        ledger = await open_ledger(self._directory, disk=self._disk)
+        try:
+            for begin in range(0, 600, 100):
+                items = [item(number) for number in range(begin, begin + 100)]
+                await ledger.append(items, last_time=NOON)
+                self.acknowledged += 100
+            await ledger.publish()
+        except (StorageError, KilledError):
+            if ledger.failure is not None:
+                with pytest.raises(UnavailableError, match="has stopped"):
+                    await ledger.append([item(9_999)], last_time=NOON)
+            raise
+        finally:
+            self._disk.heal()
+            await ledger.close()
 
 
-async def count_steps(directory) -> int:
+async def count_steps(directory: Path) -> int:
     disk = FaultyDisk()
-    await attempt_history(directory, disk)
+    await History(directory, disk).run()
     return len(disk.calls)
 
 
 @pytest.mark.parametrize("how", ["not-stored", "stored", "full", "kill"])
-async def test_whatever_step_fails_every_acknowledged_entry_is_found(tmp_path, how) -> None:
+async def test_whatever_step_fails_every_acknowledged_entry_is_found(
+    tmp_path: Path, how: How
+) -> None:
     """At its index, with a proof; and the ledger goes on from there, without a fork."""
     steps = await count_steps(tmp_path / "count")
     for step in range(steps):
         directory = tmp_path / f"l{step}"
-        attempt_history.acknowledged = 0
+        history = History(directory, FaultyDisk(at=step, how=how))
         with pytest.raises((StorageError, KilledError)):
-            await attempt_history(directory, FaultyDisk(at=step, how=how))
+            await history.run()
         ledger = await open_ledger(directory)
-        assert ledger.size in {
-            attempt_history.acknowledged,
-            min(attempt_history.acknowledged + 100, 600),
-        }
-        for number in range(0, attempt_history.acknowledged, 99):
-            found = await ledger.find(commitment(number))
+        begin = ledger.size
+        assert begin in {history.acknowledged, min(history.acknowledged + 100, 600)}
+        for number in range(0, history.acknowledged, 99):
+            found = await find(ledger, number)
             assert found.index == number
             require_proven(found, number)
-        begin = ledger.size
         await ledger.append([item(number) for number in range(begin, begin + 200)], last_time=NOON)
         await ledger.publish()
         await ledger.check()
         await ledger.close()
 
 
-async def make(directory, count: int = 600, *, publish: bool = True) -> None:
+async def make(directory: Path, count: int = 600, *, publish: bool = True) -> None:
     ledger = await open_ledger(directory)
     for begin in range(0, count, 100):
         items = [item(number) for number in range(begin, begin + 100)]
@@ -86,7 +94,7 @@ async def make(directory, count: int = 600, *, publish: bool = True) -> None:
     await ledger.close()
 
 
-async def test_recovery_writes_the_last_record_again_and_syncs(tmp_path) -> None:
+async def test_recovery_writes_the_last_record_again_and_syncs(tmp_path: Path) -> None:
     """What is read may be pages that a failed sync left behind; they must become durable."""
     await make(tmp_path / "l", publish=False)
     disk = FaultyDisk()
@@ -97,7 +105,7 @@ async def test_recovery_writes_the_last_record_again_and_syncs(tmp_path) -> None
     await (await open_ledger(tmp_path / "l")).close()
 
 
-async def test_a_torn_tail_is_cut_and_appending_goes_on(tmp_path) -> None:
+async def test_a_torn_tail_is_cut_and_appending_goes_on(tmp_path: Path) -> None:
     """The half record's entries were never answered; their indexes are given out again."""
     await make(tmp_path / "l", publish=False)
     path = tmp_path / "l" / "log.wal"
@@ -109,7 +117,7 @@ async def test_a_torn_tail_is_cut_and_appending_goes_on(tmp_path) -> None:
     await ledger.close()
 
 
-async def test_what_was_durable_is_never_cut(tmp_path) -> None:
+async def test_what_was_durable_is_never_cut(tmp_path: Path) -> None:
     """The snapshot knows how far the ledger had got; fewer entries are damage."""
     await make(tmp_path / "l")
     path = tmp_path / "l" / "log.wal"
@@ -127,7 +135,7 @@ async def test_what_was_durable_is_never_cut(tmp_path) -> None:
     await (await open_ledger(tmp_path / "l")).close()
 
 
-async def test_any_damaged_derived_file_is_named(tmp_path) -> None:
+async def test_any_damaged_derived_file_is_named(tmp_path: Path) -> None:
     """Snapshot and tiles stop the ledger; without the snapshot everything is made anew."""
     directory = tmp_path / "l"
     await make(directory)
@@ -152,7 +160,7 @@ async def test_any_damaged_derived_file_is_named(tmp_path) -> None:
     await ledger.close()
 
 
-async def test_a_damaged_tile_behind_the_snapshot_s_size_is_found(tmp_path) -> None:
+async def test_a_damaged_tile_behind_the_snapshot_s_size_is_found(tmp_path: Path) -> None:
     """Its hashes beyond the signed size are checked by the last record's checkpoint."""
     await make(tmp_path / "l")
     path = tmp_path / "l" / "tile/0/001"
@@ -163,18 +171,20 @@ async def test_a_damaged_tile_behind_the_snapshot_s_size_is_found(tmp_path) -> N
         await open_ledger(tmp_path / "l")
 
 
-async def test_a_lost_index_is_refilled_in_steps(tmp_path, monkeypatch) -> None:
+async def test_a_lost_index_is_refilled_in_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many keys there are; duplicates are found as before."""
     monkeypatch.setattr("bistro.ledger.recovery._ROWS_AT_ONCE", 150)
     await make(tmp_path / "l")
     (tmp_path / "l" / "index.sqlite3").unlink()
     ledger = await open_ledger(tmp_path / "l")
-    assert (await ledger.find(commitment(3))).index == 3
+    assert (await find(ledger, 3)).index == 3
     await ledger.check()
     await ledger.close()
 
 
-async def test_an_index_that_knows_more_than_the_file_stops(tmp_path) -> None:
+async def test_an_index_that_knows_more_than_the_file_stops(tmp_path: Path) -> None:
     """It was filled with durable entries only: they are gone."""
     await make(tmp_path / "l")
     (tmp_path / "l" / "snapshot").unlink()
@@ -184,12 +194,14 @@ async def test_an_index_that_knows_more_than_the_file_stops(tmp_path) -> None:
         await open_ledger(tmp_path / "l")
 
 
-async def test_a_snapshot_that_promises_more_than_the_file_has_stops(tmp_path) -> None:
+async def test_a_snapshot_that_promises_more_than_the_file_has_stops(tmp_path: Path) -> None:
     """Also where only the index has to be refilled from it."""
     await make(tmp_path / "l")
     (tmp_path / "l" / "index.sqlite3").unlink()
     path = tmp_path / "l" / "log.wal"
-    path.write_bytes(path.read_bytes()[: Snapshot.load(tmp_path / "l" / "snapshot").offset])
+    snapshot = Snapshot.load(tmp_path / "l" / "snapshot")
+    assert snapshot is not None
+    path.write_bytes(path.read_bytes()[: snapshot.offset])
     with pytest.raises(StorageError, match="ends at entry 500, although 512 are published"):
         await open_ledger(tmp_path / "l")
 
@@ -203,7 +215,7 @@ def forge(start: int, size: int, key: SigningKey, *, note: bytes | None = None) 
     return Record(start, NOON, signed if note is None else note, [item(start)]).encode()
 
 
-async def test_a_record_that_contradicts_itself_stops(tmp_path) -> None:
+async def test_a_record_that_contradicts_itself_stops(tmp_path: Path) -> None:
     """Intact bytes are not enough: the entries must lead to the checkpoint beside them."""
     path = tmp_path / "l" / "log.wal"
     ledger = await open_ledger(tmp_path / "l")
@@ -225,7 +237,7 @@ async def test_a_record_that_contradicts_itself_stops(tmp_path) -> None:
     await ledger.close()
 
 
-async def test_a_file_that_begins_elsewhere_is_not_opened(tmp_path) -> None:
+async def test_a_file_that_begins_elsewhere_is_not_opened(tmp_path: Path) -> None:
     """Later versions may split the file; this one must not take a part for the whole."""
     directory = tmp_path / "l"
     directory.mkdir()
@@ -234,7 +246,7 @@ async def test_a_file_that_begins_elsewhere_is_not_opened(tmp_path) -> None:
         await open_ledger(directory)
 
 
-async def test_checking_finds_what_opening_trusts(tmp_path) -> None:
+async def test_checking_finds_what_opening_trusts(tmp_path: Path) -> None:
     """Old records, bundles, keys and times that a restart does not look at."""
     directory = tmp_path / "l"
     await make(directory)
@@ -260,7 +272,7 @@ async def test_checking_finds_what_opening_trusts(tmp_path) -> None:
         (directory / name).write_bytes(whole)
 
 
-async def test_checking_reads_tiles_from_the_disk_not_from_memory(tmp_path) -> None:
+async def test_checking_reads_tiles_from_the_disk_not_from_memory(tmp_path: Path) -> None:
     """A tile that was read before it was damaged is still found out."""
     await make(tmp_path / "l")
     ledger = await open_ledger(tmp_path / "l")
@@ -273,7 +285,7 @@ async def test_checking_reads_tiles_from_the_disk_not_from_memory(tmp_path) -> N
     await ledger.close()
 
 
-async def test_checking_finds_a_time_that_goes_back(tmp_path) -> None:
+async def test_checking_finds_a_time_that_goes_back(tmp_path: Path) -> None:
     """A ledger whose writer broke the rule is told apart from a good one."""
     ledger = await open_ledger(tmp_path / "l")
     await ledger.append([item(0, NOON + 5), item(1, NOON)], last_time=NOON)
@@ -282,7 +294,7 @@ async def test_checking_finds_a_time_that_goes_back(tmp_path) -> None:
     await ledger.close()
 
 
-async def test_checking_finds_a_key_used_twice(tmp_path) -> None:
+async def test_checking_finds_a_key_used_twice(tmp_path: Path) -> None:
     """Two tickets for one commitment would be two times."""
     ledger = await open_ledger(tmp_path / "l")
     await ledger.append([item(0), item(0)], last_time=NOON)
@@ -291,7 +303,7 @@ async def test_checking_finds_a_key_used_twice(tmp_path) -> None:
     await ledger.close()
 
 
-async def test_a_damaged_bundle_is_not_served_as_an_entry(tmp_path) -> None:
+async def test_a_damaged_bundle_is_not_served_as_an_entry(tmp_path: Path) -> None:
     """The tile says what its leaf must be."""
     await make(tmp_path / "l")
     path = tmp_path / "l" / "tile/entries/000"

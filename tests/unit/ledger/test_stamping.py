@@ -13,7 +13,7 @@ def ask(guard: ClockGuard, *, previous: int = NOON, received: int = NOON) -> Uni
 
 
 @pytest.mark.parametrize(("bound", "limit"), [(None, 100), (101, 100), (11, 10)])
-def test_an_unknown_or_large_error_refuses_for_now(bound, limit) -> None:
+def test_an_unknown_or_large_error_refuses_for_now(bound: int | None, limit: int) -> None:
     """And stamping goes on as soon as the bound is good again."""
     clock = ManualClock(bound_ms=bound)
     guard = ClockGuard(clock, error_limit_ms=limit)
@@ -24,7 +24,7 @@ def test_an_unknown_or_large_error_refuses_for_now(bound, limit) -> None:
 
 
 @pytest.mark.parametrize("step", [-1_000, -1, 0, 500])
-def test_small_steps_are_borne(step) -> None:
+def test_small_steps_are_borne(step: int) -> None:
     """Up to 1 s back and 500 ms ahead, also long after."""
     clock = ManualClock()
     guard = ClockGuard(clock)
@@ -36,7 +36,7 @@ def test_small_steps_are_borne(step) -> None:
 
 @pytest.mark.parametrize("step", [-1_001, -3_600_000, 501, 3_600_000])
 @pytest.mark.parametrize("idle", [0, 7_200_000])
-def test_larger_steps_stop_the_ledger(step, idle) -> None:
+def test_larger_steps_stop_the_ledger(step: int, idle: int) -> None:
     """Also where no entry is near enough to show that the clock went back."""
     clock = ManualClock()
     guard = ClockGuard(clock)

@@ -1,5 +1,7 @@
 """Tiles: their paths have one spelling, and what was written is what is read."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def test_the_specification_s_example() -> None:
         st.integers(1, 256),
     )
 )
-def test_parsing_undoes_formatting(path) -> None:
+def test_parsing_undoes_formatting(path: TilePath) -> None:
     """For every level, number and width."""
     assert TilePath.parse(path.format()) == path
 
@@ -52,14 +54,14 @@ def test_parsing_undoes_formatting(path) -> None:
         "snapshot",
     ],
 )
-def test_any_other_spelling_names_nothing(text) -> None:
+def test_any_other_spelling_names_nothing(text: str) -> None:
     """So a path from the network never becomes a path on the disk."""
     with pytest.raises(UnknownObjectError):
         TilePath.parse(text)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=10))
-def test_bundles_give_back_their_entries(entries) -> None:
+def test_bundles_give_back_their_entries(entries: list[bytes]) -> None:
     """And a bundle that is cut is damaged, except between two entries."""
     bundle = encode_bundle(entries)
     assert list(decode_bundle(bundle)) == entries
@@ -70,7 +72,7 @@ def test_bundles_give_back_their_entries(entries) -> None:
                 list(decode_bundle(bundle[:cut]))
 
 
-def test_hashes_are_read_from_full_tiles(tmp_path) -> None:
+def test_hashes_are_read_from_full_tiles(tmp_path: Path) -> None:
     """By position within their level, whichever tile that is in."""
     files = TileFiles(tmp_path)
     tiles = [bytes([number]) * TILE_SIZE for number in range(3)]
@@ -82,7 +84,9 @@ def test_hashes_are_read_from_full_tiles(tmp_path) -> None:
     assert files.tile(1, 1) == tiles[1]
 
 
-def test_only_the_latest_tiles_stay_in_memory(tmp_path, monkeypatch) -> None:
+def test_only_the_latest_tiles_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many are read."""
     monkeypatch.setattr("bistro.ledger.tiles._CACHED", 2)
     files = TileFiles(tmp_path)
@@ -92,7 +96,7 @@ def test_only_the_latest_tiles_stay_in_memory(tmp_path, monkeypatch) -> None:
     assert len(files._cache) == 2
 
 
-def test_missing_and_short_tiles_are_damage(tmp_path) -> None:
+def test_missing_and_short_tiles_are_damage(tmp_path: Path) -> None:
     """The message names the file and how to have it made again."""
     files = TileFiles(tmp_path)
     with pytest.raises(StorageError, match="tile/0/007: missing") as caught:
@@ -103,7 +107,7 @@ def test_missing_and_short_tiles_are_damage(tmp_path) -> None:
         files.tile(0, 7)
 
 
-def test_many_tiles_of_a_folder_share_one_sync_of_their_names(tmp_path) -> None:
+def test_many_tiles_of_a_folder_share_one_sync_of_their_names(tmp_path: Path) -> None:
     """A second sync has nothing to do."""
     disk = FaultyDisk()
     files = TileFiles(tmp_path, disk=disk)

@@ -1,5 +1,7 @@
 """The write-ahead file: what may be cut off, and what stops the ledger."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from bistro.errors import StorageError, UnknownObjectError
 from bistro.instant import UnixMillis
 from bistro.ledger.record import FileHead, Item, Record
 from bistro.ledger.wal import WriteAheadFile
-from tests.support.disks import FaultyDisk
+from tests.support.disks import FaultyDisk, How
 
 HEAD = FileHead("a.example/b", 0, EMPTY_ROOT)
 
@@ -19,14 +21,14 @@ def record(start: int, count: int = 1) -> bytes:
     return Record(start, UnixMillis(5), b"note", items).encode()
 
 
-def write(path, *records: bytes) -> WriteAheadFile:
+def write(path: Path, *records: bytes) -> WriteAheadFile:
     wal = WriteAheadFile.create(path, HEAD)
     for one in records:
         wal.append(one)
     return wal
 
 
-def starts(path) -> list[int]:
+def starts(path: Path) -> list[int]:
     wal = WriteAheadFile.open(path)
     try:
         return [one.start for _, one in wal.records(wal.first)]
@@ -34,7 +36,7 @@ def starts(path) -> list[int]:
         wal.close()
 
 
-def test_records_come_back_with_the_places_where_they_end(tmp_path) -> None:
+def test_records_come_back_with_the_places_where_they_end(tmp_path: Path) -> None:
     """Also from a later place on, after reopening."""
     wal = write(tmp_path / "w", record(0), record(1, 20), record(21))
     ends = [end for end, _ in wal.records(wal.first)]
@@ -45,8 +47,10 @@ def test_records_come_back_with_the_places_where_they_end(tmp_path) -> None:
     assert starts(tmp_path / "w") == [0, 1, 21]
 
 
-@given(st.integers(0, 4_000), st.booleans())
-def test_a_prefix_of_the_last_record_is_never_damage(tmp_path_factory, cut, reserved) -> None:
+@given(cut=st.integers(0, 4_000), reserved=st.booleans())
+def test_a_prefix_of_the_last_record_is_never_damage(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, *, reserved: bool
+) -> None:
     """It was being written; with or without zeros reserved behind it."""
     path = tmp_path_factory.mktemp("wal") / "w"
     first, last = record(0), record(1, 30)
@@ -64,7 +68,7 @@ def test_a_prefix_of_the_last_record_is_never_damage(tmp_path_factory, cut, rese
     assert starts(path) == [0, 1]
 
 
-def test_a_missing_sector_in_the_last_record_may_be_cut(tmp_path) -> None:
+def test_a_missing_sector_in_the_last_record_may_be_cut(tmp_path: Path) -> None:
     """A power cut may lose any sector that was not synced, not only the last ones."""
     path = tmp_path / "w"
     write(path, record(0), record(1, 60)).close()
@@ -74,7 +78,7 @@ def test_a_missing_sector_in_the_last_record_may_be_cut(tmp_path) -> None:
     assert starts(path) == [0]
 
 
-def test_a_changed_bit_in_the_last_record_stops(tmp_path) -> None:
+def test_a_changed_bit_in_the_last_record_stops(tmp_path: Path) -> None:
     """Every sector is there, so the record was complete and may have been answered."""
     path = tmp_path / "w"
     write(path, record(0), record(1, 60)).close()
@@ -88,7 +92,7 @@ def test_a_changed_bit_in_the_last_record_stops(tmp_path) -> None:
         assert "restore" in caught.value.hint
 
 
-def test_a_lost_sector_before_an_intact_record_stops(tmp_path) -> None:
+def test_a_lost_sector_before_an_intact_record_stops(tmp_path: Path) -> None:
     """What is followed by a record was durable before that record was written."""
     path = tmp_path / "w"
     wal = write(path, record(0), record(1, 60), record(61))
@@ -103,7 +107,7 @@ def test_a_lost_sector_before_an_intact_record_stops(tmp_path) -> None:
             starts(path)
 
 
-def test_a_later_record_is_found_across_chunks_and_behind_decoys(tmp_path) -> None:
+def test_a_later_record_is_found_across_chunks_and_behind_decoys(tmp_path: Path) -> None:
     """Magic numbers in the data prove nothing; a head with its CRC does."""
     path = tmp_path / "w"
     write(path, record(0)).close()
@@ -117,7 +121,9 @@ def test_a_later_record_is_found_across_chunks_and_behind_decoys(tmp_path) -> No
 
 @pytest.mark.parametrize("how", ["not-stored", "stored", "full"])
 @pytest.mark.parametrize("step", [0, 1])
-def test_a_failed_append_is_whole_or_absent_and_ends_the_file(tmp_path, step, how) -> None:
+def test_a_failed_append_is_whole_or_absent_and_ends_the_file(
+    tmp_path: Path, step: int, how: How
+) -> None:
     """Opened again, it holds all or nothing of the record, and can go on."""
     disk = FaultyDisk()
     wal = WriteAheadFile.create(tmp_path / "w", HEAD, disk=disk)
@@ -132,7 +138,7 @@ def test_a_failed_append_is_whole_or_absent_and_ends_the_file(tmp_path, step, ho
 
 @pytest.mark.parametrize("how", ["not-stored", "stored"])
 @pytest.mark.parametrize("step", range(4))
-def test_a_failed_creation_is_repeated(tmp_path, step, how) -> None:
+def test_a_failed_creation_is_repeated(tmp_path: Path, step: int, how: How) -> None:
     """The file is whole or absent."""
     with pytest.raises(StorageError):
         WriteAheadFile.create(tmp_path / "w", HEAD, disk=FaultyDisk(at=step, how=how))
@@ -140,7 +146,7 @@ def test_a_failed_creation_is_repeated(tmp_path, step, how) -> None:
     assert starts(tmp_path / "w") == []
 
 
-def test_another_file_is_not_taken_for_one(tmp_path) -> None:
+def test_another_file_is_not_taken_for_one(tmp_path: Path) -> None:
     """Missing, foreign and damaged heads are told apart."""
     with pytest.raises(UnknownObjectError):
         WriteAheadFile.open(tmp_path / "w")

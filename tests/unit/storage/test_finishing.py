@@ -14,7 +14,7 @@ async def test_a_result_passes_through() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_cancellation_waits_for_the_end(fails) -> None:
+async def test_cancellation_waits_for_the_end(*, fails: bool) -> None:
     """Even repeated; an error of the work goes before the cancellation."""
     gate, ended = asyncio.Event(), []
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ sys.stdin.read()
 """
 
 
-def test_a_second_holder_is_refused_also_in_one_process(tmp_path) -> None:
+def test_a_second_holder_is_refused_also_in_one_process(tmp_path: Path) -> None:
     """The message names what is locked and who holds it; giving back frees it."""
     lock = FileLock.take(tmp_path / "lock", what="ledger x")
     with pytest.raises(UnavailableError, match=r"ledger x .*process id \d+"):
@@ -27,10 +28,11 @@ def test_a_second_holder_is_refused_also_in_one_process(tmp_path) -> None:
     FileLock.take(tmp_path / "lock", what="ledger x").release()
 
 
-def test_the_lock_ends_with_its_holder_however_it_ends(tmp_path) -> None:
+def test_the_lock_ends_with_its_holder_however_it_ends(tmp_path: Path) -> None:
     """Nothing stale is left by ``kill -9``."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
         holder.stdout.readline()
         with pytest.raises(UnavailableError, match=f"process id {holder.pid}"):
             FileLock.take(tmp_path / "lock", what="the ledger")
@@ -39,7 +41,7 @@ def test_the_lock_ends_with_its_holder_however_it_ends(tmp_path) -> None:
     FileLock.take(tmp_path / "lock", what="the ledger").release()
 
 
-def test_a_lock_that_cannot_be_made_is_a_storage_error(tmp_path) -> None:
+def test_a_lock_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     """For example where the folder is missing."""
     with pytest.raises(StorageError, match="open"):
         FileLock.take(tmp_path / "no" / "lock", what="x")

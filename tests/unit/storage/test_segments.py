@@ -11,6 +11,7 @@ from bistro.storage.segments import (
     END_SIZE,
     HEAD_SIZE,
     MAX_CLAIM_SIZE,
+    Found,
     SegmentRecord,
     decode_head,
     encode_end,
@@ -27,7 +28,7 @@ def encode(claim: bytes, data: bytes) -> bytes:
     return encode_head(claim, len(data)) + data + encode_end(zlib.crc32(data))
 
 
-def scan_bytes(data: bytes, *, check_data: bool = True) -> list:
+def scan_bytes(data: bytes, *, check_data: bool = True) -> list[Found]:
     return list(
         scan(
             lambda offset, size: data[offset : offset + size],
@@ -38,7 +39,9 @@ def scan_bytes(data: bytes, *, check_data: bool = True) -> list:
 
 
 @given(RECORDS, st.data())
-def test_any_prefix_scans_to_whole_records_and_at_most_one_incomplete(records, data) -> None:
+def test_any_prefix_scans_to_whole_records_and_at_most_one_incomplete(
+    records: list[tuple[bytes, bytes]], data: st.DataObject
+) -> None:
     """What a crash leaves of an append-only file is found as far as it goes."""
     encoded = [encode(claim, body) for claim, body in records]
     whole = b"".join(encoded)
@@ -90,7 +93,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_damaged() -> None:
 @pytest.mark.parametrize(
     ("claim", "size"), [(b"", 1), (b"x" * (MAX_CLAIM_SIZE + 1), 1), (b"x", -1)]
 )
-def test_impossible_records_are_refused(claim, size) -> None:
+def test_impossible_records_are_refused(claim: bytes, size: int) -> None:
     """Nothing is written that could not be read."""
     with pytest.raises(FormatError):
         encode_head(claim, size)
