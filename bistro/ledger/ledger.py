@@ -36,6 +36,9 @@ from bistro.wire.proof import MAGIC
 PUBLISH_AFTER: Final = 4_096
 """Unpublished entries that make a pass due: 16 tiles share its syncs."""
 
+_MAX_BACKLOG: Final = 16
+"""How many times ``publish_after`` may be unpublished before appending waits for a pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class Appended:
@@ -158,6 +161,9 @@ class Ledger:
             UnavailableError: It had stopped before, or the signer cannot be used now; nothing
                 was written.
         """
+        if self._unpublished_count() >= _MAX_BACKLOG * self._publish_after:
+            # Publishing has fallen behind; without this wait memory would grow with the load.
+            await self.publish()
         async with self._appending:
             return await finish(self._append(items, last_time))
 
@@ -286,9 +292,11 @@ class Ledger:
         parts = self._parts
         return await asyncio.to_thread(check_ledger, parts, parts.view, self.verifier)
 
+    def _unpublished_count(self) -> int:
+        return self._parts.view.size - self._parts.view.published
+
     def _set_due(self) -> None:
-        view = self._parts.view
-        if view.size - view.published >= self._publish_after:
+        if self._unpublished_count() >= self._publish_after:
             self._is_due.set()
 
     async def publish(self) -> None:

@@ -189,6 +189,14 @@ async def test_the_publisher_works_when_it_is_due(tmp_path: Path) -> None:
     await ledger.close()
 
 
+async def test_memory_does_not_grow_where_publishing_falls_behind(tmp_path: Path) -> None:
+    """Appending waits for it instead, although no publisher runs."""
+    ledger = await open_ledger(tmp_path / "l", publish_after=256)
+    await fill(ledger, 9_000, batch=500)
+    assert len(ledger._parts.view.items) <= 16 * 256 + 500
+    await ledger.close()
+
+
 async def test_views_do_not_change_while_the_ledger_goes_on(tmp_path: Path) -> None:
     """A reader in another thread sees one moment, whole."""
     ledger = await open_ledger(tmp_path / "l")
