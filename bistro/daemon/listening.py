@@ -21,6 +21,7 @@ from bistro.daemon import logs
 from bistro.daemon.settings import HttpSettings
 from bistro.daemon.web import ALARM
 from bistro.errors import SettingsError
+from bistro.storage.finishing import finish
 
 MAX_LINE_SIZE = 8_190
 MAX_FIELD_SIZE = 16_384
@@ -149,9 +150,10 @@ class HttpPart:
         )
         await runner.setup()
         try:
-            await web.SockSite(
-                runner, self.listener, ssl_context=self.tls, backlog=self.backlog
-            ).start()
+            # To its end: a listener that is closed halfway through stays registered with the loop,
+            # and the next socket of the same number would never be polled.
+            site = web.SockSite(runner, self.listener, ssl_context=self.tls, backlog=self.backlog)
+            await finish(site.start())
             _log.info("listening_started", **self._place())
             await self.app[ALARM].wait()
         finally:

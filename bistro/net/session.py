@@ -33,6 +33,7 @@ from bistro.errors import (
     BistroError,
     FormatError,
     SettingsError,
+    StorageError,
     UnavailableError,
     UnknownObjectError,
 )
@@ -294,12 +295,16 @@ async def _refusal(response: aiohttp.ClientResponse, peer: str) -> BistroError:
     with translated(peer):
         while piece := await response.content.read(MAX_PROBLEM_SIZE + 1 - len(body)):
             body += piece
-    return decode_problem(
+    error = decode_problem(
         body,
         status=response.status,
         content_type=response.headers.get("Content-Type"),
         peer=peer,
     )
+    if isinstance(error, StorageError | SettingsError):
+        # It is the peer's disk that failed: here these classes mean our own, and stop a daemon.
+        return UnavailableError(f"{peer}: {error.message}", hint="try again later")
+    return error
 
 
 def _bodiless_refusal(status: int, peer: str) -> BistroError:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from bistro.api.problems import encode_problem, problem_headers
 from bistro.api.routes import Route
 from bistro.daemon.bodies import read_body
 from bistro.daemon.listening import HttpPart, bind_tcp
@@ -101,6 +102,18 @@ async def test_a_problem_document_becomes_the_error_it_names() -> None:
         assert (caught.value.hint, caught.value.retry_after_s) == ("later", 3)
         with pytest.raises(DeadlinePassedError, match="closed at noon"):
             await session.ask("POST", f"{base}/post", body=b"")
+
+
+async def test_the_disk_of_a_peer_is_not_our_disk() -> None:
+    """A relay whose disk failed is a relay that cannot be used now; nobody else stops for it."""
+    error = StorageError("no space left")
+
+    async def failing(_: web.Request) -> web.Response:
+        return web.Response(status=500, body=encode_problem(error), headers=problem_headers(error))
+
+    async with serving(Endpoint(GET, failing)) as base, Session() as session:
+        with pytest.raises(UnavailableError, match="no space left"):
+            await session.ask("GET", f"{base}/get")
 
 
 async def test_an_answer_to_head_is_judged_by_its_status() -> None:
