@@ -103,7 +103,7 @@ class Server:
         desks = Desks(
             calls,
             NoticeBoard(terms_key, settings.http.base_url, calls, clock),
-            TicketDesk(clock, chooser, address_limit=settings.tickets.address_limit),
+            TicketDesk(clock, chooser, address_limit=settings.tickets.address_count),
             ReceiptDesk(submissions, clock),
             StatusDesk(statuses),
         )

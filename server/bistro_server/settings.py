@@ -21,7 +21,7 @@ DEFAULT_PORT: Final = 8_440
 class TicketSettings(Section):
     """``[tickets]``: how much may wait at the ticket desk."""
 
-    address_limit: int = Field(
+    address_count: int = Field(
         default=10_000,
         gt=0,
         description="Ticket requests of one network address that may wait at the same time",

@@ -106,12 +106,12 @@ class CallsInService:
             )
         except UnavailableError as exc:
             if call_id not in self._waiting:
-                _log.warning("call_unavailable", call=call_id, message=exc.message, hint=exc.hint)
+                _log.warning("call_postponed", call=call_id, message=exc.message, hint=exc.hint)
             self._waiting[call_id] = exc
             return None
         self._waiting.pop(call_id, None)
         self._open[call_id] = ledgers
-        _log.info("call_opened_for_service", call=call_id, tree_size=ledgers.log.size)
+        _log.info("call_taken_up", call=call_id, tree_size=ledgers.log.size)
         return ledgers
 
     async def run(self) -> None:
