@@ -25,7 +25,7 @@ from bistro.wire.evidence import MAX_TERMS
 from bistro.wire.served_terms import ServedTerms
 from bistro.wire.terms import Terms
 from bistro.wire.ticket import Ticket
-from bistro_client import messages, notices
+from bistro_client import notices, peer_messages
 from bistro_client.known_servers import KnownServers, Pin, require_same_server, require_trusted
 from bistro_client.listening import Listener
 from bistro_client.times import ServerTime
@@ -58,7 +58,7 @@ class Versions:
             raise VerificationError(f"ticket: expected an entry after {entries[0][0]}")
         terms = terms_in_force(ticket.index, entries)
         if not is_on_time(ticket.effective_at, terms):
-            raise messages.late_ticket(ticket.effective_at, terms)
+            raise peer_messages.late_ticket(ticket.effective_at, terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,10 @@ class Destination:
         if call is None:
             choice = [one.id for one in self.discovery.calls if one.state == "open"]
             if len(choice) != 1:
-                raise messages.choose_a_call(self.discovery)
+                raise peer_messages.choose_a_call(self.discovery)
             call = choice[0]
         elif self.discovery.call(call) is None:
-            raise messages.unknown_call(call, self.discovery)
+            raise peer_messages.unknown_call(call, self.discovery)
         return Origin(self.discovery.name, call)
 
     async def fetch_versions(self, origin: Origin) -> Versions:
@@ -182,9 +182,9 @@ class Reception:
             took_ms = self.clock.monotonic_ms() - began_ms
             discovery = ServerDiscovery.decode(answer.body)
         except (FormatError, UnknownObjectError) as exc:
-            raise messages.no_server(url, exc) from exc
+            raise peer_messages.no_server(url, exc) from exc
         if PROTOCOL not in discovery.protocols:
-            raise messages.other_protocol(url, discovery.protocols)
+            raise peer_messages.other_protocol(url, discovery.protocols)
         date = answer.headers.get("Date")
         return discovery, ServerTime.from_date(date, self.clock, round_trip_ms=took_ms)
 

@@ -19,7 +19,7 @@ from bistro.storage.durable import SYSTEM_DISK, Disk, make_directories, read_fil
 from bistro.storage.locks import FileLock
 from bistro.wire.document import Fields, encode_json
 from bistro.wire.terms import SignedTerms
-from bistro_client import messages
+from bistro_client import messages, peer_messages
 
 _VERSION: Final = 1
 _MAX_SIZE: Final = 4_194_304
@@ -138,8 +138,8 @@ def require_trusted(
     if trusted is None or follow(trusted, rotations) == found:
         return
     if given is not None:
-        raise messages.not_the_given_key(given=given, found=found)
-    raise messages.changed_key(pinned=trusted, found=found)
+        raise peer_messages.not_the_given_key(given=given, found=found)
+    raise peer_messages.changed_key(pinned=trusted, found=found)
 
 
 def require_same_server(pin: Pin | None, *, name: str, url: str) -> None:

@@ -12,25 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bistro.crypto.signing import VerifierKey
 from bistro.errors import (
     BistroError,
-    DeadlinePassedError,
     LimitExceededError,
-    NotOpenError,
-    NotRegisteredError,
-    RefusedError,
     SettingsError,
     StorageError,
     UnavailableError,
-    UnknownObjectError,
     VerificationError,
 )
-from bistro.instant import UnixMillis, format_duration
-from bistro.wire.discovery import ServerDiscovery
-from bistro.wire.refusal import Refusal
-from bistro.wire.terms import Terms
-from bistro_client.times import show
 
 RESTORE: Final = "put the file back from a backup; the files next to it are untouched"
 _SHOWN: Final = 5
@@ -160,177 +149,11 @@ def bad_key_file(path: Path, error: BistroError) -> SettingsError:
     return SettingsError(f"{path}: {error.message}", hint="name another file, or restore a backup")
 
 
-def not_the_given_key(*, given: VerifierKey, found: VerifierKey) -> VerificationError:
-    """The server shows another key than the filer was told."""
-    return VerificationError(
-        f"the server's terms key is not the trusted one: expected {given.format()} "
-        f"(fingerprint {given.fingerprint()}), found {found.format()} "
-        f"(fingerprint {found.fingerprint()})",
-        hint="send nothing; ask the destination, not by this address, which key is right",
-    )
-
-
-def changed_key(*, pinned: VerifierKey, found: VerifierKey) -> VerificationError:
-    """The server shows another key than the last time."""
-    return VerificationError(
-        f"the terms key of {found.name} changed: pinned was {pinned.format()} (fingerprint "
-        f"{pinned.fingerprint()}), now it shows {found.format()} (fingerprint "
-        f"{found.fingerprint()}), and no signed rotation leads there",
-        hint="send nothing; if the destination confirms the new key in another way, give it "
-        "with --trust",
-    )
-
-
 def damaged_pins(path: Path, error: BistroError) -> StorageError:
     """The list of known servers cannot be read."""
     return StorageError(
         f"{path}: the list of known servers is damaged: {error.message}",
         hint="put it back from a backup, or move it away and give --trust or compare fingerprints",
-    )
-
-
-# --- the destination ---
-
-
-def no_server(url: str, error: BistroError) -> UnavailableError:
-    """Somebody answers, but not a Bistro server."""
-    return UnavailableError(
-        f"{url}: no Bistro server answers there ({error.message})",
-        hint="check the address; nothing was sent",
-    )
-
-
-def other_protocol(url: str, protocols: Sequence[int]) -> RefusedError:
-    """The server speaks another version."""
-    return RefusedError(
-        f"{url}: expected a server that speaks protocol 1, found {', '.join(map(str, protocols))}",
-        hint="use a newer bistro",
-    )
-
-
-def unknown_call(call: str, discovery: ServerDiscovery) -> UnknownObjectError:
-    """The server has no such call."""
-    return UnknownObjectError(
-        f"{discovery.name} has no call {call!a}",
-        hint=f"choose one with --call: {_calls(discovery)}",
-    )
-
-
-def choose_a_call(discovery: ServerDiscovery) -> SettingsError:
-    """No call was named and there is not exactly one that is open."""
-    return SettingsError(
-        f"{discovery.name}: expected exactly one open call, or --call",
-        hint=f"choose one with --call: {_calls(discovery)}",
-    )
-
-
-def _calls(discovery: ServerDiscovery) -> str:
-    shown = [f"{call.id} ({call.state})" for call in discovery.calls[:_SHOWN]]
-    more = len(discovery.calls) - len(shown)
-    return ", ".join(shown + ([f"{more} more"] if more > 0 else [])) or "there are none"
-
-
-def registered_only(terms: Terms) -> NotRegisteredError:
-    """This version files in calls for anyone only."""
-    return NotRegisteredError(
-        f"{terms.origin}: only registered filers may submit, which this version cannot do",
-        hint="ask the destination how to file; nothing was sent",
-    )
-
-
-def not_open_yet(terms: Terms) -> NotOpenError:
-    """The call opens later."""
-    return NotOpenError(
-        f"{terms.origin} opens {show(terms.opens, terms.time_zone)}",
-        hint="run the same command again then; nothing was sent",
-    )
-
-
-def nonsense(error: BistroError) -> UnavailableError:
-    """An answer that cannot be read counts as none."""
-    return UnavailableError(
-        f"an answer could not be read ({error.message})",
-        hint="something may stand between you and the destination; `bistro resume` asks again",
-    )
-
-
-def not_stamped(code: str) -> str:
-    """What it means that the destination stamped nothing."""
-    return f"the destination gave no ticket ({code})"
-
-
-def hint_for_postponed(code: str, retry_ms: int) -> str:
-    """What to do about a request that was not stamped."""
-    if retry_ms:
-        return f"run `bistro resume` in {format_duration(retry_ms)}"
-    if code == DeadlinePassedError.code:
-        return "it is too late even for a signed refusal; ask the destination"
-    if code == UnknownObjectError.code:
-        return "the destination does not know the terms it served: ask it, and keep this folder"
-    return "`bistro resume` asks again; if it stays so, ask the destination"
-
-
-def late_ticket(at: UnixMillis, terms: Terms) -> VerificationError:
-    """A ticket that is not on time proves nothing."""
-    last = UnixMillis(terms.closes + terms.grace_ms)
-    return VerificationError(
-        f"ticket: it is of {show(at, terms.time_zone)}, after the last moment "
-        f"{show(last, terms.time_zone)}",
-        hint="it does not make you on time; ask the destination",
-    )
-
-
-def refused(path: Path, refusal: Refusal, terms: Terms) -> DeadlinePassedError:
-    """The destination refused, signed."""
-    at = show(refusal.time, terms.time_zone)
-    last = show(UnixMillis(terms.closes + terms.grace_ms), terms.time_zone)
-    return DeadlinePassedError(
-        f"the destination refused the submission at {at} ({refusal.reason}; the last moment was "
-        f"{last})",
-        hint=f"you are NOT on time; the signed refusal proves your attempt: keep {path}; if the "
-        "call is extended, `bistro resume` asks again",
-    )
-
-
-# --- relays ---
-
-
-def no_relay(error: BistroError) -> UnavailableError:
-    """No relay took a fragment; the last one's words."""
-    return UnavailableError(
-        f"no relay takes a fragment now; the last one said: {error.message}",
-        hint="`bistro resume` tries again; the ticket stays valid",
-    )
-
-
-def lost_fragment(path: Path) -> StorageError:
-    """A fragment on our own disk is missing or damaged."""
-    return StorageError(
-        f"{path}: the sealed fragment is missing or damaged",
-        hint="put it back from a backup: sealing again would be another submission; what other "
-        "relays hold already still counts",
-    )
-
-
-def receipt_for_another(relay: str, index: int) -> VerificationError:
-    """A receipt that fits another fragment."""
-    return VerificationError(f"relay {relay}: its receipt is not for fragment {index}")
-
-
-def short_hold(relay: str, until: UnixMillis, terms: Terms) -> VerificationError:
-    """A receipt that ends too early."""
-    return VerificationError(
-        f"relay {relay}: promises to hold until {show(until)} only, the terms ask for 7 days "
-        f"after {show(terms.repair_by)}"
-    )
-
-
-def receipts_not_taken(name: str) -> RefusedError:
-    """Receipts were replaced again and again, and none was taken."""
-    return RefusedError(
-        "the destination takes none of the relays' receipts",
-        hint=f"you are on time; the fragments are at relays; send `{name}` and its evidence to "
-        "the destination, and run `bistro resume` later",
     )
 
 
@@ -418,4 +241,20 @@ def no_context(path: Path, ledger: str) -> SettingsError:
         f"{path}: it says that it is from {ledger}, and no key for that is known here",
         hint="verify the submission's *.evidence.json instead, put it beside this file, or give "
         "the key with --trust",
+    )
+
+
+def target_exists(path: Path) -> SettingsError:
+    """A backup never replaces a file."""
+    return SettingsError(
+        f"{path}: there is a file already, and it is left as it is", hint="name another file"
+    )
+
+
+def lost_fragment(path: Path) -> StorageError:
+    """A fragment on our own disk is missing or damaged."""
+    return StorageError(
+        f"{path}: the sealed fragment is missing or damaged",
+        hint="put it back from a backup: sealing again would be another submission; what other "
+        "relays hold already still counts",
     )

@@ -15,7 +15,7 @@ from bistro.clock import Clock
 from bistro.errors import FormatError, UnavailableError
 from bistro.instant import UnixMillis
 from bistro.protocol.backoff import Backoff, Chooser
-from bistro_client import messages, notices
+from bistro_client import notices, peer_messages
 from bistro_client.listening import SILENT, Listener
 from bistro_client.times import ServerTime
 
@@ -89,7 +89,7 @@ class Wait:
             except UnavailableError as exc:
                 await self.pause(exc)
             except FormatError as exc:
-                await self.pause(messages.nonsense(exc))
+                await self.pause(peer_messages.nonsense(exc))
 
     def _is_too_late(self, delay_ms: int) -> bool:
         # Without a word from the server its clock is unknown, and ours decides nothing.

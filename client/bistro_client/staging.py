@@ -29,7 +29,7 @@ from bistro.protocol.placement import Placement, RelayProbe
 from bistro.protocol.submission import Attempt, Step, Submission, SubmissionState
 from bistro.wire.clauses import Relay
 from bistro.wire.terms import SignedTerms, Terms
-from bistro_client import messages, notices
+from bistro_client import notices, peer_messages
 from bistro_client.contact import Destination
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
@@ -130,7 +130,7 @@ class Stager:
 
     async def _wait_for_relays(self, wait: Wait, error: BistroError) -> None:
         """All relays failed: wait, and ask all of them again."""
-        shown = error if isinstance(error, UnavailableError) else messages.no_relay(error)
+        shown = error if isinstance(error, UnavailableError) else peer_messages.no_relay(error)
         await wait.pause(shown)
         self._probes = await probe_all(self.session, self.terms, self.patience.clock)
 

@@ -21,7 +21,7 @@ from bistro.wire.refusal import Refusal
 from bistro.wire.terms import Terms
 from bistro.wire.ticket import Ticket
 from bistro.wire.ticketing import Postponed, Refused, Ticketed, TicketRequest
-from bistro_client import messages
+from bistro_client import peer_messages
 from bistro_client.contact import Destination
 from bistro_client.patience import Patience
 
@@ -87,8 +87,8 @@ def _postponement(answer: Postponed) -> BistroError:
     is_its_fault = issubclass(catalogue().get(answer.code, UnavailableError), _PEERS_FAULTS)
     error = error_for_code(
         UnavailableError.code if is_its_fault else answer.code,
-        messages.not_stamped(answer.code),
+        peer_messages.not_stamped(answer.code),
         retry_after_s=retry_after_s,
     )
-    error.hint = messages.hint_for_postponed(answer.code, answer.retry_ms)
+    error.hint = peer_messages.hint_for_postponed(answer.code, answer.retry_ms)
     return error

@@ -23,7 +23,7 @@ from bistro.wire.clauses import Relay
 from bistro.wire.fragment import Descriptor
 from bistro.wire.receipt import Receipt
 from bistro.wire.terms import Terms
-from bistro_client import messages
+from bistro_client import messages, peer_messages
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
 
@@ -186,9 +186,9 @@ class Delivery:
         receipt.verify(self.relay.vkey, self._origin, sealed.commitment)
         descriptor, entry = sealed.cut.descriptors[self.index], receipt.entry
         if Descriptor(entry.index, entry.size, entry.sha256) != descriptor:
-            raise messages.receipt_for_another(self.relay.name, self.index)
+            raise peer_messages.receipt_for_another(self.relay.name, self.index)
         if receipt.hold_until < self.terms.repair_by + HOLD_MARGIN_MS:
-            raise messages.short_hold(self.relay.name, receipt.hold_until, self.terms)
+            raise peer_messages.short_hold(self.relay.name, receipt.hold_until, self.terms)
 
     async def _keep(self, receipt: Receipt) -> None:
         path = self.journal.folder.receipt(self.index, self.relay.name)

@@ -1,0 +1,86 @@
+"""``bistro keys new | show | backup``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bistro.wire.document import Json
+from bistro_client import keyring
+from bistro_client.backup import back_up
+from bistro_client.cli.options import Frame, framed, read_passphrase, unlocker, unlocking
+
+
+@click.group("keys", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Make, show and back up the key that signs what you submit.
+
+    Without the key earlier submissions cannot be amended or withdrawn; without their nonces
+    they cannot be proven in full. Keep a backup away from this machine.
+
+    \b
+    Examples:
+      bistro keys new
+      bistro keys show
+      bistro keys backup /media/stick/bistro-backup.zip
+    """  # noqa: D301 - click reads the backspace
+
+
+@command.command("new")
+@click.option("--passphrase", is_flag=True, help="Ask for a passphrase that protects the key.")
+@unlocking
+@framed
+def new(frame: Frame, *, passphrase: bool, passphrase_file: Path | None) -> None:
+    """Make the key; one that is there is never replaced."""
+    secret = None
+    if passphrase_file is not None:
+        secret = read_passphrase(passphrase_file)
+    elif passphrase:
+        secret = click.prompt(
+            "passphrase of the new key", hide_input=True, confirmation_prompt=True, err=True
+        )
+    key = keyring.create(frame.home.key_file, secret)
+    _show(frame, key)
+    frame.output.line("keep a copy away from this machine: bistro keys backup FILE")
+
+
+@command.command("show")
+@unlocking
+@framed
+def show(frame: Frame, *, passphrase_file: Path | None) -> None:
+    """Show the public key and where it lies; never the private one."""
+    _show(frame, unlocker(passphrase_file)(frame.home.key_file))
+
+
+@command.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@framed
+def backup(frame: Frame, *, file: Path) -> None:
+    """Write key, nonces, tickets, receipts and evidence to FILE, a ZIP archive.
+
+    Unpacked into a folder it can be used with --home. Fragments are not in it: a submission
+    that is not collected yet needs this machine's disk, too. Whoever has FILE can sign as you,
+    unless the key has a passphrase.
+    """
+    done = back_up(frame.home, file.absolute())
+    document: dict[str, Json] = {
+        "file": str(done.path),
+        "files": done.file_count,
+        "submissions": done.submission_count,
+    }
+    text = (
+        f"{done.path}: {done.file_count} files, {done.submission_count} submissions; keep it safe"
+    )
+    frame.output.result(document, text)
+
+
+def _show(frame: Frame, key: keyring.FilerKey) -> None:
+    frame.output.result(
+        {
+            "file": str(key.path),
+            "public_key": key.public.hex(),
+            "fingerprint": key.fingerprint,
+        },
+        f"key: {key.path}\npublic key: {key.public.hex()}\nfingerprint: {key.fingerprint}",
+    )

@@ -1,0 +1,172 @@
+"""Options that several commands share, and the frame in which every command runs.
+
+``command`` is the one place where a command's errors are caught.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from bistro.errors import BistroError, SettingsError
+from bistro_client.cli.output import Output
+from bistro_client.home import Home, default_root
+
+if TYPE_CHECKING:
+    from bistro.crypto.signing import VerifierKey
+    from bistro_client.keyring import FilerKey
+
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|min|h|d)?")
+_UNITS_MS: Final = {
+    "ms": 1,
+    "s": 1_000,
+    "m": 60_000,
+    "min": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+}
+MAX_PASSPHRASE_SIZE: Final = 4_096
+
+
+@dataclass(slots=True)
+class Frame:
+    """What every command has.
+
+    Attributes:
+        home: The filer's folder.
+        output: Where words go.
+    """
+
+    home: Home
+    output: Output
+
+
+def framed(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command its ``Frame`` as first argument, with the options behind it."""
+
+    @click.option(
+        "--home",
+        "home",
+        envvar="BISTRO_HOME",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Folder of keys, pins and submissions, instead of the platform's; also BISTRO_HOME.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    @functools.wraps(function)
+    def run(home: Path | None, *, as_json: bool, **values: Any) -> None:  # noqa: ANN401
+        frame = Frame(Home((home or default_root()).absolute()), Output(as_json=as_json))
+        try:
+            function(frame, **values)
+        except BistroError as exc:
+            frame.output.error(exc)
+            sys.exit(exc.exit_code)
+
+    return run
+
+
+def _read_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """``90s``, ``10m``, ``2h``, ``1d`` in milliseconds; a bare number is seconds."""
+    if value is None:
+        return None
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r}: expected a duration such as 90s, 10m or 2h", ctx=ctx, param=param
+        )
+    return int(match[1]) * _UNITS_MS[match[2] or "s"]
+
+
+def parse_vkeys(texts: tuple[str, ...]) -> tuple[VerifierKey, ...]:
+    """The keys that ``--trust`` names.
+
+    Raises:
+        SettingsError: One is no vkey.
+    """
+    from bistro.crypto.signing import VerifierKey  # noqa: PLC0415 - help needs no cryptography
+
+    try:
+        return tuple(map(VerifierKey.parse, texts))
+    except BistroError as exc:
+        raise SettingsError(
+            f"--trust: {exc.message}", hint="give the whole vkey, as the destination publishes it"
+        ) from exc
+
+
+network = (
+    click.option(
+        "--allow-http",
+        is_flag=True,
+        help="Take plain HTTP to other machines too: nothing secret "
+        "is sent, but who asks whom can be seen and stopped.",
+    ),
+    click.option(
+        "--ca-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="PEM file of a private certificate authority, beside the system's.",
+    ),
+    click.option(
+        "--patience",
+        callback=_read_duration,
+        metavar="TIME",
+        help="Give up with exit code 5 when nobody could be reached for this long, such as 10m. "
+        "Otherwise the program goes on until it is too late.",
+    ),
+)
+
+unlocking = click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Read the key's passphrase from the first line of FILE instead of asking.",
+)
+
+
+def with_network(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of commands that talk to others."""
+    for option in reversed(network):
+        function = option(function)
+    return function
+
+
+def read_passphrase(path: Path) -> str:
+    """The first line of a file.
+
+    Raises:
+        SettingsError: It is empty or too long.
+    """
+    with path.open("rb") as file:
+        line = file.readline(MAX_PASSPHRASE_SIZE + 1).rstrip(b"\r\n")
+    if not line or len(line) > MAX_PASSPHRASE_SIZE:
+        raise SettingsError(f"{path}: expected a passphrase on the first line")
+    try:
+        return line.decode()
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"{path}: the passphrase is not UTF-8") from exc
+
+
+def unlocker(passphrase_file: Path | None) -> Callable[[Path], FilerKey]:
+    """How a key file is loaded: its passphrase from a file, or asked for at a terminal."""
+    from bistro_client import keyring  # noqa: PLC0415 - help needs no cryptography
+
+    def unlock(path: Path) -> FilerKey:
+        if not keyring.is_encrypted(path):
+            return keyring.load(path)
+        if passphrase_file is not None:
+            return keyring.load(path, read_passphrase(passphrase_file))
+        if not sys.stdin.isatty():
+            raise SettingsError(
+                f"{path}: the key has a passphrase and there is nobody to ask",
+                hint="name a file with --passphrase-file",
+            )
+        return keyring.load(path, click.prompt(f"passphrase of {path}", hide_input=True, err=True))
+
+    return unlock

@@ -1,0 +1,118 @@
+"""Runs the library from a command: one loop, one session, one listener; and describes results."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from bistro.clock import SystemClock
+from bistro.errors import BistroError
+from bistro.instant import format_rfc3339
+from bistro.net.session import Session
+from bistro.protocol.submission import Submission
+from bistro.wire.document import Json
+from bistro.wire.ticket import Ticket
+from bistro_client import notices
+from bistro_client.cli.bars import Bars
+from bistro_client.cli.options import Frame, unlocker
+from bistro_client.home import Folder
+from bistro_client.journal import read_journal
+from bistro_client.patience import Patience
+from bistro_client.submitting import Submitter
+
+T = TypeVar("T")
+INTERRUPTED_EXIT = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How a command may talk to others."""
+
+    allow_http: bool = False
+    ca_file: Path | None = None
+    patience: int | None = None
+    passphrase_file: Path | None = None
+
+
+def run(frame: Frame, connection: Connection, work: Callable[[Submitter], Awaitable[T]]) -> T:
+    """What ``work`` does with a submitter.
+
+    An error, or Ctrl-C, ends the program here: only here is it known where the filer stands.
+    """
+    clock = SystemClock()
+    with Bars(frame.output) as bars:
+        submitters: list[Submitter] = []
+
+        async def inside() -> T:
+            async with Session(
+                allow_http=connection.allow_http, ca_path=connection.ca_file
+            ) as session:
+                submitter = Submitter(
+                    frame.home,
+                    session,
+                    clock=clock,
+                    listener=bars,
+                    patience=Patience(clock, limit_ms=connection.patience, listener=bars),
+                    unlock=unlocker(connection.passphrase_file),
+                )
+                submitters.append(submitter)
+                return await work(submitter)
+
+        try:
+            return asyncio.run(inside())
+        except BistroError as exc:
+            bars.close()
+            frame.output.error(exc, _standing(submitters))
+            sys.exit(exc.exit_code)
+        except KeyboardInterrupt:
+            bars.close()
+            standing = _standing(submitters)
+            hint = f"{standing}; `bistro resume` goes on where this stopped"
+            frame.output.failure("interrupted", "interrupted", hint)
+            sys.exit(INTERRUPTED_EXIT)
+
+
+def _standing(submitters: list[Submitter]) -> str:
+    """Where the filer stands, as it is on disk."""
+    current = submitters[0].current if submitters else None
+    if current is None:
+        return ""
+    if not current.journal.exists():
+        return "you are NOT on time: nothing was sent, and your files are untouched"
+    try:
+        return notices.standing(read_journal(current))
+    except BistroError:
+        return ""
+
+
+def describe(submission: Submission, folder: Folder) -> dict[str, Json]:
+    """A submission as a JSON object, for ``--json``."""
+    sealed = submission.sealed
+    ticket = None if submission.ticket is None else Ticket.parse(submission.ticket)
+    return {
+        "id": submission.id,
+        "call": str(submission.request.origin),
+        "slot": submission.request.slot,
+        "state": submission.state.value,
+        "next": submission.next_step.value,
+        "commitment": None if sealed is None else sealed.commitment.hex(),
+        "ticketed_at": None if ticket is None else format_rfc3339(ticket.effective_at),
+        "ticket": str(folder.ticket) if ticket else None,
+        "refusal": str(folder.refusal) if submission.refusal else None,
+        "evidence": str(folder.evidence) if folder.evidence.exists() else None,
+        "needed": None if sealed is None else sealed.cut.layout.k,
+        "fragments": [
+            {
+                "index": one.index,
+                "relay": one.relay,
+                "has_receipt": one.receipt is not None,
+                "is_presented": one.is_presented,
+            }
+            for one in submission.fragments
+        ],
+        "outcome": submission.outcome,
+    }

@@ -1,0 +1,148 @@
+"""``bistro status``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from bistro.errors import BistroError, UnavailableError
+from bistro.protocol.submission import Submission
+from bistro.wire.document import Json
+from bistro.wire.terms import SignedTerms
+from bistro.wire.ticket import Ticket
+from bistro_client.cli.options import Frame, framed, with_network
+from bistro_client.cli.running import Connection, describe, run
+from bistro_client.home import Folder
+from bistro_client.journal import read_journal
+from bistro_client.submitting import Submitter
+from bistro_client.times import show
+
+STATUS_PATIENCE_MS = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One submission in the table."""
+
+    folder: Folder
+    submission: Submission | None
+    error: BistroError | None
+
+
+@click.command("status")
+@click.argument("submission", required=False, metavar="[SUBMISSION]")
+@click.option("--offline", is_flag=True, help="Show what is on disk; ask nobody.")
+@with_network
+@framed
+def command(
+    frame: Frame,
+    *,
+    submission: str | None,
+    offline: bool,
+    allow_http: bool,
+    ca_file: Path | None,
+    patience: int | None,
+) -> None:
+    """Show where submissions stand: ticketed, staged, collected, opened, and the outcome.
+
+    Asks the destination, verifies what it says, brings the evidence up to date, and stages
+    again what relays lost. What cannot be reached is shown as it was.
+
+    \b
+    Examples:
+      bistro status
+      bistro status 2026-11-22-173000 --json
+      bistro status --offline
+    """  # noqa: D301 - click reads the backspace
+    folders = [frame.home.find(submission)] if submission else frame.home.folders()
+    limit = STATUS_PATIENCE_MS if patience is None else patience
+    connection = Connection(allow_http, ca_file, limit)
+    if offline or not folders:
+        rows = [_read(folder) for folder in folders]
+    else:
+        rows = run(frame, connection, lambda submitter: _look(submitter, folders))
+    found: list[Json] = [_document(row) for row in rows]
+    frame.output.result({"submissions": found}, _table(rows) if rows else "no submissions yet")
+    failures = [row for row in rows if row.error is not None]
+    for row in failures:
+        if row.error is not None and not frame.output.as_json:
+            frame.output.err.print(f"error: {row.folder.id}: {row.error.message}", style="red")
+            frame.output.err.print(f"next: {row.error.hint or 'try again later'}")
+    sys.exit(failures[0].error.exit_code if failures and failures[0].error else 0)
+
+
+async def _look(submitter: Submitter, folders: list[Folder]) -> list[Row]:
+    rows: list[Row] = []
+    for folder in folders:
+        try:
+            rows.append(Row(folder, await submitter.look(folder), None))
+        except BistroError as exc:
+            before = _read(folder)
+            rows.append(Row(folder, before.submission, before.error or exc))
+    return rows
+
+
+def _read(folder: Folder) -> Row:
+    try:
+        return Row(folder, read_journal(folder), None)
+    except BistroError as exc:
+        return Row(folder, None, exc)
+
+
+def _document(row: Row) -> dict[str, Json]:
+    error: Json = None
+    if row.error is not None:
+        error = {"code": row.error.code, "message": row.error.message, "hint": row.error.hint}
+    if row.submission is None:
+        return {"id": row.folder.id, "error": error}
+    return {**describe(row.submission, row.folder), "error": error}
+
+
+_COLOURS = {"refused": "red", "lapsed": "red", "sealing": "yellow", "sealed": "yellow"}
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("submission", "call", "state", "ticket", "fragments", "outcome", ""):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        if row.submission is None:
+            table.add_row(row.folder.id, "", "damaged", "", "", "", "see below", style="red")
+            continue
+        table.add_row(*_cells(row), style=_COLOURS.get(row.submission.state.value, ""))
+    return table
+
+
+def _cells(row: Row) -> list[str]:
+    submission = row.submission
+    if submission is None or submission.sealed is None:
+        state = "" if submission is None else submission.state.value
+        call = "" if submission is None else str(submission.request.origin)
+        return [row.folder.id, call, state, "none", "", "", "bistro resume"]
+    zone = SignedTerms.parse(submission.sealed.terms.encode()).terms.time_zone
+    ticket = "none"
+    if submission.ticket is not None:
+        ticket = show(Ticket.parse(submission.ticket).effective_at, zone)
+    held = sum(one.receipt is not None for one in submission.fragments)
+    needed = submission.sealed.cut.layout.k
+    return [
+        submission.id,
+        str(submission.request.origin),
+        submission.state.value,
+        ticket,
+        f"{held} of {len(submission.fragments)}, {needed} needed",
+        submission.outcome or "",
+        _note(row, submission),
+    ]
+
+
+def _note(row: Row, submission: Submission) -> str:
+    if isinstance(row.error, UnavailableError):
+        return "as last known"
+    return {"upload": "bistro resume", "present": "bistro resume", "ticket": "bistro resume"}.get(
+        submission.next_step.value, ""
+    )

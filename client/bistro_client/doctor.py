@@ -1,0 +1,167 @@
+"""Looks at what could go wrong before it does: network, TLS, clock, disk, keys, submissions.
+
+Source: docs/spec/commands.md, doctor.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from bistro.clock import Clock
+from bistro.errors import BistroError
+from bistro.instant import format_duration
+from bistro.net.session import Session
+from bistro.storage.durable import delete_file, make_directories, write_atomically
+from bistro_client import keyring
+from bistro_client.contact import Destination, Reception
+from bistro_client.home import Home
+from bistro_client.journal import read_journal
+from bistro_client.known_servers import KnownServers
+from bistro_client.listening import SILENT
+from bistro_client.probing import probe_all
+from bistro_client.times import TOLERATED_OFFSET_MS
+
+LOW_SPACE: Final = 1_073_741_824
+"""Less than 1 GiB is worth a word: fragments take more room than the files."""
+
+
+class Health(StrEnum):
+    """What a check came to."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: A word or two.
+        health: What it came to.
+        text: What was found.
+        hint: What to do; empty where nothing need be done.
+        exit_code: Of the error behind a bad one.
+    """
+
+    name: str
+    health: Health
+    text: str
+    hint: str = ""
+    exit_code: int = 0
+
+
+def _bad(name: str, error: BistroError) -> Check:
+    return Check(name, Health.BAD, error.message, error.hint, error.exit_code)
+
+
+def examine_home(home: Home) -> Iterator[Check]:
+    """Disk, keys and submissions; writes one small file and deletes it again."""
+    yield _disk(home.root)
+    yield _key(home.key_file)
+    yield from _submissions(home)
+
+
+def _disk(root: Path) -> Check:
+    probe = root / "doctor.probe"
+    try:
+        make_directories(root)
+        write_atomically(probe, b"x" * 4_096)
+        delete_file(probe)
+    except BistroError as exc:
+        return _bad("disk", exc)
+    free = shutil.disk_usage(root).free
+    text = f"{root}: writable and durable, {free / 1e9:,.1f} GB free"
+    if free < LOW_SPACE:
+        hint = "sealing needs room for n/k times the size of your files"
+        return Check("disk", Health.WARNING, text, hint)
+    return Check("disk", Health.GOOD, text)
+
+
+def _key(path: Path) -> Check:
+    if not path.exists():
+        hint = "the first submission makes one, or `bistro keys new`"
+        return Check("key", Health.WARNING, f"{path}: there is none yet", hint)
+    try:
+        if keyring.is_encrypted(path):
+            return Check("key", Health.GOOD, f"{path}: there, protected by a passphrase")
+        key = keyring.load(path)
+    except BistroError as exc:
+        return _bad("key", exc)
+    # Windows knows no such modes and shows 0666 for every file.
+    if sys.platform != "win32" and path.stat().st_mode & 0o077:
+        hint = f"make it private: chmod 600 {path}"
+        return Check("key", Health.WARNING, f"{path}: others may read it", hint)
+    return Check("key", Health.GOOD, f"{path}: fingerprint {key.fingerprint}")
+
+
+def _submissions(home: Home) -> Iterator[Check]:
+    count = 0
+    for folder in home.folders():
+        count += 1
+        try:
+            read_journal(folder)
+        except BistroError as exc:
+            yield _bad("submission", exc)
+    yield Check("submissions", Health.GOOD, f"{count} in {home.submissions}")
+
+
+async def examine_destination(home: Home, session: Session, clock: Clock, url: str) -> list[Check]:
+    """Network, TLS, key and clock of a destination, and the relays of its open calls."""
+    known = KnownServers(home.known_servers)
+    checks: list[Check] = []
+    try:
+        destination = await Reception(session, known, clock, SILENT).reach(url)
+    except BistroError as exc:
+        return [_bad("network", exc)]
+    tls = (
+        "TLS holds" if url.startswith("https:") else "plain HTTP, on this machine or as you allowed"
+    )
+    checks.append(Check("network", Health.GOOD, f"{url}: {destination.discovery.name}, {tls}"))
+    key = destination.discovery.terms_key
+    checks.append(Check("server key", Health.GOOD, f"fingerprint {key.fingerprint()}"))
+    checks.append(_clock(destination))
+    checks.extend(await _relays(destination, session, clock))
+    return checks
+
+
+def _clock(destination: Destination) -> Check:
+    offset_ms = destination.time.offset_ms
+    if offset_ms is None:
+        return Check("clock", Health.SKIPPED, "the server does not say its time")
+    text = f"{format_duration(abs(offset_ms))} off the destination's (good to about 1 s)"
+    if abs(offset_ms) > TOLERATED_OFFSET_MS:
+        hint = "set this machine's clock; what counts is the destination's time all the same"
+        return Check("clock", Health.WARNING, text, hint)
+    return Check("clock", Health.GOOD, text)
+
+
+async def _relays(destination: Destination, session: Session, clock: Clock) -> list[Check]:
+    checks: list[Check] = []
+    for call in destination.discovery.calls:
+        if call.state != "open":
+            continue
+        try:
+            origin = destination.choose_call(call.id)
+            terms = (await destination.fetch_versions(origin)).terms
+        except BistroError as exc:
+            checks.append(_bad(f"call {call.id}", exc))
+            continue
+        probes = await probe_all(session, terms, clock)
+        usable = [probe.name for probe in probes if probe.latency_ms is not None]
+        silent = [probe.name for probe in probes if probe.latency_ms is None]
+        text = f"{len(usable)} of {len(probes)} relays can be used"
+        if len(usable) >= terms.spread.n:
+            checks.append(Check(f"call {call.id}", Health.GOOD, text))
+        else:
+            hint = f"silent, full or draining: {', '.join(silent) or 'none'}"
+            checks.append(Check(f"call {call.id}", Health.WARNING, text, hint))
+    return checks

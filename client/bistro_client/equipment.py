@@ -1,0 +1,83 @@
+"""What the client works with: home, network, clock, listener; and how it reaches a destination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from bistro.clock import Clock
+from bistro.crypto.signing import VerifierKey
+from bistro.errors import UnavailableError
+from bistro.net.session import Session
+from bistro.protocol.submission import Submission
+from bistro.storage.durable import Disk
+from bistro_client import keyring, notices
+from bistro_client.contact import Destination, Reception, Versions
+from bistro_client.home import Home
+from bistro_client.keyring import FilerKey
+from bistro_client.known_servers import KnownServers
+from bistro_client.listening import Listener
+from bistro_client.patience import Patience
+
+FIRST_CONTACT_MS: Final = 4_000
+"""How long to try a server that never answered: its address is more likely wrong than it down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A destination that was reached, with the verified terms of one call."""
+
+    destination: Destination
+    versions: Versions
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """Everything a step needs that is not the submission itself; attributes as ``Submitter``."""
+
+    home: Home
+    session: Session
+    clock: Clock
+    listener: Listener
+    patience: Patience
+    unlock: Callable[[Path], FilerKey]
+    disk: Disk
+
+    def key(self, path: Path, *, may_create: bool) -> FilerKey:
+        """The filer's key; made now if there is none and one may be made."""
+        if may_create and not path.exists():
+            key = keyring.create(path, disk=self.disk)
+            self.listener.tell(notices.key_made(path))
+            return key
+        return self.unlock(path)
+
+    async def reach(self, url: str, *, given: VerifierKey | None) -> Destination:
+        """The destination at ``url``, tried for a few seconds; see ``Reception.reach``."""
+        known = KnownServers(self.home.known_servers, disk=self.disk)
+        reception = Reception(self.session, known, self.clock, self.listener)
+        policy = self.patience
+        limits = [FIRST_CONTACT_MS, *([] if policy.limit_ms is None else [policy.limit_ms])]
+        wait = replace(policy, limit_ms=min(limits)).begin()
+        return await wait.ask(lambda: reception.reach(url, given=given))
+
+    async def visit(self, submission: Submission) -> Visit:
+        """The destination of a submission, waited for as long as patience lasts."""
+
+        async def attempt() -> Visit:
+            request = submission.request
+            trusted = VerifierKey.parse(request.terms_key)
+            destination = await self.reach(request.server_url, given=trusted)
+            return Visit(destination, await destination.fetch_versions(request.origin))
+
+        return await self.patience.begin().ask(attempt)
+
+    async def visit_if_up(self, submission: Submission) -> Visit | None:
+        """As ``visit``, without waiting: None if it cannot be reached now."""
+        impatient = replace(self, patience=replace(self.patience, limit_ms=0))
+        try:
+            return await impatient.visit(submission)
+        except UnavailableError as exc:
+            self.listener.tell(notices.going_on_without_destination(exc))
+            return None
