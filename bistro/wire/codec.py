@@ -25,6 +25,8 @@ MAX_ITEMS: Final = 10_000
 """Entries of one array, as many as the longest message (a release) may hold."""
 MAX_UINT: Final = 2**53 - 1
 """The largest integer that JSON readers hold exactly; no field needs a larger one."""
+_SKIPPED_FROM: Final = 256
+"""Shorter messages cannot ask for room that would be worth a look before."""
 
 
 def encode(value: Value) -> bytes:
@@ -50,12 +52,12 @@ def decode(data: bytes, max_size: int = DEFAULT_MAX_SIZE) -> Value:
     if len(data) > max_size:
         raise FormatError(f"expected at most {max_size} bytes, found {len(data)}")
     try:
+        if len(data) > _SKIPPED_FROM:
+            _require_whole(data)
         value = cast(
             "Value",
             msgpack.unpackb(
                 data,
-                # An array's length is believed before its items are there, and room is made
-                # for it: a short message must not be able to ask for much of it.
                 max_array_len=min(len(data), MAX_ITEMS),
                 max_map_len=0,
                 max_ext_len=0,
@@ -66,6 +68,17 @@ def decode(data: bytes, max_size: int = DEFAULT_MAX_SIZE) -> Value:
     if encode(value) != data:
         raise FormatError("expected canonical MessagePack, found a longer form of a value")
     return value
+
+
+def _require_whole(data: bytes) -> None:
+    """Read over ``data`` without making anything of it; raise as ``unpackb`` where it ends early.
+
+    ``unpackb`` believes an array's length and makes room before the items are there, so that a
+    thousand arrays within each other, all beginning and none ending, would cost 80 MB for 10 KB.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+    unpacker.feed(data)
+    unpacker.skip()
 
 
 def _require_encodable(value: object, depth: int) -> None:

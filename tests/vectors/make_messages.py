@@ -44,6 +44,11 @@ def make_tickets() -> None:
             bad(
                 "an item as encoded bytes", encode([encode(REQUEST)]), "a second form of one value"
             ),
+            bad(
+                "a hundred arrays that promise 300 items",
+                b"\xdc\x01\x2c" * 100,
+                "room is made only for what is there",
+            ),
             bad("one bad item of two", encode([REQUEST, REQUEST[:3]]), "four fields"),
             bad("version 2", encode(changed(REQUEST, 0, 2)), "only version 1 exists"),
             bad("version true", encode(changed(REQUEST, 0, True)), "a boolean is no integer"),

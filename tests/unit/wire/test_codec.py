@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,20 @@ def test_a_length_without_content_reserves_nothing() -> None:
     """Five bytes cannot ask for an array of two thousand million items."""
     with pytest.raises(FormatError, match="expected canonical"):
         codec.decode(b"\xdd\x7f\xff\xff\xff")
+
+
+def test_arrays_within_each_other_that_never_end_reserve_nothing() -> None:
+    """Otherwise 10 KB from anybody would cost 80 MB and a twentieth of a second."""
+    begun = b"\xdc" + codec.MAX_ITEMS.to_bytes(2, "big")
+    data = (begun * 1_000).ljust(codec.MAX_ITEMS, b"\0")
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="canonical MessagePack"):
+            codec.decode(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_size_is_checked_before_content() -> None:
