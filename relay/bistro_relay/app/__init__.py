@@ -1,0 +1,1 @@
+"""Puts the relay together from its settings, and runs it."""

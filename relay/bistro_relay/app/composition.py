@@ -1,0 +1,172 @@
+"""Every service of a relay, given what it needs: the one place where settings become objects.
+
+Source: docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from bistro.clock import Clock
+from bistro.crypto.signing import SigningKey
+from bistro.daemon.metrics import PartMetrics, new_registry
+from bistro.net.session import Session
+from bistro.storage.blobs import BlobStore
+from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro_relay.metrics import RelayMetrics
+from bistro_relay.services.arrivals import Arrivals
+from bistro_relay.services.busy import BusyUploads
+from bistro_relay.services.collectors import CollectorDesk
+from bistro_relay.services.custody import Custody
+from bistro_relay.services.handing import Handing
+from bistro_relay.services.intake import Intake, IntakeLimits
+from bistro_relay.services.keeper import Keeper
+from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.services.overview import Identity, Overview
+from bistro_relay.services.recovery import Recovery
+from bistro_relay.services.room import Gate, Room, free_disk_bytes
+from bistro_relay.services.terms_book import Pace, TermsBook
+from bistro_relay.settings import Settings
+from bistro_relay.store.destinations import DestinationFiles
+from bistro_relay.store.segments import SegmentFiles
+from bistro_relay.store.terms import NonceStore, TermsStore
+from bistro_relay.store.uploads import UploadStore
+
+REQUESTS: Final = "requests"
+"""Folder of the signed releases that are kept."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a test replaces.
+
+    Attributes:
+        clock: Tells and stamps time.
+        disk: System calls of files; the database makes its own.
+        free_disk: Bytes free where the data lies.
+    """
+
+    clock: Clock
+    disk: Disk = SYSTEM_DISK
+    free_disk: Callable[[], int] | None = None
+
+
+class Services:
+    """All services of one relay, each given what it needs.
+
+    Args:
+        settings: The relay's.
+        around: Clock and disk.
+        key: The relay's key.
+        uploads: Rows of uploads.
+        terms: Rows of terms.
+        nonces: Rows of nonces.
+        session: Asks destinations.
+    """
+
+    def __init__(  # noqa: PLR0913 - the composition root
+        self,
+        settings: Settings,
+        around: Surroundings,
+        key: SigningKey,
+        *,
+        uploads: UploadStore,
+        terms: TermsStore,
+        nonces: NonceStore,
+        session: Session,
+    ) -> None:
+        directory, limits = settings.relay.data_path, settings.limits
+        clock, disk = around.clock, around.disk
+        self.settings = settings
+        self.registry = new_registry()
+        self.part_metrics = PartMetrics.register(self.registry)
+        metrics = RelayMetrics.register(self.registry)
+        files = SegmentFiles(directory, disk=disk)
+        self.uploads = uploads
+        self.room = Room(
+            around.free_disk or partial(free_disk_bytes, directory),
+            reserve_bytes=limits.reserve_bytes,
+            metrics=metrics,
+        )
+        self.gate = Gate(limits.uploads_count, per_address=limits.uploads_per_address_count)
+        self.arrivals = Arrivals()
+        self.book = TermsBook(
+            DestinationFiles(directory, disk=disk),
+            terms,
+            session,
+            clock,
+            pace=Pace(settings.terms.poll_s, settings.terms.refresh_s),
+            count=lambda code: metrics.terms.labels(code).inc(),
+        )
+        self.ledgers = CustodyLedgers(
+            directory,
+            key,
+            clock,
+            error_limit_ms=settings.clock.error_limit_ms,
+            report=metrics.count_batch,
+            disk=disk,
+        )
+        custody = Custody(
+            ledgers=self.ledgers,
+            uploads=uploads,
+            files=files,
+            book=self.book,
+            room=self.room,
+            arrivals=self.arrivals,
+            clock=clock,
+            metrics=metrics,
+        )
+        self.intake = Intake(
+            book=self.book,
+            uploads=uploads,
+            files=files,
+            ledgers=self.ledgers,
+            custody=custody,
+            room=self.room,
+            busy=BusyUploads(),
+            clock=clock,
+            limits=IntakeLimits(limits.fragment_bytes, limits.quota_bytes),
+            metrics=metrics,
+        )
+        self.handing = Handing(
+            uploads=uploads,
+            files=files,
+            custody=custody,
+            arrivals=self.arrivals,
+            requests=BlobStore(directory / REQUESTS, disk=disk),
+            clock=clock,
+            metrics=metrics,
+        )
+        recovery = Recovery(
+            uploads=uploads, files=files, ledgers=self.ledgers, room=self.room, clock=clock
+        )
+        self.keeper = Keeper(
+            recovery=recovery,
+            book=self.book,
+            uploads=uploads,
+            nonces=nonces,
+            intake=self.intake,
+            custody=custody,
+            clock=clock,
+        )
+        self.identity = Identity(
+            settings.relay.name,
+            settings.relay.operator,
+            settings.relay.region,
+            key.verifier,
+            settings.http.base_url,
+        )
+        self.overview = Overview(
+            self.identity,
+            book=self.book,
+            uploads=uploads,
+            ledgers=self.ledgers,
+            room=self.room,
+            gate=self.gate,
+            clock=clock,
+            quota_bytes=limits.quota_bytes,
+        )
+        self.desk = CollectorDesk(self.book, nonces, clock, base_url=settings.http.base_url)

@@ -1,0 +1,191 @@
+"""Opens a relay and runs its parts.
+
+Parts, in the order in which they depend on each other: ``ledgers`` order promises, ``terms``
+polls destinations, ``keeper`` recovers and then keeps promises, ``control`` and ``http``
+answer once recovery is done. Sockets are bound before anything runs.
+
+Source: docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from bistro.crypto.keyfile import decode_note_key
+from bistro.crypto.signing import SigningKey
+from bistro.daemon.listening import HttpPart, bind_unix
+from bistro.daemon.supervise import Part
+from bistro.daemon.web import new_app
+from bistro.errors import FormatError, SettingsError, StorageError
+from bistro.net.session import Session
+from bistro.storage.durable import make_directories, read_file
+from bistro.storage.locks import FileLock
+from bistro_relay.app.composition import Services, Surroundings
+from bistro_relay.http.collecting import CollectingApi
+from bistro_relay.http.public import PublicApi, control_endpoint
+from bistro_relay.http.tus import TusApi, add_tus_header
+from bistro_relay.services.room import Gate
+from bistro_relay.settings import Settings
+from bistro_relay.store.schema import open_database
+from bistro_relay.store.terms import NonceStore, TermsStore
+from bistro_relay.store.uploads import UploadStore
+
+LOCK_FILE: Final = "relay.lock"
+CONTROL_SOCKET: Final = "control.sock"
+
+_MAX_KEY_FILE_SIZE: Final = 4_096
+
+
+def load_key(settings: Settings) -> SigningKey:
+    """The relay's key.
+
+    Raises:
+        SettingsError: There is none, it is not one, or it is another relay's.
+    """
+    path = settings.relay.key_path
+    try:
+        data = read_file(path, max_size=_MAX_KEY_FILE_SIZE)
+        if data is None:
+            raise SettingsError(f"key {path} does not exist", hint="restore it from its backup")
+        key = decode_note_key(data)
+    except (FormatError, StorageError) as exc:
+        raise SettingsError(
+            f"key {path}: {exc.message}", hint="restore it from its backup"
+        ) from exc
+    if key.verifier.name != settings.relay.name:
+        raise SettingsError(
+            f"key {path}: expected the key of {settings.relay.name}, "
+            f"found that of {key.verifier.name}",
+            hint="a relay that changes its name needs a new folder",
+        )
+    return key
+
+
+def control_socket(settings: Settings) -> Path:
+    """Where ``serve`` answers its operator."""
+    return settings.relay.data_path / CONTROL_SOCKET
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, around: Surroundings) -> AsyncIterator[Services]:
+    """The relay that ``settings`` describe, until the block ends; nothing runs yet.
+
+    Raises:
+        UnavailableError: Another process serves from this folder.
+        SettingsError: The key is not there.
+        StorageError: Database or disk failed.
+    """
+    key = load_key(settings)
+    directory = settings.relay.data_path
+    make_directories(directory, disk=around.disk)
+    lock = FileLock.take(directory / LOCK_FILE, what=f"relay folder {directory}")
+    try:
+        database = await open_database(directory)
+        try:
+            allow_http, ca_path = settings.terms.allow_http, settings.terms.ca_path
+            async with Session(allow_http=allow_http, ca_path=ca_path) as session:
+                services = Services(
+                    settings,
+                    around,
+                    key,
+                    uploads=UploadStore(database),
+                    terms=TermsStore(database),
+                    nonces=NonceStore(database),
+                    session=session,
+                )
+                await services.book.load()
+                try:
+                    yield services
+                finally:
+                    await services.ledgers.close()
+        finally:
+            await database.close()
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class Relay:
+    """A relay with its sockets bound.
+
+    Attributes:
+        parts: What ``supervise.run`` runs.
+        http: The part that faces the world.
+        services: What it is made of.
+    """
+
+    parts: Mapping[str, Part]
+    http: HttpPart
+    services: Services
+
+    @classmethod
+    def bind(cls, services: Services) -> Relay:
+        """Listen where the settings say, and on the control socket.
+
+        Raises:
+            SettingsError: An address is taken or not ours.
+        """
+        http = HttpPart.bind(_new_app(services), services.settings.http)
+        control = _new_control(services)
+        recovered = services.keeper.recovered
+        return cls(
+            {
+                "ledgers": services.ledgers.run,
+                "terms": services.book.run,
+                "keeper": services.keeper.run,
+                "control": partial(_after, recovered, control.run),
+                "http": partial(_after, recovered, http.run),
+            },
+            http,
+            services,
+        )
+
+
+def _new_app(services: Services) -> web.Application:
+    settings = services.settings
+    limits = settings.limits
+    collectors = Gate(limits.collectors_count, per_address=limits.collectors_count)
+    tus = TusApi(
+        services.intake, services.gate, base_url=settings.http.base_url, idle_s=limits.idle_s
+    )
+    app = new_app(
+        [
+            *tus.endpoints(),
+            *CollectingApi(services.desk, services.handing, collectors).endpoints(),
+            *PublicApi(services.overview, services.book).endpoints(),
+        ],
+        registry=services.registry,
+        is_ready=services.overview.require_ready,
+        request_timeout_s=settings.http.request_timeout_s,
+    )
+
+    async def wake_waiting(_: web.Application) -> None:
+        services.arrivals.close()
+
+    app.on_response_prepare.append(add_tus_header)
+    app.on_shutdown.append(wake_waiting)
+    return app
+
+
+def _new_control(services: Services) -> HttpPart:
+    app = new_app(
+        [control_endpoint(partial(services.overview.status, is_serving=True))],
+        registry=CollectorRegistry(),
+        is_ready=services.overview.require_ready,
+    )
+    return HttpPart(app, bind_unix(control_socket(services.settings)))
+
+
+async def _after(event: asyncio.Event, run: Part) -> None:
+    """Run a part once ``event`` is set; until then connections wait in the kernel."""
+    await event.wait()
+    await run()

@@ -1,0 +1,47 @@
+"""``serve``: runs the relay until it is told to stop.
+
+Source: docs/spec/commands.md, bistro-relay.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bistro import __version__
+from bistro.clock import SystemClock
+from bistro.daemon import logs, supervise
+from bistro_relay.app.composition import Surroundings
+from bistro_relay.app.serving import Relay, open_services
+from bistro_relay.cli.reporting import directory_option
+from bistro_relay.settings import Settings, load_settings
+
+_log = logs.get_logger("serve")
+
+
+@click.command()
+@directory_option
+def serve(directory: Path) -> None:
+    """Serve HTTP, hold fragments, release and expire them."""
+    settings = load_settings(directory)
+    logs.configure(output_format=settings.log.output_format, level=settings.log.level)
+    supervise.run_loop(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    clock = SystemClock(settings.clock.assumed_error_ms)
+    async with open_services(settings, Surroundings(clock)) as services:
+        relay = Relay.bind(services)
+        bound = clock.error_bound_ms()
+        _log.info(
+            "relay_started",
+            name=settings.relay.name,
+            operator=settings.relay.operator,
+            url=settings.http.base_url,
+            port=relay.http.port,
+            bound_ms=bound,
+            version=__version__,
+        )
+        await supervise.run(relay.parts, on_restart=services.part_metrics.count_restart)
+        _log.info("relay_stopped", name=settings.relay.name)

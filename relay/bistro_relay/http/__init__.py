@@ -1,0 +1,1 @@
+"""The relay's HTTP: handlers decode, ask one service, encode."""

@@ -1,0 +1,240 @@
+"""Promises to hold fragments: given, prolonged, ended by release or by time.
+
+Each step is an entry of the call's custody ledger first and a row after it, and bytes are
+deleted last:
+
+| what a crash leaves | what the next start does |
+|---|---|
+| row complete, no receipt | gives the receipt |
+| receipt in the ledger, row complete | asks for the same entry again and records it |
+| ``released`` entry, row held | a repeated release, or the end of the hold, finds the entry |
+| row ended, file there | deletes the file |
+
+Source: docs/spec/staging.md, custody; docs/spec/collection.md, releases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from bistro.clock import Clock
+from bistro.daemon import logs
+from bistro.errors import UnknownObjectError
+from bistro.ids import Origin
+from bistro.instant import UnixMillis
+from bistro.ledger.sequencer import Draft
+from bistro.protocol.transfer import TransferState
+from bistro.wire.entry import HeldEntry, ReceiptEntry, ReleasedEntry, decode_entry
+from bistro.wire.terms import Terms
+from bistro_relay.metrics import RelayMetrics
+from bistro_relay.services.arrivals import Arrivals
+from bistro_relay.services.ledgers import (
+    CustodyLedgers,
+    held_key,
+    receipt_key,
+    released_key,
+)
+from bistro_relay.services.room import Room, full_answered
+from bistro_relay.services.terms_book import TermsBook
+from bistro_relay.store.segments import SegmentFiles
+from bistro_relay.store.uploads import Upload, UploadStore
+
+HOLD_MS: Final = 604_800_000
+"""How long beyond ``repair_by`` every fragment is held: 7 days."""
+
+_log = logs.get_logger("custody")
+
+
+def hold_until(terms: Terms) -> UnixMillis:
+    """Until when a receipt given under these terms promises to hold."""
+    return UnixMillis(terms.repair_by + HOLD_MS)
+
+
+class Custody:
+    """Keeps fragments as promised.
+
+    Args:
+        ledgers: Where promises are written.
+        uploads: Rows.
+        files: Segments.
+        book: Terms, which say how long to hold.
+        room: Told what is given back.
+        arrivals: Told what can be seen at ``/staged``.
+    """
+
+    def __init__(  # noqa: PLR0913 - it stands between all of these
+        self,
+        *,
+        ledgers: CustodyLedgers,
+        uploads: UploadStore,
+        files: SegmentFiles,
+        book: TermsBook,
+        room: Room,
+        arrivals: Arrivals,
+        clock: Clock,
+        metrics: RelayMetrics,
+    ) -> None:
+        self._ledgers = ledgers
+        self._uploads = uploads
+        self._files = files
+        self._book = book
+        self._room = room
+        self._arrivals = arrivals
+        self._clock = clock
+        self._metrics = metrics
+        self._ending = asyncio.Lock()
+
+    async def hold(self, upload: Upload) -> Upload:
+        """Give the receipt of a complete upload, durably, and show it to the destination.
+
+        Repeating it is harmless: the entry is unique, and the row says the same.
+
+        Raises:
+            UnavailableError: The clock's error is unknown; nothing was promised.
+            StorageError: Whether the receipt lasts is found out at the next start.
+        """
+        ledger = await self._ledgers.of(upload.origin)
+        transfer = upload.transfer
+
+        def build(time: UnixMillis) -> bytes:
+            return ReceiptEntry(
+                origin=ledger.origin,
+                time=time,
+                digest=upload.commitment,
+                index=upload.index,
+                size=transfer.size,
+                sha256=transfer.sha256,
+                hold_until=hold_until(self._book.find_terms(upload.origin)),
+            ).encode()
+
+        key = receipt_key(upload.commitment, upload.index)
+        (appended,) = await ledger.append(Draft(key, self._clock.now(), build))
+        entry = decode_entry(appended.entry)
+        until = entry.hold_until if isinstance(entry, ReceiptEntry) else self._clock.now()
+        held = upload.with_transfer(transfer.hold(until))
+        # A crash here leaves a receipt that nobody has seen: its row is complete still.
+        with full_answered():
+            await self._uploads.update(held, now=self._clock.now())
+        if transfer.state is TransferState.COMPLETE:
+            self._metrics.uploads.labels(TransferState.HELD.value).inc()
+            _log.info(
+                "fragment_held",
+                upload=upload.id,
+                origin=str(upload.origin),
+                commitment=upload.commitment.hex(),
+                fragment_index=upload.index,
+                size=transfer.size,
+                hold_until=until,
+            )
+        self._arrivals.announce(upload.origin)
+        return held
+
+    async def find_receipt(self, upload: Upload) -> bytes:
+        """The receipt of an upload, a tlog-proof text.
+
+        Raises:
+            UnknownObjectError: There is none.
+        """
+        if upload.transfer.state not in {TransferState.HELD, TransferState.RELEASED}:
+            raise UnknownObjectError(f"upload {upload.id}: there is no receipt yet")
+        ledger = await self._ledgers.of(upload.origin)
+        found = await ledger.find_receipt(upload.commitment, upload.index)
+        if found is None:
+            raise UnknownObjectError(f"upload {upload.id}: its receipt is not in the ledger")
+        return found.proof
+
+    async def hold_complete(self) -> None:
+        """Give receipts to complete uploads that lack them: after a crash, or a bad clock."""
+        for upload in await self._uploads.list_complete():
+            await self.hold(upload)
+
+    async def prolong(self, origin: Origin) -> int:
+        """Write ``held`` entries for fragments whose hold ends too early by the latest terms.
+
+        A crash in between leaves some prolonged; the next pass finds the others.
+        """
+        until = hold_until(self._book.find_terms(origin))
+        prolonged = 0
+        while uploads := await self._uploads.list_held_shorter(origin, until):
+            ledger = await self._ledgers.of(origin)
+            await ledger.append(*(self._held_draft(ledger.origin, one, until) for one in uploads))
+            rows = [one.with_transfer(one.transfer.extend(until)) for one in uploads]
+            await self._uploads.update(*rows, now=self._clock.now())
+            prolonged += len(uploads)
+        if prolonged:
+            _log.info("holds_prolonged", origin=str(origin), count=prolonged, hold_until=until)
+        return prolonged
+
+    def _held_draft(self, ledger: str, upload: Upload, until: UnixMillis) -> Draft:
+        def build(time: UnixMillis) -> bytes:
+            return HeldEntry(
+                origin=ledger,
+                time=time,
+                digest=upload.commitment,
+                index=upload.index,
+                hold_until=until,
+            ).encode()
+
+        key = held_key(upload.commitment, upload.index, until)
+        return Draft(key, self._clock.now(), build)
+
+    async def release(self, uploads: Sequence[Upload], *, request: bytes) -> None:
+        """End the holds of fragments of one call that its destination has.
+
+        Args:
+            uploads: Released by ``Transfer.release``.
+            request: SHA-256 of the signed request, which is kept already.
+        """
+        await self._end(uploads, request)
+
+    async def expire(self, upload: Upload) -> None:
+        """End a hold whose time is over.
+
+        Raises:
+            ConflictError: It is too early.
+        """
+        ended = upload.with_transfer(upload.transfer.expire(self._clock.now()))
+        await self._end([ended], None)
+
+    async def _end(self, uploads: Sequence[Upload], request: bytes | None) -> None:
+        async with self._ending:
+            uploads = [one for one in uploads if await self._is_held(one)]
+            if uploads:
+                await self._end_held(uploads, request)
+
+    async def _is_held(self, upload: Upload) -> bool:
+        found = await self._uploads.find(upload.id)
+        return found is not None and found.transfer.state is TransferState.HELD
+
+    async def _end_held(self, uploads: Sequence[Upload], request: bytes | None) -> None:
+        ledger = await self._ledgers.of(uploads[0].origin)
+        await ledger.append(*(self._ended_draft(ledger.origin, one, request) for one in uploads))
+        # A crash here: the entry is there, the row still held. Asking again finds the entry.
+        await self._uploads.update(*uploads, now=self._clock.now())
+        state = uploads[0].transfer.state.value
+        for upload in uploads:
+            self._room.give_back(upload.origin.server, size=upload.transfer.size)
+            self._metrics.uploads.labels(state).inc()
+            # A crash here leaves a file whose row has ended: swept at the next start.
+            await asyncio.to_thread(self._files.delete, upload.id)
+        _log.info(
+            "fragments_let_go",
+            origin=str(uploads[0].origin),
+            count=len(uploads),
+            state=state,
+        )
+
+    def _ended_draft(self, ledger: str, upload: Upload, request: bytes | None) -> Draft:
+        def build(time: UnixMillis) -> bytes:
+            return ReleasedEntry(
+                origin=ledger,
+                time=time,
+                digest=upload.commitment,
+                index=upload.index,
+                request=request,
+            ).encode()
+
+        key = released_key(upload.commitment, upload.index)
+        return Draft(key, self._clock.now(), build)

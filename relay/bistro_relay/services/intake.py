@@ -1,0 +1,437 @@
+"""Takes fragments in: claim before the first byte, offset after every sync, receipt at the end.
+
+What a crash leaves behind at each step of an upload:
+
+| step | left behind | what happens then |
+|---|---|---|
+| file created, head synced | a file without a row | swept at the start |
+| row inserted | an upload at offset 0 | goes on, or expires |
+| bytes written, not synced | bytes behind the offset | cut when the upload goes on |
+| bytes synced, offset not recorded | the same | the same |
+| offset recorded | what was acknowledged | goes on there |
+| end synced, row not complete | the same | its tail comes again |
+| row complete | a complete fragment | gets its receipt at the start |
+
+Source: docs/spec/staging.md; tus 1.0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bistro.clock import Clock
+from bistro.daemon import logs
+from bistro.errors import (
+    ChecksumMismatchError,
+    ConflictError,
+    LimitExceededError,
+    StorageError,
+    UnknownObjectError,
+)
+from bistro.instant import UnixMillis
+from bistro.protocol.deadline import may_stage
+from bistro.protocol.transfer import (
+    INCOMPLETE_MS,
+    Transfer,
+    TransferState,
+    require_intact_chunk,
+)
+from bistro.storage.finishing import finish
+from bistro.wire.claim import Claim
+from bistro_relay.metrics import RelayMetrics
+from bistro_relay.services.busy import BusyUploads, UploadEndedError
+from bistro_relay.services.claims import require_length, verify_claim
+from bistro_relay.services.custody import Custody
+from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.services.room import Room, full_answered
+from bistro_relay.services.terms_book import TermsBook
+from bistro_relay.services.writing import Digests, Writing
+from bistro_relay.store.segments import SegmentFiles
+from bistro_relay.store.uploads import Upload, UploadStore
+
+_ID_SIZE: Final = 16
+_ENDED: Final = frozenset({TransferState.EXPIRED, TransferState.TERMINATED})
+
+_log = logs.get_logger("intake")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an upload stands, as its client may know.
+
+    Attributes:
+        id: Its id.
+        offset: Bytes that are durable.
+        size: Bytes in all.
+        expires_at: When it is dropped if nothing more comes; None once it is complete.
+        claim: The encoded claim it was created with.
+        receipt: The receipt's proof text, once there is one.
+    """
+
+    id: str
+    offset: int
+    size: int
+    expires_at: UnixMillis | None
+    claim: bytes
+    receipt: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """What one request's bytes must hash to."""
+
+    algorithm: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeLimits:
+    """What is taken at most.
+
+    Attributes:
+        fragment_bytes: Of one fragment.
+        quota_bytes: For a destination without a quota of its own.
+    """
+
+    fragment_bytes: int
+    quota_bytes: int | None
+
+
+class Intake:
+    """Uploads, from the claim to the receipt."""
+
+    def __init__(  # noqa: PLR0913 - it stands between all of these
+        self,
+        *,
+        book: TermsBook,
+        uploads: UploadStore,
+        files: SegmentFiles,
+        ledgers: CustodyLedgers,
+        custody: Custody,
+        room: Room,
+        busy: BusyUploads,
+        clock: Clock,
+        limits: IntakeLimits,
+        metrics: RelayMetrics,
+    ) -> None:
+        self._book = book
+        self._uploads = uploads
+        self._files = files
+        self._ledgers = ledgers
+        self._custody = custody
+        self._room = room
+        self._busy = busy
+        self._clock = clock
+        self._limits = limits
+        self._metrics = metrics
+        self._digests = Digests()
+
+    @property
+    def largest(self) -> int:
+        """The largest fragment that is taken, in bytes."""
+        return self._limits.fragment_bytes
+
+    async def create(self, data: bytes, *, length: int) -> Progress:
+        """Check a claim, reserve room, and begin an upload; no byte of the fragment is read.
+
+        A fragment that is held already is answered with its receipt.
+
+        Args:
+            data: The encoded claim.
+            length: The size that the upload announces.
+
+        Raises:
+            FormatError: No claim, or another length than it says.
+            NotRegisteredError: The destination is not served here.
+            UnknownObjectError: It has no such call.
+            VerificationError: The claim does not hold.
+            DeadlinePassedError: ``repair_by`` has passed.
+            RelayFullError: Quota or disk have no room.
+            UnavailableError: Terms cannot be fetched, or no receipt could be given now.
+        """
+        claim = Claim.decode(data)
+        destination = self._book.require_destination(claim.origin.server)
+        terms = await self._book.require(claim.origin)
+        verify_claim(claim, terms)
+        require_length(claim, length)
+        if length > self._limits.fragment_bytes:
+            raise LimitExceededError(
+                f"fragment: expected at most {self._limits.fragment_bytes} bytes, found {length}"
+            )
+        found = await self._uploads.find_custody(
+            claim.origin, claim.commitment, claim.descriptor.index
+        )
+        if found is not None:
+            return await self._progress(found)
+        may_stage(self._clock.now(), terms, repair=True).require()
+        self._ledgers.require_running()
+        quota = destination.quota_bytes or self._limits.quota_bytes
+        self._room.reserve(destination.server, length, quota_bytes=quota)
+        try:
+            return await self._begin(claim)
+        except BaseException:
+            self._room.give_back(destination.server, size=length, missing_size=length)
+            raise
+
+    async def _begin(self, claim: Claim) -> Progress:
+        now = self._clock.now()
+        descriptor = claim.descriptor
+        transfer = Transfer.offer(size=descriptor.size, sha256=descriptor.sha256, now=now)
+        upload = Upload.of(secrets.token_hex(_ID_SIZE), claim, transfer)
+        with full_answered():
+            await finish(
+                asyncio.to_thread(self._files.create, upload.id, upload.claim, transfer.size)
+            )
+            # A crash here leaves a file that no row names, and a client without an answer.
+            await self._uploads.insert(upload, now=now)
+        self._metrics.uploads.labels(TransferState.RECEIVING.value).inc()
+        _log.info(
+            "upload_created",
+            upload=upload.id,
+            origin=str(upload.origin),
+            commitment=upload.commitment.hex(),
+            fragment_index=upload.index,
+            size=transfer.size,
+        )
+        return await self._progress(upload)
+
+    async def look(self, upload_id: str) -> Progress:
+        """Where an upload stands.
+
+        Raises:
+            UnknownObjectError: There is none of that id.
+            UploadEndedError: It has ended without a receipt.
+            UploadBusyError: A request writes to it now.
+        """
+        with self._busy.held(upload_id):
+            return await self._progress(await self._require(upload_id))
+
+    async def append(
+        self,
+        upload_id: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        at: int,
+        length: int | None,
+        checksum: Checksum | None = None,
+    ) -> Progress:
+        """Take bytes from offset ``at`` on; what this returns is durable.
+
+        If the connection breaks, what had come until then is kept, unless a checksum that
+        covers all of it was announced.
+
+        Args:
+            upload_id: The upload.
+            chunks: The request's body.
+            at: The offset that the client believes in.
+            length: Bytes that the body announces, if it does.
+            checksum: What the body must hash to.
+
+        Raises:
+            ConflictError: Another offset is next.
+            LimitExceededError: More bytes than the fragment has.
+            ChecksumMismatchError: The body is not what was announced: it was dropped; or the
+                fragment is not the descriptor's: the upload has ended.
+            RelayFullError: The disk is full; the offset stays.
+            UploadBusyError, UploadEndedError, UnknownObjectError: As ``look``.
+        """
+        with self._busy.held(upload_id):
+            upload = await self._require(upload_id)
+            transfer = upload.transfer
+            is_done = transfer.state is not TransferState.RECEIVING
+            if is_done and at == transfer.size and not length:
+                return await self._progress(upload)
+            transfer.require_offset(at, length=length)
+            with full_answered():
+                upload = await self._receive(upload, chunks, checksum)
+            if upload.transfer.state is TransferState.COMPLETE:
+                upload = await self._custody.hold(upload)
+            return await self._progress(upload)
+
+    async def _receive(
+        self, upload: Upload, chunks: AsyncIterator[bytes], checksum: Checksum | None
+    ) -> Upload:
+        offset = upload.transfer.offset
+        segment = await finish(asyncio.to_thread(self._files.open, upload.id, durable_size=offset))
+        try:
+            digest = await self._digests.take(upload.id, segment, size=offset)
+            self._digests.keep(upload.id, digest)
+            check = None if checksum is None else hashlib.new(checksum.algorithm)
+            writing = Writing(segment, digest.copy(), check=check)
+            upload = await self._write(upload, writing, chunks, checksum)
+            if writing.digest.size < upload.transfer.size:
+                return upload
+            return await self._complete(upload, writing)
+        finally:
+            await finish(asyncio.to_thread(segment.close))
+
+    async def _write(
+        self,
+        upload: Upload,
+        writing: Writing,
+        chunks: AsyncIterator[bytes],
+        checksum: Checksum | None,
+    ) -> Upload:
+        try:
+            async for chunk in chunks:
+                await writing.add(chunk)
+                if writing.is_checkpoint_due:
+                    upload = await self._record(upload, writing)
+        except StorageError:
+            raise
+        except BaseException:
+            # The connection broke, or we are stopped: what has come is worth keeping.
+            if checksum is None:
+                await finish(self._keep(upload, writing))
+            raise
+        await writing.flush()
+        if checksum is not None:
+            # Nothing of these bytes was recorded, so refusing them is all it takes to drop them.
+            require_intact_chunk(expected=checksum.value, found=writing.checksum() or b"")
+        return await self._record(upload, writing)
+
+    async def _keep(self, upload: Upload, writing: Writing) -> None:
+        upload = await self._record(upload, writing)
+        if writing.digest.size == upload.transfer.size:
+            with suppress(ChecksumMismatchError):
+                await self._complete(upload, writing)
+
+    async def _record(self, upload: Upload, writing: Writing) -> Upload:
+        """Make bytes durable, then the offset: only then may it be told.
+
+        The last bytes are left to ``_complete``: a row is full only if its fragment is whole.
+        """
+        await writing.flush()
+        transfer = upload.transfer
+        size = writing.digest.size - transfer.offset
+        if not size or size == transfer.missing_size:
+            return upload
+        await writing.sync()
+        now = self._clock.now()
+        accepted = transfer.accept(at=transfer.offset, length=size)
+        upload = upload.with_transfer(replace(accepted, expires_at=UnixMillis(now + INCOMPLETE_MS)))
+        # A crash here leaves bytes behind the offset, which are cut: nobody was told of them.
+        await self._uploads.update(upload, now=now)
+        self._digests.keep(upload.id, writing.digest.copy())
+        self._note_received(size)
+        return upload
+
+    def _note_received(self, size: int) -> None:
+        self._room.fill(size)
+        self._metrics.received.inc(size)
+
+    async def _complete(self, upload: Upload, writing: Writing) -> Upload:
+        self._digests.forget(upload.id)
+        transfer = upload.transfer
+        whole = transfer.accept(at=transfer.offset, length=transfer.missing_size)
+        try:
+            whole = whole.complete(found_sha256=writing.digest.sha256.digest())
+        except ChecksumMismatchError:
+            await self._drop(upload)
+            raise
+        await writing.finish()
+        complete = upload.with_transfer(whole)
+        try:
+            # A crash here leaves a whole fragment whose last bytes count as not arrived.
+            await self._uploads.update(complete, now=self._clock.now())
+        except ConflictError:
+            # Another upload brought the same fragment first: its custody is ours.
+            await self._drop(upload)
+            twin = await self._uploads.find_custody(upload.origin, upload.commitment, upload.index)
+            if twin is None:
+                raise
+            return twin
+        self._note_received(transfer.missing_size)
+        return complete
+
+    async def _drop(self, upload: Upload) -> None:
+        """End an upload and forget its bytes."""
+        ended = upload.with_transfer(
+            replace(upload.transfer, state=TransferState.TERMINATED, hold_until=None)
+        )
+        await self._uploads.update(ended, now=self._clock.now())
+        await self._discard(upload)
+
+    async def _discard(self, upload: Upload) -> None:
+        self._digests.forget(upload.id)
+        transfer = upload.transfer
+        self._room.give_back(
+            upload.origin.server, size=transfer.size, missing_size=transfer.missing_size
+        )
+        self._metrics.uploads.labels(TransferState.TERMINATED.value).inc()
+        # A crash here leaves a file whose row has ended: swept at the next start.
+        await asyncio.to_thread(self._files.delete, upload.id)
+
+    async def terminate(self, upload_id: str) -> None:
+        """Give an upload up.
+
+        Raises:
+            RefusedError: A receipt was given.
+            UploadBusyError, UploadEndedError, UnknownObjectError: As ``look``.
+        """
+        with self._busy.held(upload_id):
+            upload = await self._require(upload_id)
+            upload.with_transfer(upload.transfer.terminate())
+            await self._drop(upload)
+            _log.info("upload_terminated", upload=upload_id)
+
+    async def expire(self, upload: Upload) -> None:
+        """Drop an incomplete upload whose time is over; one that is busy is left alone.
+
+        Raises:
+            ConflictError: It is too early.
+        """
+        if upload.id in self._busy:
+            return
+        with self._busy.held(upload.id):
+            ended = upload.with_transfer(upload.transfer.expire(self._clock.now()))
+            await self._uploads.update(ended, now=self._clock.now())
+            await self._discard(upload)
+            _log.info("upload_expired", upload=upload.id)
+
+    async def receipt(self, upload_id: str) -> bytes:
+        """The receipt of an upload, a tlog-proof text.
+
+        Raises:
+            UnknownObjectError: There is no such upload, or no receipt yet.
+        """
+        upload = await self._uploads.find(upload_id)
+        if upload is None:
+            raise UnknownObjectError("there is no such upload")
+        return await self._custody.find_receipt(upload)
+
+    async def _require(self, upload_id: str) -> Upload:
+        upload = await self._uploads.find(upload_id)
+        if upload is None:
+            raise UnknownObjectError(
+                "there is no such upload", hint="create it again with the same claim"
+            )
+        if upload.transfer.state in _ENDED:
+            raise UploadEndedError(upload_id)
+        if upload.transfer.state is TransferState.RECEIVING and upload.transfer.is_expired(
+            self._clock.now()
+        ):
+            raise UploadEndedError(upload_id)
+        return upload
+
+    async def _progress(self, upload: Upload) -> Progress:
+        transfer = upload.transfer
+        if transfer.state is TransferState.COMPLETE:
+            upload = await self._custody.hold(upload)
+        receipt = None
+        if transfer.state is not TransferState.RECEIVING:
+            receipt = await self._custody.find_receipt(upload)
+        return Progress(
+            id=upload.id,
+            offset=transfer.offset,
+            size=transfer.size,
+            expires_at=transfer.expires_at if receipt is None else None,
+            claim=upload.claim,
+            receipt=receipt,
+        )

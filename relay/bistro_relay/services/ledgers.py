@@ -1,0 +1,187 @@
+"""The custody ledgers, one for each call: opened when first needed, all run by one part.
+
+| entry | key |
+|---|---|
+| receipt | ``r``, commitment, fragment index |
+| held | ``h``, commitment, fragment index, hold-until |
+| released | ``d``, commitment, fragment index |
+
+Keys make every entry harmless to ask for again, also after a crash.
+
+Source: docs/spec/promises.md; docs/spec/staging.md, custody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from bistro.clock import Clock
+from bistro.crypto.signing import LocalSigner, SigningKey
+from bistro.errors import StorageError, UnavailableError
+from bistro.ids import Origin
+from bistro.instant import UnixMillis
+from bistro.ledger.ledger import Appended, Ledger
+from bistro.ledger.sequencer import BatchReport, Draft, Sequencer
+from bistro.storage.durable import SYSTEM_DISK, Disk
+
+FOLDER: Final = "custody"
+
+
+def receipt_key(commitment: bytes, index: int) -> bytes:
+    """What a receipt is unique by."""
+    return b"r" + commitment + bytes([index])
+
+
+def held_key(commitment: bytes, index: int, until: UnixMillis) -> bytes:
+    """What an extension of a hold is unique by."""
+    return b"h" + commitment + bytes([index]) + until.to_bytes(8, "big")
+
+
+def released_key(commitment: bytes, index: int) -> bytes:
+    """What the end of a hold is unique by."""
+    return b"d" + commitment + bytes([index])
+
+
+@dataclass(frozen=True)
+class CustodyLedger:
+    """One call's ledger and what orders its entries."""
+
+    ledger: Ledger
+    sequencer: Sequencer
+
+    @property
+    def origin(self) -> str:
+        """``<relay>/custody/<server>/<call>``."""
+        return self.ledger.origin
+
+    async def find_receipt(self, commitment: bytes, index: int) -> Appended | None:
+        """The receipt of a fragment, proven to the newest checkpoint."""
+        return await self.ledger.find(receipt_key(commitment, index))
+
+    async def is_released(self, commitment: bytes, index: int) -> bool:
+        """Whether the hold of a fragment has ended."""
+        key = released_key(commitment, index)
+        return key in await self.ledger.lookup([key])
+
+    async def append(self, *drafts: Draft) -> list[Appended]:
+        """Entries for all drafts, durable when this returns; known ones are found again.
+
+        Raises:
+            BistroError: The first that any of them met.
+        """
+        results = await self.sequencer.submit_all(drafts)
+        return [_require_appended(result) for result in results]
+
+
+def _require_appended(result: Appended | BaseException) -> Appended:
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+class CustodyLedgers:
+    """All custody ledgers of a relay.
+
+    Args:
+        directory: The relay's data folder.
+        key: The relay's key; it signs each ledger under the ledger's name.
+        clock: Stamps.
+        error_limit_ms: The largest clock error with which to stamp.
+        report: Told about each batch.
+        disk: The system calls to use.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        key: SigningKey,
+        clock: Clock,
+        *,
+        error_limit_ms: int,
+        report: Callable[[BatchReport], None] | None = None,
+        disk: Disk = SYSTEM_DISK,
+    ) -> None:
+        self._root = directory / FOLDER
+        self._key = key
+        self._clock = clock
+        self._error_limit_ms = error_limit_ms
+        self._report = report
+        self._disk = disk
+        self._open: dict[Origin, CustodyLedger] = {}
+        self._locks: defaultdict[Origin, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._new: asyncio.Queue[Sequencer] = asyncio.Queue()
+
+    @property
+    def relay(self) -> str:
+        """The relay's name."""
+        return self._key.verifier.name
+
+    def exists(self, origin: Origin) -> bool:
+        """Whether anything was ever promised for a call."""
+        return (self._root / origin.server / origin.call).is_dir()
+
+    async def of(self, origin: Origin) -> CustodyLedger:
+        """The ledger of a call, begun if there is none.
+
+        Raises:
+            StorageError: It is damaged, or the disk failed.
+            UnavailableError: Another process has it open.
+        """
+        async with self._locks[origin]:
+            found = self._open.get(origin)
+            if found is None:
+                signer = LocalSigner(self._key.renamed(origin.custody(self.relay)))
+                ledger = await Ledger.open(
+                    self._root / origin.server / origin.call, signer=signer, disk=self._disk
+                )
+                sequencer = Sequencer(
+                    ledger, self._clock, error_limit_ms=self._error_limit_ms, report=self._report
+                )
+                found = self._open[origin] = CustodyLedger(ledger, sequencer)
+                self._new.put_nowait(sequencer)
+            return found
+
+    def require_running(self) -> None:
+        """Accept a state in which promises can be made.
+
+        Raises:
+            UnavailableError: The clock's error is unknown or too large, or a ledger has stopped.
+        """
+        bound = self._clock.error_bound_ms()
+        if bound is None or bound > self._error_limit_ms:
+            found = "unknown" if bound is None else f"{bound} ms"
+            raise UnavailableError(
+                f"clock error: expected at most {self._error_limit_ms} ms, found {found}; "
+                "no receipt could be given",
+                hint="use another relay; its operator has to synchronise the clock",
+            )
+        for one in self._open.values():
+            if one.ledger.failure is not None:
+                raise UnavailableError(f"ledger {one.origin} has stopped: {one.ledger.failure}")
+
+    async def run(self) -> NoReturn:
+        """Order entries of all ledgers, also of those opened later.
+
+        Raises:
+            StorageError: A ledger has stopped: its disk failed or the clock was set.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    group.create_task((await self._new.get()).run())
+        except BaseExceptionGroup as failures:
+            raise _first_of(failures.exceptions) from failures
+
+    async def close(self) -> None:
+        """Give all ledgers back."""
+        for one in self._open.values():
+            await one.ledger.close()
+
+
+def _first_of(failures: Sequence[BaseException]) -> BaseException:
+    return next((one for one in failures if isinstance(one, StorageError)), failures[0])

@@ -1,0 +1,147 @@
+"""What the relay tells about itself: discovery for everybody, status for its operator.
+
+Source: docs/spec/api.md, relay discovery; docs/spec/commands.md.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from bistro.clock import Clock
+from bistro.crypto.signing import VerifierKey
+from bistro.errors import UnavailableError
+from bistro.ids import Origin
+from bistro.protocol.transfer import TransferState
+from bistro.wire.discovery import FULL_LOAD, RelayDiscovery, ServedDestination
+from bistro.wire.document import Json
+from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.services.room import Gate, Room
+from bistro_relay.services.terms_book import TermsBook
+from bistro_relay.store.uploads import Tally, UploadStore
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this relay is."""
+
+    name: str
+    operator: str
+    region: str
+    vkey: VerifierKey
+    base_url: str
+
+
+class Overview:
+    """Describes the relay as it is now."""
+
+    def __init__(  # noqa: PLR0913 - it looks at all of these
+        self,
+        identity: Identity,
+        *,
+        book: TermsBook,
+        uploads: UploadStore,
+        ledgers: CustodyLedgers,
+        room: Room,
+        gate: Gate,
+        clock: Clock,
+        quota_bytes: int | None,
+    ) -> None:
+        self._identity = identity
+        self._book = book
+        self._uploads = uploads
+        self._ledgers = ledgers
+        self._room = room
+        self._gate = gate
+        self._clock = clock
+        self._quota_bytes = quota_bytes
+
+    async def require_ready(self) -> None:
+        """Accept a state in which uploads can be finished with a receipt.
+
+        Raises:
+            UnavailableError: The clock, a ledger or the disk prevents it.
+        """
+        self._require_accepting()
+
+    def _require_accepting(self) -> None:
+        self._ledgers.require_running()
+        if not self._room.free_bytes():
+            raise UnavailableError("disk: no room for fragments")
+
+    @property
+    def _is_accepting(self) -> bool:
+        try:
+            self._require_accepting()
+        except UnavailableError:
+            return False
+        return True
+
+    def discovery(self) -> RelayDiscovery:
+        """What anybody may know."""
+        accepting = self._is_accepting
+        return RelayDiscovery(
+            name=self._identity.name,
+            operator=self._identity.operator,
+            region=self._identity.region,
+            vkey=self._identity.vkey,
+            base_url=self._identity.base_url,
+            destinations=tuple(
+                ServedDestination(
+                    server=one.server,
+                    calls=tuple(origin.call for origin in self._book.calls(one.server)),
+                )
+                for one in self._book.destinations
+            ),
+            free_bytes=self._room.free_bytes(),
+            load=self._gate.load if accepting else FULL_LOAD,
+            accepting=accepting,
+        )
+
+    async def status(self, *, is_serving: bool) -> dict[str, Json]:
+        """What the operator wants to know."""
+        tallies: defaultdict[Origin, list[Tally]] = defaultdict(list)
+        async for tally in self._uploads.tally():
+            tallies[tally.origin].append(tally)
+        for destination in self._book.destinations:
+            for origin in self._book.calls(destination.server):
+                tallies.setdefault(origin, [])
+        bound = self._clock.error_bound_ms()
+        return {
+            "version": 1,
+            "name": self._identity.name,
+            "operator": self._identity.operator,
+            "base_url": self._identity.base_url,
+            "vkey": self._identity.vkey.format(),
+            "fingerprint": self._identity.vkey.fingerprint(),
+            "state": "serving" if is_serving else "stopped",
+            "accepting": self._is_accepting,
+            "clock_error_ms": bound,
+            "free_bytes": self._room.free_bytes(),
+            "load": self._gate.load,
+            "destinations": [
+                {
+                    "server": one.server,
+                    "url": one.url,
+                    "quota_bytes": one.quota_bytes or self._quota_bytes,
+                    "used_bytes": self._room.used(one.server),
+                }
+                for one in self._book.destinations
+            ],
+            "calls": [_describe(origin, tallies[origin]) for origin in sorted(tallies)],
+        }
+
+
+def _describe(origin: Origin, tallies: list[Tally]) -> dict[str, Json]:
+    def count(*states: TransferState) -> int:
+        return sum(tally.count for tally in tallies if tally.state in states)
+
+    held = {TransferState.COMPLETE, TransferState.HELD}
+    return {
+        "origin": str(origin),
+        "receiving_count": count(TransferState.RECEIVING),
+        "held_count": count(*held),
+        "held_bytes": sum(tally.size for tally in tallies if tally.state in held),
+        "released_count": count(TransferState.RELEASED),
+        "expired_count": count(TransferState.EXPIRED),
+    }

@@ -1,0 +1,159 @@
+"""How much may still be taken: quotas of destinations, room on the disk, open requests.
+
+Space is reserved when an upload is created, so that one that was accepted can be finished.
+
+Source: docs/spec/staging.md, creation.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bistro.errors import OverloadedError, RelayFullError, StorageError
+from bistro.wire.discovery import FULL_LOAD
+from bistro_relay.metrics import RelayMetrics
+from bistro_relay.store.segments import is_full
+from bistro_relay.store.uploads import UploadStore
+
+_RETRY_S = 2.0
+
+
+def free_disk_bytes(directory: Path) -> int:
+    """Bytes that the file system of ``directory`` has for us."""
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError as exc:
+        raise StorageError(f"free space of {directory}: {exc.strerror}") from exc
+
+
+@contextmanager
+def full_answered() -> Iterator[None]:
+    """Answer a full disk as ``relay-full``: another relay has room, and nothing here is broken.
+
+    Raises:
+        RelayFullError: The disk had no room for what was written inside.
+        StorageError: Any other failure, as it was.
+    """
+    try:
+        yield
+    except StorageError as exc:
+        if is_full(exc):
+            raise RelayFullError(
+                "the disk of this relay is full", hint="use another relay"
+            ) from exc
+        raise
+
+
+class Room:
+    """Bytes used and reserved, in memory; the rows of uploads are the truth.
+
+    Args:
+        free_disk: Bytes free on the disk now.
+        reserve_bytes: Of these, bytes never given to fragments.
+        metrics: Told what is used and free.
+    """
+
+    def __init__(
+        self, free_disk: Callable[[], int], *, reserve_bytes: int, metrics: RelayMetrics
+    ) -> None:
+        self._free_disk = free_disk
+        self._reserve_bytes = reserve_bytes
+        self._used: Counter[str] = Counter()
+        self._outstanding = 0
+        self._metrics = metrics
+
+    async def load(self, uploads: UploadStore) -> None:
+        """Count what the rows say; once, at the start."""
+        async for tally in uploads.tally():
+            if not tally.state.is_final:
+                missing_size = tally.size - tally.durable_size
+                self.count(tally.origin.server, size=tally.size, missing_size=missing_size)
+
+    def used(self, server: str) -> int:
+        """Bytes held for, or promised to uploads of, a destination."""
+        return self._used[server]
+
+    def free_bytes(self) -> int:
+        """Room for further fragments; what accepted uploads still miss is taken off."""
+        free = max(0, self._free_disk() - self._reserve_bytes - self._outstanding)
+        self._metrics.free.set(free)
+        return free
+
+    def reserve(self, server: str, size: int, *, quota_bytes: int | None) -> None:
+        """Set ``size`` bytes aside for an upload.
+
+        Raises:
+            RelayFullError: The destination's quota or the disk has no room for them.
+        """
+        if quota_bytes is not None and self._used[server] + size > quota_bytes:
+            raise RelayFullError(
+                f"quota of {server}: expected at most {quota_bytes} bytes, "
+                f"found {self._used[server]} in use and {size} more",
+                hint="use another relay",
+            )
+        free = self.free_bytes()
+        if size > free:
+            raise RelayFullError(
+                f"disk: expected {size} bytes free, found {free}", hint="use another relay"
+            )
+        self.count(server, size=size, missing_size=size)
+
+    def count(self, server: str, *, size: int, missing_size: int) -> None:
+        """Take note of an upload that is there, of which ``missing_size`` bytes are to come."""
+        self._used[server] += size
+        self._outstanding += missing_size
+        self._metrics.held.set(self._used.total())
+
+    def fill(self, size: int) -> None:
+        """``size`` bytes that had been reserved are on the disk now."""
+        self._outstanding -= size
+
+    def give_back(self, server: str, *, size: int, missing_size: int = 0) -> None:
+        """An upload has ended, of which ``missing_size`` bytes had not come."""
+        self.count(server, size=-size, missing_size=-missing_size)
+
+
+class Gate:
+    """Bounds how many requests are answered at once, in all and from one address.
+
+    Addresses are kept while their requests are open, in memory only.
+
+    Args:
+        limit: Requests in all.
+        per_address: Of these, requests of one address.
+    """
+
+    def __init__(self, limit: int, *, per_address: int) -> None:
+        self._limit = limit
+        self._per_address = per_address
+        self._open: Counter[str] = Counter()
+        self._count = 0
+
+    @property
+    def load(self) -> int:
+        """From 0, idle, to 1,000, nothing more is let in."""
+        return min(FULL_LOAD, self._count * FULL_LOAD // self._limit)
+
+    @contextmanager
+    def entered(self, address: str | None) -> Iterator[None]:
+        """One request, for as long as the block runs.
+
+        Raises:
+            OverloadedError: Too many are open; nothing was read of this one.
+        """
+        name = address or ""
+        if self._count >= self._limit or self._open[name] >= self._per_address:
+            raise OverloadedError("too many requests are being answered", retry_after_s=_RETRY_S)
+        self._count += 1
+        self._open[name] += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]

@@ -1,0 +1,123 @@
+"""The relay's settings: ``bistro-relay.toml`` in its folder.
+
+Source: docs/reference/settings.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, field_validator
+
+from bistro.daemon.settings import (
+    ClockSettings,
+    HttpSettings,
+    LocalPath,
+    LogSettings,
+    Section,
+    load,
+)
+from bistro.errors import FormatError
+from bistro.ids import require_base_url, require_host_name
+
+FILE_NAME: Final = "bistro-relay.toml"
+PREFIX: Final = "BISTRO_RELAY"
+DEFAULT_PORT: Final = 8_441
+
+
+class RelaySettings(Section):
+    """``[relay]``: who this relay is, and where it keeps things."""
+
+    name: str = Field(description="Host name of this relay; it is part of every receipt")
+    operator: str = Field(
+        min_length=1, max_length=200, description="Who runs this relay, as destinations see it"
+    )
+    region: str = Field(
+        default="", max_length=64, description="Where it stands, for people; may be empty"
+    )
+    key_path: LocalPath = Field(
+        default=Path("keys/relay.key"), description="File of the relay's private key, mode 0600"
+    )
+    data_path: LocalPath = Field(
+        default=Path(), description="Folder of fragments, database, ledgers and destinations"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _require_name(cls, name: str) -> str:
+        try:
+            require_host_name(name, what="relay name")
+        except FormatError as exc:
+            raise ValueError(exc.message) from exc
+        return name
+
+
+class LimitSettings(Section):
+    """``[limits]``: how much is taken, so that nobody is ever surprised by a full machine."""
+
+    uploads_count: int = Field(
+        default=1_024, gt=0, description="Upload requests answered at the same time"
+    )
+    uploads_per_address_count: int = Field(
+        default=256, gt=0, description="Of these, requests of one network address"
+    )
+    collectors_count: int = Field(
+        default=64, gt=0, description="Collector requests answered at the same time"
+    )
+    fragment_bytes: int = Field(default=2**38, gt=0, description="Largest fragment taken, in bytes")
+    quota_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Bytes held for a destination that was allowed without its own quota",
+    )
+    reserve_bytes: int = Field(
+        default=268_435_456, ge=0, description="Bytes of the disk never given to fragments"
+    )
+    idle_s: float = Field(
+        default=30, gt=0, description="Seconds without a byte after which an upload is cut off"
+    )
+
+
+class TermsSettings(Section):
+    """``[terms]``: how terms of the allowed destinations are fetched."""
+
+    poll_s: float = Field(default=30, gt=0, le=60, description="Seconds between two polls")
+    refresh_s: float = Field(
+        default=2, ge=0, description="Least seconds between two fetches asked for by uploads"
+    )
+    allow_http: bool = Field(
+        default=False, description="Whether destinations may be asked over plain HTTP"
+    )
+    ca_path: LocalPath | None = Field(
+        default=None, description="PEM file with a private certificate authority"
+    )
+
+
+class Settings(Section):
+    """The whole file."""
+
+    relay: RelaySettings
+    http: HttpSettings
+    limits: LimitSettings = LimitSettings()
+    terms: TermsSettings = TermsSettings()
+    clock: ClockSettings = ClockSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("http")
+    @classmethod
+    def _require_base_url(cls, http: HttpSettings) -> HttpSettings:
+        try:
+            require_base_url(http.base_url)
+        except FormatError as exc:
+            raise ValueError(exc.message) from exc
+        return http
+
+
+def load_settings(directory: Path) -> Settings:
+    """The settings of the relay in ``directory``, with the environment's overrides.
+
+    Raises:
+        SettingsError: With every problem at once.
+    """
+    return load(Settings, directory / FILE_NAME, prefix=PREFIX)

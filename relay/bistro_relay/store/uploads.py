@@ -1,0 +1,254 @@
+"""Rows of uploads: what was claimed, how far it came, and what was promised.
+
+Source: docs/spec/staging.md, states of an upload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bistro.ids import Origin
+from bistro.instant import UnixMillis
+from bistro.protocol.transfer import Transfer, TransferState
+from bistro.storage.database import Database, Row
+from bistro.wire.claim import Claim
+from bistro.wire.staging import StagedRow
+
+_COLUMNS: Final = (
+    "id, server, call, commitment, fragment, claim, size, sha256, state, offset, expires_at, "
+    "hold_until"
+)
+_SELECT: Final = f"SELECT {_COLUMNS} FROM upload"  # noqa: S608 - a constant
+_PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One upload of one fragment.
+
+    Attributes:
+        id: Random, ours.
+        origin: The call.
+        commitment: The submission.
+        index: Which fragment of it.
+        claim: Encoded, verified.
+        transfer: Where it stands.
+    """
+
+    id: str
+    origin: Origin
+    commitment: bytes
+    index: int
+    claim: bytes
+    transfer: Transfer
+
+    @classmethod
+    def of(cls, upload_id: str, claim: Claim, transfer: Transfer) -> Upload:
+        """The upload of a verified claim."""
+        return cls(
+            upload_id,
+            claim.origin,
+            claim.commitment,
+            claim.descriptor.index,
+            claim.encode(),
+            transfer,
+        )
+
+    def with_transfer(self, transfer: Transfer) -> Upload:
+        """The same upload, further on."""
+        return replace(self, transfer=transfer)
+
+
+def _read(row: Row) -> Upload:
+    until = row["hold_until"]
+    return Upload(
+        id=row["id"],
+        origin=Origin(row["server"], row["call"]),
+        commitment=row["commitment"],
+        index=row["fragment"],
+        claim=row["claim"],
+        transfer=Transfer(
+            size=row["size"],
+            sha256=row["sha256"],
+            expires_at=UnixMillis(row["expires_at"]),
+            offset=row["offset"],
+            state=TransferState(row["state"]),
+            hold_until=None if until is None else UnixMillis(until),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How much of one call is in one state."""
+
+    origin: Origin
+    state: TransferState
+    count: int
+    size: int
+    durable_size: int
+
+
+class UploadStore:
+    """The rows of all uploads.
+
+    Args:
+        database: Open, with this relay's schema.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def insert(self, upload: Upload, *, now: UnixMillis) -> None:
+        """Record a new upload, durably.
+
+        Raises:
+            ConflictError: It is not in state receiving, and its fragment has a custody already.
+        """
+        transfer = upload.transfer
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                f"INSERT INTO upload ({_COLUMNS}, changed_at) "  # noqa: S608 - a constant
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    upload.id,
+                    upload.origin.server,
+                    upload.origin.call,
+                    upload.commitment,
+                    upload.index,
+                    upload.claim,
+                    transfer.size,
+                    transfer.sha256,
+                    transfer.state.value,
+                    transfer.offset,
+                    transfer.expires_at,
+                    transfer.hold_until,
+                    now,
+                ),
+            )
+
+    async def update(self, *uploads: Upload, now: UnixMillis) -> None:
+        """Record where uploads stand, durably, all or none; held ones get a cursor.
+
+        A row that has ended is left as it is.
+
+        A crash before this returns leaves all as they were, or all as they are now.
+
+        Raises:
+            ConflictError: A fragment would get a second custody.
+        """
+        rows = [
+            (
+                one.transfer.state.value,
+                one.transfer.offset,
+                one.transfer.expires_at,
+                one.transfer.hold_until,
+                now,
+                one.id,
+            )
+            for one in uploads
+        ]
+        held = [
+            (one.id, one.origin.server, one.origin.call, one.id)
+            for one in uploads
+            if one.transfer.state is TransferState.HELD
+        ]
+        ended = [one for one in uploads if one.transfer.state.is_final]
+        async with self._database.transaction() as tx:
+            await tx.execute_many(
+                "UPDATE upload SET state = ?, offset = ?, expires_at = ?, hold_until = ?, "
+                "changed_at = ? "
+                "WHERE id = ? AND state NOT IN ('released', 'expired', 'terminated')",
+                rows,
+            )
+            if held:
+                # Only what is held: a slow twin must not show again what was released meanwhile.
+                await tx.execute_many(
+                    "INSERT INTO staged (upload, server, call) SELECT ?, ?, ? FROM upload "
+                    "WHERE id = ? AND state = 'held' ON CONFLICT (upload) DO NOTHING",
+                    held,
+                )
+            if ended:
+                await tx.execute_many(
+                    "DELETE FROM staged WHERE upload = ?", [(one.id,) for one in ended]
+                )
+
+    async def find(self, upload_id: str) -> Upload | None:
+        """The upload of that id."""
+        row = await self._database.fetch_one(f"{_SELECT} WHERE id = ?", (upload_id,))
+        return None if row is None else _read(row)
+
+    async def find_custody(self, origin: Origin, commitment: bytes, index: int) -> Upload | None:
+        """The one upload of a fragment that is complete, held or released."""
+        row = await self._database.fetch_one(
+            f"{_SELECT} WHERE server = ? AND call = ? AND commitment = ? AND fragment = ? "
+            "AND state IN ('complete', 'held', 'released')",
+            (origin.server, origin.call, commitment, index),
+        )
+        return None if row is None else _read(row)
+
+    async def list_named(self, prefix: str) -> list[Upload]:
+        """Uploads whose ids begin with two given hexadecimal digits."""
+        rows = await self._database.fetch_all(
+            f"{_SELECT} WHERE id >= ? AND id < ?", (prefix, prefix + "g")
+        )
+        return [_read(row) for row in rows]
+
+    async def list_complete(self) -> list[Upload]:
+        """Some uploads that still lack their receipt."""
+        return await self._page("state = 'complete'", ())
+
+    async def list_expired(self, now: UnixMillis) -> list[Upload]:
+        """Some incomplete uploads whose time is over, then held ones whose hold is over."""
+        late = await self._page("state = 'receiving' AND expires_at < ?", (now,))
+        return late or await self._page("state = 'held' AND hold_until < ?", (now,))
+
+    async def list_held_shorter(self, origin: Origin, until: UnixMillis) -> list[Upload]:
+        """Some held fragments of a call whose hold ends before ``until``."""
+        return await self._page(
+            "server = ? AND call = ? AND state = 'held' AND hold_until < ?",
+            (origin.server, origin.call, until),
+        )
+
+    async def _page(self, condition: str, parameters: Sequence[object]) -> list[Upload]:
+        rows = await self._database.fetch_all(
+            f"{_SELECT} WHERE {condition} LIMIT {_PAGE}", parameters
+        )
+        return [_read(row) for row in rows]
+
+    async def forget_ended(self, before: UnixMillis) -> int:
+        """Drop rows of uploads that ended without a receipt before a time; how many."""
+        async with self._database.transaction() as tx:
+            return await tx.execute(
+                "DELETE FROM upload WHERE state IN ('expired', 'terminated') "
+                "AND hold_until IS NULL AND changed_at < ?",
+                (before,),
+            )
+
+    async def staged(self, origin: Origin, *, after: int, limit: int) -> tuple[StagedRow, ...]:
+        """Held fragments of a call with a cursor above ``after``, in order."""
+        rows = await self._database.fetch_all(
+            "SELECT s.cursor, u.claim, u.hold_until FROM staged s JOIN upload u ON u.id = s.upload "
+            "WHERE s.server = ? AND s.call = ? AND s.cursor > ? ORDER BY s.cursor LIMIT ?",
+            (origin.server, origin.call, after, limit),
+        )
+        return tuple(
+            StagedRow(row["cursor"], row["claim"], UnixMillis(row["hold_until"])) for row in rows
+        )
+
+    async def tally(self) -> AsyncIterator[Tally]:
+        """How much there is, by call and state."""
+        rows = await self._database.fetch_all(
+            "SELECT server, call, state, COUNT(*) AS count, SUM(size) AS size, "
+            "SUM(offset) AS durable FROM upload GROUP BY server, call, state"
+        )
+        for row in rows:
+            yield Tally(
+                Origin(row["server"], row["call"]),
+                TransferState(row["state"]),
+                row["count"],
+                row["size"],
+                row["durable"],
+            )
