@@ -1,0 +1,154 @@
+"""``relay.*``: a real ``bistro-relay serve``, staging and deleting by turns.
+
+| measure | floor |
+|---|---|
+| ``relay.small.rate``, ``.cpu`` | ``aiohttp`` + ``uvloop``: hash, verify and make one signature, write one file with fdatasync in 16 threads |
+| ``relay.small.distinct.*`` | the same; every claim comes with a checkpoint of its own |
+| ``relay.large`` | bare ``aiohttp`` + ``uvloop``: hash, stream to a file, fdatasync |
+
+After every round both delete what they hold, ours by signed releases; only staging is timed.
+"""  # noqa: E501 - a table
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from tests.bench import clock_error
+from tests.bench.destination import Fragment
+from tests.bench.loads.requests import write_requests
+from tests.bench.loads.sending import send_large, send_requests
+from tests.bench.measuring import Case, Contest, Measure, Sample, Samples
+from tests.bench.processes import Server, metering, rate_and_cpu
+from tests.bench.relaying import (
+    RelayUnderTest,
+    empty_floor,
+    serving_floor,
+    serving_relay,
+    upload,
+)
+from tests.bench.workplace import work_folder
+
+CONNECTIONS: Final = 64
+SMALL_SIZE: Final = 65_536
+SMALL_COUNT: Final = 3_000
+SECONDS: Final = 4.0
+LARGE_SIZE: Final = 268_435_456
+_PIECE: Final = 1_048_576
+_MB: Final = 1_000_000
+
+
+class _Small:
+    """Rounds of small fragments, each new to both."""
+
+    def __init__(self, name: str, relay: RelayUnderTest, floor: Server, folder: Path) -> None:
+        self._name = name
+        self._relay = relay
+        self._floor = floor
+        self._requests = folder / "requests"
+        self._body = folder / "body"
+        self._body.write_bytes(secrets.token_bytes(SMALL_SIZE))
+        self._share = name == "relay.small"
+
+    def floor_round(self) -> Samples:
+        """The same requests; the floor looks at no claim."""
+        self._write_requests(SMALL_COUNT)
+        samples, _ = self._send(self._floor)
+        empty_floor(self._floor)
+        return samples
+
+    def our_round(self) -> Samples:
+        """Stage, verify a receipt, release."""
+        fragments = self._write_requests(SMALL_COUNT)
+        samples, receipt = self._send(self._relay.server)
+        self._relay.verify(receipt, fragments)
+        self._relay.release(fragments[: int(samples["count"].value)])
+        return samples
+
+    def warm_up(self) -> None:
+        """One fragment, with which the relay fetches the terms."""
+        fragments = self._write_requests(1)
+        self._send(self._relay.server)
+        self._relay.release(fragments)
+
+    def _write_requests(self, count: int) -> list[Fragment]:
+        body = self._body.read_bytes()
+        fragments = self._relay.destination.fragments(body, count, share_checkpoint=self._share)
+        write_requests(self._requests, map(upload, fragments))
+        return fragments
+
+    def _send(self, server: Server) -> tuple[Samples, bytes]:
+        with metering(server) as meter:
+            load = send_requests(
+                server.port,
+                self._requests,
+                connections=CONNECTIONS,
+                seconds=SECONDS,
+                body=self._body,
+            )
+        samples = rate_and_cpu(self._name, load, meter) | {"count": Sample(load.answered)}
+        return samples, bytes.fromhex(load.sample)
+
+
+@contextlib.contextmanager
+def _open_small(name: str) -> Iterator[Contest]:
+    with (
+        work_folder() as folder,
+        serving_relay(folder) as relay,
+        serving_floor(folder) as floor,
+    ):
+        small = _Small(name, relay, floor, folder)
+        small.warm_up()
+        yield Contest(small.our_round, small.floor_round, clock_error.notes())
+
+
+@contextlib.contextmanager
+def _open_large() -> Iterator[Contest]:
+    with (
+        work_folder() as folder,
+        serving_relay(folder) as relay,
+        serving_floor(folder) as floor,
+    ):
+        file, head = folder / "large", folder / "head"
+        piece = secrets.token_bytes(_PIECE)
+        body = piece * (LARGE_SIZE // _PIECE)
+        file.write_bytes(body)
+
+        def stage(server: Server, path: str | None) -> tuple[Samples, list[Fragment]]:
+            fragments = relay.destination.fragments(body, 1, share_checkpoint=True)
+            head.write_bytes(upload(fragments[0], path=path))
+            load = send_large(server.port, head, file)
+            return {"relay.large": Sample(LARGE_SIZE / _MB / load.seconds, load.busy)}, fragments
+
+        def floor_round() -> Samples:
+            samples, _ = stage(floor, "/large")
+            empty_floor(floor)
+            return samples
+
+        def our_round() -> Samples:
+            samples, fragments = stage(relay.server, None)
+            relay.release(fragments)
+            return samples
+
+        our_round()  # the first claim makes the relay fetch the terms
+        yield Contest(our_round, floor_round, clock_error.notes())
+
+
+def _small(name: str) -> Case:
+    opens: Callable[[], contextlib.AbstractContextManager[Contest]] = partial(_open_small, name)
+    measures = (
+        Measure(f"{name}.rate", "fragments/s", needs_busy_core=True),
+        Measure(f"{name}.cpu", "us/fragment", is_more_better=False),
+    )
+    return Case("relay", measures, opens)
+
+
+CASES: Final = (
+    _small("relay.small"),
+    _small("relay.small.distinct"),
+    Case("relay", (Measure("relay.large", "MB/s"),), _open_large),
+)

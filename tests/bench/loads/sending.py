@@ -1,0 +1,32 @@
+"""Starts the load processes on the load's cores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.bench.loads import Load
+from tests.bench.processes import CORES, python, run
+
+
+def send_requests(
+    port: int, file: Path, *, connections: int, seconds: float, body: Path | None = None
+) -> Load:
+    """Send the requests in ``file``, each followed by ``body``.
+
+    Raises:
+        NotMeasured: One of them failed.
+    """
+    options: list[str | int | float | Path] = ["--connections", connections, "--seconds", seconds]
+    options += ["--core", min(CORES.server)]
+    if body is not None:
+        options += ["--body", body]
+    return Load.parse(run(python("loads.raw", port, file, *options)))
+
+
+def send_large(port: int, head: Path, file: Path) -> Load:
+    """Send one request with ``file`` as its body.
+
+    Raises:
+        NotMeasured: It failed.
+    """
+    return Load.parse(run(python("loads.large", port, head, file, min(CORES.server))))

@@ -1,0 +1,58 @@
+"""A folder on a real file system, and the few requests that set a benchmark up."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from tests.bench.measuring import NotMeasured
+from tests.bench.proc import file_system
+
+IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
+_TIMEOUT_S: Final = 30.0
+
+
+def root() -> Path:
+    """Where benchmarks keep their files: the first usual place whose data survives."""
+    places = [Path(tempfile.gettempdir()), Path.cwd()]
+    return next((place for place in places if file_system(place) not in IN_MEMORY), places[0])
+
+
+@contextlib.contextmanager
+def work_folder() -> Iterator[Path]:
+    """A folder that is gone after the block."""
+    with tempfile.TemporaryDirectory(prefix="bistro-bench-", dir=root()) as name:
+        yield Path(name)
+
+
+def ask(
+    url: str,
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """The body of a good answer.
+
+    Raises:
+        NotMeasured: There was another answer, or none.
+    """
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT_S)
+    target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    try:
+        connection.request(method, target, body=body, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        data = answer.read()
+    except OSError as exc:
+        raise NotMeasured(f"{url}: {exc}") from exc
+    finally:
+        connection.close()
+    if not 200 <= answer.status < 300:  # noqa: PLR2004 - the good ones
+        raise NotMeasured(f"{url}: HTTP {answer.status}: {data[:300]!r}")
+    return data
