@@ -1,0 +1,67 @@
+"""Decides which fragment to ask of which relay now: any k of n, bounded batches, no I/O.
+
+Source: docs/spec/collection.md; bistro.protocol.collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Group
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from bistro.instant import UnixMillis
+from bistro.protocol.collection import Source
+from bistro_server.store.collection import Staged
+
+BATCH_ITEMS: Final = 1_000
+BATCH_BYTES: Final = 67_108_864
+"""What is asked of a relay at once; a single larger fragment is asked for alone."""
+PATIENCE_MS: Final = 600_000
+"""How long a relay may be silent before filers are asked to stage its fragments elsewhere."""
+_PENALTY: Final = 1 << 50
+"""Bytes that a slow relay is taken to have waiting: others come first, where there are any."""
+
+
+def plan_batches(
+    page: Iterable[Staged], *, down: Group[str], slow: Group[str]
+) -> dict[str, list[tuple[Staged, Source]]]:
+    """A batch for each relay that has something to give.
+
+    Args:
+        page: Submissions that are not concluded.
+        down: Relays not to ask now.
+        slow: Relays to ask only for what nobody else has.
+    """
+    backlog = dict.fromkeys(slow, _PENALTY)
+    batches: dict[str, list[tuple[Staged, Source]]] = {}
+    for staged in page:
+        size = staged.layout.fragment_size
+        for source in staged.collection().wanted(backlog=backlog, down=down):
+            batch = batches.setdefault(source.relay, [])
+            waiting = backlog.get(source.relay, 0)
+            is_full = len(batch) >= BATCH_ITEMS or waiting % _PENALTY + size > BATCH_BYTES
+            if not batch or not is_full:
+                batch.append((staged, source))
+                backlog[source.relay] = waiting + size
+    return batches
+
+
+def missing_fragments(
+    staged: Staged,
+    silences: Mapping[str, UnixMillis],
+    *,
+    now: UnixMillis,
+    repair_by: UnixMillis,
+) -> tuple[int, ...]:
+    """Indexes that the filer should stage again: fewer than k can be had.
+
+    A relay that has been silent for long counts as one that lost everything; how long is less
+    the nearer ``repair_by`` is, since afterwards nobody can help any more.
+    """
+    patience_ms = min(PATIENCE_MS, max(repair_by - now, 0) // 4)
+    collection = staged.collection()
+    for source in collection.holds:
+        since = silences.get(source.relay)
+        if since is not None and now - since >= patience_ms:
+            collection = collection.lose(source)
+    return collection.repairs()
