@@ -17,7 +17,7 @@ from bistro.ids import Origin
 from bistro.net.relay_client import Piece, RelayClient, Upload
 from bistro.protocol.promise_checks import HOLD_MARGIN_MS
 from bistro.protocol.submission import Sealed
-from bistro.storage.durable import ReadFile, write_atomically
+from bistro.storage.durable import ReadFile, make_directories, write_atomically
 from bistro.wire.claim import Claim
 from bistro.wire.clauses import Relay
 from bistro.wire.fragment import Descriptor
@@ -191,11 +191,15 @@ class Delivery:
             raise peer_messages.short_hold(self.relay.name, receipt.hold_until, self.terms)
 
     async def _keep(self, receipt: Receipt) -> None:
-        path = self.journal.folder.receipt(self.index, self.relay.name)
         text = receipt.text()
-        await asyncio.to_thread(write_atomically, path, text.encode(), disk=self.journal.disk)
+        await asyncio.to_thread(self._write, text.encode())
         # A crash here leaves the file only: the relay is asked again and shows it again.
         await self.journal.change(lambda s: s.receive(self.index, text))
+
+    def _write(self, receipt: bytes) -> None:
+        path = self.journal.folder.receipt(self.index, self.relay.name)
+        make_directories(path.parent, disk=self.journal.disk)
+        write_atomically(path, receipt, disk=self.journal.disk)
 
     def _progress_to(self, offset: int) -> None:
         if offset != self.sent:

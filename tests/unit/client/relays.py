@@ -1,0 +1,225 @@
+"""A relay in memory that keeps its promises, or breaks them in one chosen way.
+
+The real relay is tested beside the client in ``tests/integration``; this one lies on demand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from bistro.api import routes
+from bistro.api.problems import encode_problem, problem_headers
+from bistro.clock import Clock
+from bistro.crypto.digest import sha256
+from bistro.errors import BistroError, RelayFullError, UnknownObjectError
+from bistro.instant import UnixMillis
+from bistro.wire.claim import Claim
+from bistro.wire.clauses import Relay
+from bistro.wire.discovery import RelayDiscovery, ServedDestination
+from bistro.wire.entry import ReceiptEntry
+from tests.support.promises import MemoryLedger
+from tests.support.strategies import note_key
+
+HOLD_MS = 30 * 86_400_000
+
+
+@dataclass
+class Held:
+    """An upload, complete or not."""
+
+    claim: Claim
+    data: bytearray = field(default_factory=bytearray)
+    receipt: str | None = None
+
+
+@dataclass
+class FakeRelay:
+    """One relay; ``how`` says how it behaves from now on.
+
+    | how | behaviour |
+    |---|---|
+    | good | as specified |
+    | nonsense | answers everything with text that means nothing |
+    | full | refuses new uploads with 507 |
+    | silent | closes every connection without an answer |
+    | breaks | takes 70,000 bytes of an upload and closes the connection, then is good |
+    | forged | signs receipts with another key |
+    | short | promises to hold for a minute only |
+    | gone | forgets uploads that were not completed |
+    | stuck | takes an upload and never answers, until ``how`` changes |
+    """
+
+    name: str
+    clock: Clock
+    server: str = "permits.example"
+    how: str = "good"
+    url: str = ""
+    uploads: dict[str, Held] = field(default_factory=dict)
+    creations: int = 0
+    probes: int = 0
+    received_size: int = 0
+
+    @property
+    def in_terms(self) -> Relay:
+        """The relay as terms name it."""
+        return Relay(
+            name=self.name,
+            operator=self.name.partition(".")[0],
+            url=self.url,
+            vkey=note_key(self.name).verifier,
+            region="",
+            weight=100,
+        )
+
+    @property
+    def held(self) -> dict[tuple[bytes, int], bytes]:
+        """Fragments with receipts, by commitment and index."""
+        return {
+            (one.claim.commitment, one.claim.descriptor.index): bytes(one.data)
+            for one in self.uploads.values()
+            if one.receipt is not None
+        }
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._behave], client_max_size=2**30)
+        app.router.add_get(routes.RELAY_DISCOVERY.template, self._discovery)
+        app.router.add_post(routes.UPLOAD_CREATION.template, self._create)
+        app.router.add_route("HEAD", routes.UPLOAD_OFFSET.template, self._offset)
+        app.router.add_patch(routes.UPLOAD_BYTES.template, self._append)
+        app.router.add_get(routes.UPLOAD_RECEIPT.template, self._receipt)
+        return app
+
+    @web.middleware
+    async def _behave(self, request: web.Request, handler) -> web.StreamResponse:
+        if self.how == "silent":
+            request.transport.close()
+            raise asyncio.CancelledError
+        if self.how == "nonsense":
+            return web.Response(text="<html>It works!</html>", content_type="text/html")
+        try:
+            return await handler(request)
+        except BistroError as exc:
+            return web.Response(
+                body=encode_problem(exc), status=exc.http_status, headers=problem_headers(exc)
+            )
+
+    async def _discovery(self, request: web.Request) -> web.Response:
+        self.probes += 1
+        found = RelayDiscovery(
+            name=self.name,
+            operator=self.name,
+            region="",
+            vkey=note_key(self.name).verifier,
+            base_url=self.url,
+            destinations=(ServedDestination(server=self.server, calls=("spring",)),),
+            free_bytes=2**40,
+            load=0,
+            accepting=True,
+        )
+        return web.Response(body=found.encode(), content_type="application/json")
+
+    async def _create(self, request: web.Request) -> web.Response:
+        self.creations += 1
+        if self.how == "full":
+            raise RelayFullError(f"{self.name}: full")
+        key, _, value = request.headers[routes.METADATA].partition(" ")
+        assert key == routes.CLAIM_KEY
+        claim = Claim.decode(base64.b64decode(value))
+        for upload, one in self.uploads.items():
+            if one.receipt is not None and one.claim.commitment == claim.commitment:
+                if one.claim.descriptor == claim.descriptor:
+                    return self._answer(upload, 201)
+        upload = secrets.token_urlsafe(12)
+        self.uploads[upload] = Held(claim)
+        await self._take(request, upload)
+        return self._answer(upload, 201)
+
+    async def _offset(self, request: web.Request) -> web.Response:
+        return self._answer(self._known(request), 200)
+
+    async def _append(self, request: web.Request) -> web.Response:
+        upload = self._known(request)
+        assert routes.parse_offset(request.headers) == len(self.uploads[upload].data)
+        await self._take(request, upload)
+        return self._answer(upload, 204)
+
+    async def _receipt(self, request: web.Request) -> web.Response:
+        receipt = self.uploads[self._known(request)].receipt
+        if receipt is None:
+            raise UnknownObjectError("no receipt yet")
+        return web.Response(text=receipt)
+
+    def _known(self, request: web.Request) -> str:
+        upload = request.match_info["upload"]
+        if self.how == "gone" or upload not in self.uploads:
+            self.uploads.pop(upload, None)
+            raise UnknownObjectError("no such upload")
+        return upload
+
+    async def _take(self, request: web.Request, upload: str) -> None:
+        held = self.uploads[upload]
+        async for chunk in request.content.iter_chunked(65_536):
+            held.data += chunk
+            self.received_size += len(chunk)
+            while self.how == "stuck":
+                await asyncio.sleep(0.01)
+            if self.how == "breaks" and len(held.data) >= 70_000:
+                self.how = "good"
+                request.transport.close()
+                raise asyncio.CancelledError
+        descriptor = held.claim.descriptor
+        if len(held.data) == descriptor.size:
+            assert sha256(bytes(held.data)) == descriptor.sha256
+            held.receipt = self._promise(held.claim)
+
+    def _promise(self, claim: Claim) -> str:
+        seed = "forged" if self.how == "forged" else ""
+        key = note_key(self.name, seed="").renamed(claim.origin.custody(self.name))
+        if seed:
+            key = note_key(self.name + "x").renamed(claim.origin.custody(self.name))
+        now = self.clock.now()
+        hold_ms = 60_000 if self.how == "short" else HOLD_MS
+        return MemoryLedger(key).promise(
+            ReceiptEntry(
+                origin=claim.origin.custody(self.name),
+                time=now,
+                digest=claim.commitment,
+                index=claim.descriptor.index,
+                size=claim.descriptor.size,
+                sha256=claim.descriptor.sha256,
+                hold_until=UnixMillis(now + hold_ms),
+            )
+        )
+
+    def _answer(self, upload: str, status: int) -> web.Response:
+        held = self.uploads[upload]
+        headers = {
+            "Location": f"/uploads/{upload}",
+            routes.OFFSET: str(len(held.data)),
+            routes.LENGTH: str(held.claim.descriptor.size),
+            routes.TUS_RESUMABLE: routes.TUS_VERSION,
+        }
+        if held.receipt is not None:
+            headers[routes.RECEIPT] = base64.b64encode(held.receipt.encode()).decode()
+        return web.Response(status=status, headers=headers)
+
+
+@contextlib.asynccontextmanager
+async def served(app: web.Application) -> AsyncIterator[str]:
+    """The URL under which an app answers on loopback."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
