@@ -138,9 +138,10 @@ def _listening_port(log: Path, start: int) -> int | None:
     with log.open("rb") as file:
         file.seek(start)
         for line in file:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, AttributeError):
                 event = json.loads(line)
-                if isinstance(event, dict) and event.get("event") == "listening_started":
+                # The Unix socket of the control desk has no port.
+                if event.get("event") == "listening_started" and "port" in event:
                     return int(event["port"])
     return None
 

@@ -127,13 +127,13 @@ class Gate:
     """The proxy in front of one daemon.
 
     Attributes:
-        name: Of the daemon; bytes towards it are counted on this channel, those from it to the
-            collector on ``<name>/collected``.
+        name: Of the daemon; bytes towards it are counted on this channel.
         meter: Where they are counted.
         port: Where others reach the daemon, once it is open.
         target: The daemon's own port; connections are dropped while it is None.
         requests: Every request that passed, in order.
         watch: Called with a request whenever bytes of it were forwarded.
+        collected_on: The channel of bytes from it to the collector, ``<name>/collected``.
     """
 
     name: str
@@ -142,7 +142,11 @@ class Gate:
     target: int | None = None
     requests: list[Request] = field(default_factory=list)
     watch: Watch | None = None
+    collected_on: str = ""
     _served: set[asyncio.Task[None] | None] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.collected_on = self.collected_on or f"{self.name}/collected"
 
     @property
     def url(self) -> str:
@@ -218,7 +222,7 @@ class Gate:
         while piece := await source.read(_PIECE):
             sink.write(piece)
             if reader.current is not None and reader.current.path.startswith(_COLLECTOR_PATHS):
-                self.meter.count(f"{self.name}/collected", len(piece))
+                self.meter.count(self.collected_on, len(piece))
             await sink.drain()
 
 

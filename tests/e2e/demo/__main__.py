@@ -1,0 +1,115 @@
+"""``python -m tests.e2e.demo``: plays the demo, shows the table, writes the report."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from tests.e2e.demo.cast import PerformanceError
+from tests.e2e.demo.filings import Shape
+from tests.e2e.demo.performance import Order, perform
+from tests.e2e.demo.report import render
+from tests.e2e.demo.sabotage import Sabotage
+from tests.e2e.demo.story import Story
+from tests.e2e.demo.table import show
+
+_NEEDED_BYTES = 1_000_000_000
+_QUICK = Shape(count=10, closes_s=9, rush_s=6)
+
+
+@click.command()
+@click.option("--seed", type=int, default=2026, show_default=True, help="Of the filings.")
+@click.option("--keep", is_flag=True, help="Keep the folder with all data and logs.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("demo-report.html"),
+    show_default=True,
+    help="Where the report goes.",
+)
+@click.option("--quick", is_flag=True, help="Ten filings before a deadline 9 s away.")
+@click.option(
+    "--sabotage",
+    type=click.Choice([kind.value for kind in Sabotage]),
+    multiple=True,
+    help="Break this on purpose: the demo must notice, and fail.",
+)
+def main(*, seed: int, keep: bool, report: Path, quick: bool, sabotage: tuple[str, ...]) -> None:
+    """The whole path with real processes on loopback, every promise checked.
+
+    Exit code 0 if every single promise was kept, 1 if one was broken, 2 if the demo itself could
+    not go on.
+    """
+    console = Console(highlight=False, soft_wrap=False)
+    began = time.monotonic()
+
+    def since() -> str:
+        return f"[dim]{time.monotonic() - began:5.1f} s[/dim]"
+
+    root = Path(tempfile.mkdtemp(prefix="bistro-demo-"))
+    order = Order(
+        root=root,
+        seed=seed,
+        shape=_QUICK if quick else Shape(),
+        sabotage=frozenset(Sabotage(kind) for kind in sabotage),
+        begin=lambda title: console.print(f"{since()}  [bold]{title}[/bold]"),
+        tell=lambda text: console.print(f"{since()}    {escape(text)}"),
+    )
+    try:
+        _require_room(root)
+        story = asyncio.run(_until_told_to_stop(order))
+        report.write_text(render(story), encoding="utf-8")
+        show(console, story)
+        console.print(f"report: {report.absolute()}")
+        code = 0 if story.verdicts.are_kept else 1
+    except PerformanceError as exc:
+        console.print(f"[bold red]the demo could not go on:[/bold red] {escape(str(exc))}")
+        code = 2
+    finally:
+        if keep:
+            console.print(f"kept: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+    console.print(f"{since()}  {'every promise was kept' if code == 0 else 'BROKEN'}")
+    sys.exit(code)
+
+
+async def _until_told_to_stop(order: Order) -> Story:
+    """Play; SIGTERM ends it as Ctrl-C does, with nothing left running."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await perform(order)
+    except* PerformanceError as failures:
+        raise PerformanceError("\n".join(_messages(failures))) from failures
+
+
+def _messages(failures: BaseExceptionGroup[PerformanceError]) -> Iterator[str]:
+    for one in failures.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _messages(one)
+        else:
+            yield str(one)
+
+
+def _require_room(root: Path) -> None:
+    free = shutil.disk_usage(root).free
+    if free < _NEEDED_BYTES:
+        raise PerformanceError(
+            f"{root}: expected {_NEEDED_BYTES:,} free bytes, found {free:,}; set TMPDIR"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""Examines what happened: each promise against files, signatures and the programs' own answers.
+
+Nothing here believes the scenes: tickets are verified with the destination's key, bytes are
+compared by their hashes, relays are asked for what they signed for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bistro.crypto.keyfile import decode_filer_key, filer_public
+from bistro.errors import BistroError
+from bistro.protocol.deadline import latest_on_time
+from bistro.wire.minutes import verify_minutes
+from bistro.wire.receipt import Receipt
+from bistro.wire.terms import Terms
+from bistro_client.home import Home
+from tests.e2e.demo.auditing import audit, held
+from tests.e2e.demo.cast import Finished, PerformanceError, without_network
+from tests.e2e.demo.filings import digests
+from tests.e2e.demo.promises import Promise
+from tests.e2e.demo.searching import needles_for, search, size_of
+from tests.e2e.demo.stage import CALL, Stage
+from tests.e2e.demo.story import FilingStory, Story
+
+_REFUSED: Final = 3
+_AT_ONCE: Final = 3
+_SIGKILL: Final = -9
+_OWN_PARTS: Final = frozenset(
+    ("ticket", "manifest", "receipts", "closed", "opening", "status", "outcome", "minutes")
+)
+"""What a filer's evidence must show in the end, beside what no evidence can be without."""
+_INBOX_PARTS: Final = frozenset(("ticket", "manifest", "closed", "opening"))
+
+
+@dataclass(slots=True)
+class Examiner:
+    """Examines the promises and writes the verdicts into the story."""
+
+    stage: Stage
+    story: Story
+
+    def sources(self) -> None:
+        """Be sure that the search finds what it looks for, where it is."""
+        for one in self.story.filings:
+            if not search(one.source, needles_for(())):
+                raise PerformanceError(f"the search does not find the marks in {one.source}")
+
+    async def relays_that_hold(self) -> None:
+        """Between the deadline and collection, when relays hold all that they will ever hold."""
+        self._staged()
+        await self._killed()
+        await self.relays_unreadable("holding everything")
+
+    async def relays_unreadable(self, when: str) -> None:
+        """Search all that relays keep, and all that they said."""
+        needles = needles_for(self._filer_keys())
+        faults: list[str] = []
+        size = 0
+        for site in self.stage.relays:
+            for folder in (site.root, site.daemon.log):
+                size += size_of(folder)
+                found = await asyncio.to_thread(search, folder, needles)
+                faults += [f"{site.name}: {sentence}" for sentence in found]
+        detail = f"{len(needles)} marks, names and keys in {size / 1e6:.0f} MB, {when}"
+        self.story.verdicts.examined(Promise.UNREADABLE, faults, detail)
+
+    async def collected(self) -> None:
+        """After collection: envelopes are here, relays hold none."""
+        faults = [
+            f"{one.label}: not collected" for one in self.story.on_time if not one.collected_at
+        ]
+        for site in self.stage.relays:
+            count = await held(self.stage, site)
+            if count:
+                faults.append(f"{site.name}: still holds {count} fragments")
+        detail = f"{len(self.story.on_time)} envelopes; relays hold nothing any more"
+        self.story.verdicts.examined(Promise.COLLECTED, faults, detail)
+
+    async def outcome(self) -> None:
+        """After opening: everything else, but evidence."""
+        self._tickets()
+        await asyncio.to_thread(self._opened)
+        self._minutes()
+        await self._reconciled()
+
+    async def evidence(self) -> None:
+        """Verify every evidence file there is, without network where that can be had."""
+        prefix = await without_network()
+        self.story.verified_without_network = bool(prefix)
+        verifier = _Verifier(self.stage, prefix, asyncio.Semaphore(_AT_ONCE))
+        async with asyncio.TaskGroup() as group:
+            own = {
+                one.label: group.create_task(
+                    verifier.verify(one.folder and one.folder.evidence, _OWN_PARTS)
+                )
+                for one in self.story.on_time
+            }
+            theirs = {
+                one.label: group.create_task(
+                    verifier.verify(one.inbox and one.inbox / "evidence.json", _INBOX_PARTS)
+                )
+                for one in self.story.on_time
+            }
+            attempt = group.create_task(self._late(verifier))
+        for one in self.story.on_time:
+            one.is_own_evidence_good = own[one.label].result() is None
+            one.is_inbox_evidence_good = theirs[one.label].result() is None
+        how = "with no network at all" if prefix else "with no network used"
+        for promise, results in ((Promise.FILERS_EVIDENCE, own), (Promise.INBOX_EVIDENCE, theirs)):
+            faults = [f"{name}: {task.result()}" for name, task in results.items() if task.result()]
+            detail = f"{len(results)} files by `bistro verify`, {how}"
+            self.story.verdicts.examined(promise, faults, detail)
+        self.story.verdicts.examined(
+            Promise.LATE, attempt.result(), "no ticket, exit code 3, refusal and evidence verify"
+        )
+
+    async def daemons(self) -> None:
+        """Stop everything and see that it was still there to be stopped."""
+        faults: list[str] = []
+        kill = self.story.kill
+        for name, code in (await self.stage.lower_curtain()).items():
+            if code is None:
+                faults.append(f"{name}: had stopped by itself")
+            elif code:
+                faults.append(f"{name}: ended with exit code {code}")
+        for site in self.stage.relays:
+            expected = [_SIGKILL] if kill is not None and site.name == kill.relay else []
+            if site.daemon.exits[:-1] != expected:
+                faults.append(f"{site.name}: ended before with {site.daemon.exits[:-1]}")
+        self.story.verdicts.examined(Promise.DAEMONS, faults, "4 daemons ended by SIGTERM with 0")
+
+    @property
+    def _terms(self) -> Terms:
+        if self.story.terms is None:
+            raise PerformanceError("there is no call")
+        return self.story.terms
+
+    def _filer_keys(self) -> list[bytes]:
+        homes = sorted({one.home for one in self.story.filings})
+        files = [Home(home).key_file for home in homes]
+        return [filer_public(decode_filer_key(x.read_bytes())) for x in files if x.exists()]
+
+    def _tickets(self) -> None:
+        """Every ticket by the log's key, for this commitment, on time."""
+        terms = self._terms
+        last = latest_on_time(terms)
+        faults: list[str] = []
+        spare: list[int] = []
+        for one in self.story.on_time:
+            if one.ticket is None:
+                faults.append(f"{one.label}: no ticket; {one.said[-300:]}")
+                continue
+            spare.append(last - one.ticket.time)
+            if one.ticket.time > last:
+                faults.append(f"{one.label}: its ticket is {-spare[-1]} ms after the deadline")
+            try:
+                one.ticket.verify(terms.keys.log, terms.origin, bytes.fromhex(one.commitment))
+            except BistroError as exc:
+                faults.append(f"{one.label}: {exc}")
+        detail = f"{len(spare)} tickets, the last {min(spare, default=0) / 1000:.1f} s before"
+        self.story.verdicts.examined(Promise.TICKETS, faults, f"{detail} the deadline")
+
+    def _staged(self) -> None:
+        """Receipts of k distinct fragments of every filing, by relays of the terms."""
+        terms = self._terms
+        faults: list[str] = []
+        for one in self.story.on_time:
+            faults += [f"{one.label}: {fault}" for fault in _receipt_faults(one, terms)]
+            indexes = {receipt.fragment_index for receipt in one.receipts}
+            if len(indexes) < terms.spread.k or one.exits[-1] != 0:
+                said = one.said[-300:]
+                faults.append(f"{one.label}: {len(indexes)} receipts, exit {one.exits}: {said}")
+        count = sum(len(one.receipts) for one in self.story.on_time)
+        retried = sum(one.attempts > 0 for one in self.story.on_time)
+        detail = f"{count} receipts; {retried} filings met a failing relay and went on"
+        self.story.verdicts.examined(Promise.STAGED, faults, detail)
+
+    async def _killed(self) -> None:
+        """The killed relay still has every fragment that it ever signed for, byte for byte."""
+        kill = self.story.kill
+        if kill is None:
+            return
+        site = next(site for site in self.stage.relays if site.name == kill.relay)
+        faults = [] if kill.size else ["it was not killed in the middle of an upload"]
+        if site.daemon.exits != [_SIGKILL]:
+            faults.append(f"expected an end by signal 9, found exit codes {site.daemon.exits}")
+        after = site.gate.requests[kill.requests_seen :]
+        offsets = [x.offset for x in after if x.method == "PATCH" and x.offset]
+        kill.resumed_from = max(offsets, default=None)
+        receipts = self._all_receipts(site.name)
+        kill.receipts_before = sum(receipt.time <= kill.at for receipt in receipts)
+        if not kill.receipts_before:
+            faults.append("it had signed for nothing when it was killed")
+        faults += await audit(self.stage, site, receipts)
+        size = sum(receipt.entry.size for receipt in receipts)
+        detail = (
+            f"{len(receipts)} fragments of {size / 1e6:.0f} MB fetched and compared, "
+            f"{kill.receipts_before} of them signed for before the kill"
+        )
+        self.story.verdicts.examined(Promise.KILLED, faults, detail)
+
+    def _all_receipts(self, relay: str) -> list[Receipt]:
+        """What a relay ever signed for: also receipts that the client replaced later."""
+        folders = [one.folder for one in self.story.on_time if one.folder is not None]
+        paths = [x for folder in folders for x in folder.receipts.glob(f"*-{relay}.receipt")]
+        return [Receipt.parse(path.read_bytes()) for path in sorted(paths)]
+
+    def _opened(self) -> None:
+        faults: list[str] = []
+        for one in self.story.on_time:
+            if one.inbox is None:
+                faults.append(f"{one.label}: not opened")
+                continue
+            one.is_identical = digests(one.inbox / "files") == digests(one.source)
+            if not one.is_identical:
+                faults.append(f"{one.label}: differs from its source")
+        expected = {one.commitment for one in self.story.on_time}
+        found = {path.name for path in self.stage.call.inbox.iterdir() if path.is_dir()}
+        faults += [f"{name}: was opened and nobody filed it" for name in found - expected]
+        count = sum(len(one.filing.files) for one in self.story.on_time)
+        detail = f"{count} files of {self.story.size / 1e6:.1f} MB compared by SHA-256"
+        self.story.verdicts.examined(Promise.OPENED, faults, detail)
+
+    def _minutes(self) -> None:
+        terms = self._terms
+        faults = [
+            f"{one.label}: its filer knows the outcome {one.outcome}, expected opened"
+            for one in self.story.on_time
+            if one.outcome != "opened"
+        ]
+        detail = ""
+        try:
+            minutes = verify_minutes(self.stage.call.minutes.read_bytes(), terms.keys.status)
+            minutes.verify_checkpoint(terms.keys.log)
+            self.story.opened_at = minutes.opened_at
+            detail = f"{minutes.count} commitments counted"
+            if minutes.count != len(self.story.on_time):
+                faults.append(f"expected {len(self.story.on_time)} tickets, found {detail}")
+        except (BistroError, OSError) as exc:
+            faults.append(f"minutes: {exc}")
+        self.story.verdicts.examined(Promise.MINUTES, faults, detail)
+
+    async def _reconciled(self) -> None:
+        finished = await self.stage.cast.run(
+            *("bistro-server", "reconcile", f"--call={CALL}", "--json"),
+            f"--dir={self.stage.destination.root}",
+        )
+        self.story.verdicts.examined(
+            Promise.RECONCILED,
+            reconcile_faults(finished, {one.commitment for one in self.story.on_time}),
+            "`bistro-server reconcile` lists every ticket as opened, without gaps",
+        )
+
+    async def _late(self, verifier: _Verifier) -> list[str]:
+        late, terms = self.story.late, self._terms
+        faults: list[str] = []
+        if late.exits != [_REFUSED]:
+            faults.append(f"expected exit code 3, found {late.exits}: {late.said[-300:]}")
+        if late.ticket is not None:
+            faults.append("it has a ticket")
+        if late.refusal is None or late.folder is None:
+            return [*faults, "it has no signed refusal"]
+        if late.refusal.time <= latest_on_time(terms):
+            faults.append("its refusal is of a time before the deadline")
+        for file in (late.folder.refusal, late.folder.evidence):
+            fault = await verifier.verify(file, frozenset({"refusal"}))
+            faults += [f"{file.suffix}: {fault}"] if fault else []
+        return faults
+
+
+@dataclass(frozen=True, slots=True)
+class _Verifier:
+    """Runs ``bistro verify`` as a stranger would who was given nothing but the terms key."""
+
+    stage: Stage
+    prefix: tuple[str, ...]
+    slots: asyncio.Semaphore
+
+    async def verify(self, file: Path | None, parts: frozenset[str]) -> str | None:
+        """None if the file verifies and shows all ``parts``; what is wrong otherwise."""
+        if file is None or not file.exists():  # noqa: ASYNC240 - nothing else runs meanwhile
+            return "there is no such file"
+        async with self.slots:
+            finished = await self.stage.cast.run(
+                *("bistro", "verify", str(file), f"--trust={self.stage.trust.format()}"),
+                *("--json", f"--home={self.stage.root / 'stranger'}"),
+                prefix=self.prefix,
+            )
+        if finished.exit_code != 0:
+            return f"exit code {finished.exit_code}: {_failed(finished)}"
+        missing = parts - set(_parts(finished, "ok"))
+        return f"does not show {', '.join(sorted(missing))}" if missing else None
+
+
+def _receipt_faults(one: FilingStory, terms: Terms) -> list[str]:
+    faults: list[str] = []
+    for receipt in one.receipts:
+        relay = terms.relay(receipt.relay)
+        if relay is None:
+            faults.append(f"a receipt of {receipt.relay}, which is not in the terms")
+            continue
+        try:
+            receipt.verify(relay.vkey, terms.origin, bytes.fromhex(one.commitment))
+        except BistroError as exc:
+            faults.append(str(exc))
+    return faults
+
+
+def reconcile_faults(finished: Finished, expected: Iterable[str]) -> list[str]:
+    """What is wrong with the answer of ``bistro-server reconcile --json``."""
+    raise NotImplementedError
+
+
+def _findings(finished: Finished) -> list[dict[str, object]]:
+    found = finished.document.get("findings")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _parts(finished: Finished, state: str) -> list[str]:
+    return [str(one["part"]) for one in _findings(finished) if one["state"] == state]
+
+
+def _failed(finished: Finished) -> str:
+    failed = [f"{x['part']}: {x['text']}" for x in _findings(finished) if x["state"] == "failed"]
+    return "; ".join(failed) or (finished.stderr or finished.stdout)[-300:]
