@@ -22,6 +22,7 @@ from bistro.daemon.listening import HttpPart, bind_unix
 from bistro.daemon.web import ReadinessCheck, new_app
 from bistro.errors import UnavailableError
 from bistro.ledger.sequencer import BatchReport
+from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.storage.locks import FileLock
 from bistro_server.http import endpoints
 from bistro_server.http.desks import DESKS, Desks
@@ -29,7 +30,7 @@ from bistro_server.metrics import ServerMetrics
 from bistro_server.services.calls import CallRegistry
 from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
-from bistro_server.services.ledgers import Report
+from bistro_server.services.ledgers import CallLedgers, Report
 from bistro_server.services.publishing import NoticeBoard
 from bistro_server.services.serving import CallsInService, require_trusted_clock
 from bistro_server.services.staging import ReceiptDesk
@@ -63,8 +64,21 @@ class Server:
     resources: AsyncExitStack
 
     @classmethod
-    async def open(cls, folder: ServerFolder, settings: ServerSettings, clock: Clock) -> Self:
+    async def open(
+        cls,
+        folder: ServerFolder,
+        settings: ServerSettings,
+        clock: Clock,
+        *,
+        disk: Disk = SYSTEM_DISK,
+    ) -> Self:
         """Open ledgers and database and bind all sockets; nothing is answered yet.
+
+        Args:
+            folder: Made by ``init``.
+            settings: Those of the folder.
+            clock: Stamps.
+            disk: The system calls with which ledgers are written.
 
         Raises:
             SettingsError: Something that settings name is missing, or a port is taken.
@@ -74,11 +88,16 @@ class Server:
         async with AsyncExitStack() as stack:
             lock = FileLock.take(folder.serve_lock, what=f"the server in {folder.root}")
             stack.callback(lock.release)
-            return await cls._open(stack, folder, settings, clock)
+            return await cls._open(stack, folder, settings, clock, disk)
 
     @classmethod
     async def _open(
-        cls, stack: AsyncExitStack, folder: ServerFolder, settings: ServerSettings, clock: Clock
+        cls,
+        stack: AsyncExitStack,
+        folder: ServerFolder,
+        settings: ServerSettings,
+        clock: Clock,
+        disk: Disk,
     ) -> Self:
         limit_ms = settings.clock.error_limit_ms
         terms_key = load_terms_key(folder, name=settings.name).verifier
@@ -93,9 +112,15 @@ class Server:
             CallRegistry(folder),
             submissions,
             clock,
+            partial(
+                CallLedgers.open,
+                clock=clock,
+                error_limit_ms=limit_ms,
+                report=_reporter(measures),
+                disk=disk,
+            ),
             error_limit_ms=limit_ms,
             poll_s=settings.calls.poll_ms / 1_000,
-            report=_reporter(measures),
         )
         stack.push_async_callback(calls.close)
         await calls.open_new()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from bistro.crypto.age.keys import parse_recipient
 from bistro.crypto.keys import VerifierKey
@@ -44,11 +46,12 @@ class Shell:
 
 
 @pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """A shell on a machine whose clock is assumed to be good."""
     monkeypatch.setenv("BISTRO_SERVER_CLOCK__ASSUMED_ERROR_MS", "50")
     monkeypatch.setenv("BISTRO_SERVER_DISK__MIN_FREE_BYTES", "0")
-    return Shell(capsys, monkeypatch)
+    yield Shell(capsys, monkeypatch)
+    structlog.reset_defaults()  # serve sent logs to a stream that ends with the test
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from bistro.ledger.ledger import Ledger
 from bistro.ledger.sequencer import Draft, Sequencer
 from bistro.net.server_client import ServerClient
 from bistro.net.session import Session
+from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.wire.claim import Claim
 from bistro.wire.clauses import Relay, Spread
 from bistro.wire.entry import ReceiptEntry
@@ -133,10 +134,14 @@ class Destination:
 
 @contextlib.asynccontextmanager
 async def serving_folder(
-    folder: ServerFolder, settings: ServerSettings, clock: ManualClock
+    folder: ServerFolder,
+    settings: ServerSettings,
+    clock: ManualClock,
+    *,
+    disk: Disk = SYSTEM_DISK,
 ) -> AsyncIterator[tuple[Server, asyncio.Task[None]]]:
     """Run the server of a folder beside the body; the test looks at the task's error itself."""
-    server = await Server.open(folder, settings, clock)
+    server = await Server.open(folder, settings, clock, disk=disk)
     stop = asyncio.Event()
     task = asyncio.ensure_future(server.run(stop))  # noqa: TID251 - awaited below
     try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import stat
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +99,7 @@ class Checkup:
                 f"expected at least {self.min_free_bytes} free bytes, found {free}",
                 hint="free some space",
             )
-        took_ms = await asyncio.to_thread(_sync_ms, self.folder.root)
+        took_ms = await asyncio.to_thread(_sync_ms, self.folder.root, self.clock)
         slow = ", slow" if took_ms > _SLOW_SYNC_MS else ""
         return f"{free // 1_000_000} MB free; a small file is durable after {took_ms} ms{slow}"
 
@@ -144,11 +143,11 @@ async def found(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
         return Finding(part, exc.message, exc)
 
 
-def _sync_ms(root: Path) -> int:
+def _sync_ms(root: Path, clock: Clock) -> int:
     path = root / ".doctor"
-    began = time.monotonic_ns()
+    began = clock.monotonic_ms()
     write_atomically(path, b"doctor\n")
-    took_ms = (time.monotonic_ns() - began) // 1_000_000
+    took_ms = clock.monotonic_ms() - began
     delete_file(path)
     return took_ms
 

@@ -10,17 +10,19 @@ Source: docs/spec/commands.md; docs/architecture.md, background work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from bistro.clock import Clock
 from bistro.daemon import logs
 from bistro.errors import UnavailableError, UnknownObjectError
 from bistro.ledger.stamping import ClockGuard
-from bistro_server.services.calls import CallRegistry
+from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.closing import Closer
-from bistro_server.services.ledgers import CallLedgers, Report
+from bistro_server.services.ledgers import CallLedgers
 from bistro_server.services.statuses import StatusKeeper
 from bistro_server.store.submissions import Submissions
+
+Opener = Callable[[Call], Awaitable[CallLedgers]]
 
 _log = logs.get_logger("calls")
 
@@ -32,9 +34,9 @@ class CallsInService:
         registry: Where calls appear.
         submissions: Where tickets become rows.
         clock: Stamps, and says what is due.
+        opener: Opens the ledgers of a call, as ``CallLedgers.open`` does.
         error_limit_ms: The largest clock error with which to stamp.
         poll_s: Pause between two rounds.
-        report: Told about batches.
     """
 
     def __init__(
@@ -42,17 +44,17 @@ class CallsInService:
         registry: CallRegistry,
         submissions: Submissions,
         clock: Clock,
+        opener: Opener,
         *,
         error_limit_ms: int,
         poll_s: float,
-        report: Report | None = None,
     ) -> None:
         self._registry = registry
         self._submissions = submissions
         self._clock = clock
         self._error_limit_ms = error_limit_ms
         self._poll_s = poll_s
-        self._report = report
+        self._opener = opener
         self._open: dict[str, CallLedgers] = {}
         self._waiting: dict[str, UnavailableError] = {}
 
@@ -101,9 +103,7 @@ class CallsInService:
     async def _try_open(self, call_id: str) -> CallLedgers | None:
         call = await asyncio.to_thread(self._registry.load, call_id)
         try:
-            ledgers = await CallLedgers.open(
-                call, self._clock, error_limit_ms=self._error_limit_ms, report=self._report
-            )
+            ledgers = await self._opener(call)
         except UnavailableError as exc:
             if call_id not in self._waiting:
                 _log.warning("call_postponed", call=call_id, message=exc.message, hint=exc.hint)

@@ -126,7 +126,7 @@ class TicketDesk:
     """Answers ticket requests of all calls.
 
     Args:
-        clock: Unused but for requests of unknown age; see ``answer``.
+        clock: Says when requests are received.
         chooser: Where jitter comes from.
         address_limit: Items of one address that may wait at the same time.
     """
