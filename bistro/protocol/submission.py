@@ -326,7 +326,7 @@ class Submission:
             cursor: Of the last row that asked: it is not honoured a second time.
         """
         self._require(_UPLOADING)
-        changed = replace(self, repair_cursor=max(cursor, self.repair_cursor))
+        changed = self
         for index in sorted(indexes):
             fragment = changed._fragment(index)
             if fragment.receipt is not None and fragment.relay is not None:
@@ -336,7 +336,7 @@ class Submission:
                     lost=(*fragment.lost, fragment.receipt),
                 )
                 changed = changed._with(again)
-        return changed
+        return replace(changed, repair_cursor=max(cursor, self.repair_cursor))
 
     def observe(self, state: SubmissionState, *, status: str | None = None) -> Submission:
         """The destination says where the submission stands; older news changes nothing.
