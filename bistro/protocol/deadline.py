@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bistro.errors import DeadlinePassedError, NotOpenError
-from bistro.instant import UnixMillis, format_rfc3339
+from bistro.instant import MAX_INSTANT, UnixMillis, format_rfc3339
 from bistro.wire.terms import Terms
 
 
@@ -52,6 +52,11 @@ class Ruling:
             raise DeadlinePassedError(self.reason)
         when = format_rfc3339(self.allowed_from)
         raise NotOpenError(self.reason, hint=f"try again at {when} or later")
+
+
+def _after(time: UnixMillis) -> UnixMillis:
+    """The millisecond after ``time``; terms may use the last one that has a date."""
+    return UnixMillis(min(time + 1, MAX_INSTANT))
 
 
 def latest_on_time(terms: Terms) -> UnixMillis:
@@ -116,9 +121,9 @@ def unsealed_from(terms: Terms) -> UnixMillis:
         case "none":
             return terms.opens
         case "closes":
-            return UnixMillis(latest_on_time(terms) + 1)
+            return _after(latest_on_time(terms))
         case _:
-            return UnixMillis(max(terms.stage_by, latest_on_time(terms)) + 1)
+            return _after(terms.stage_by)
 
 
 def may_unseal(now: UnixMillis, terms: Terms) -> Ruling:
@@ -151,16 +156,16 @@ def may_open(
         unstaged_count: Tickets without k receipts known to the destination.
         uncollected_count: Staged submissions not yet durable at the destination.
     """
-    waits = [(UnixMillis(latest_on_time(terms) + 1), "the call takes tickets")]
+    waits = [(_after(latest_on_time(terms)), "the call takes tickets")]
     waits.append((unsealed_from(terms), "envelopes are sealed"))
     if unstaged_count:
-        waits.append((UnixMillis(terms.stage_by + 1), f"{unstaged_count} tickets are not staged"))
+        waits.append((_after(terms.stage_by), f"{unstaged_count} tickets are not staged"))
     if uncollected_count:
         what = f"{uncollected_count} staged submissions are not collected"
-        waits.append((UnixMillis(terms.repair_by + 1), what))
+        waits.append((_after(terms.repair_by), what))
     if terms.sealed_until == "none":
         what = "repairs may arrive and envelopes are opened as they come"
-        waits.append((UnixMillis(terms.repair_by + 1), what))
+        waits.append((_after(terms.repair_by), what))
     first, reason = max(waits, key=lambda wait: wait[0])
     if now < first:
         return Ruling(False, f"{reason} until {format_rfc3339(first)}", first)

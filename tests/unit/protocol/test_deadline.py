@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bistro.errors import DeadlinePassedError, NotOpenError
-from bistro.instant import UnixMillis
+from bistro.instant import MAX_INSTANT, UnixMillis
 from bistro.protocol.deadline import (
     Ruling,
     is_on_time,
@@ -124,6 +124,20 @@ def test_the_call_opens_when_nothing_more_can_come(
     assert (early.allowed, early.allowed_from) == (False, first)
     assert not rule(first, is_closed=False).allowed
     assert "closed entry" in rule(first, is_closed=False).reason
+
+
+@pytest.mark.parametrize("sealed_until", ["stage_by", "closes", "none"])
+def test_terms_that_end_with_the_last_date_are_judged(sealed_until: str) -> None:
+    """No date follows it: a ruling about it must still find words."""
+    last = UnixMillis(MAX_INSTANT)
+    terms = make_terms(stage_by=last, repair_by=last, sealed_until=sealed_until)
+    ruling = may_open(
+        UnixMillis(OPENS), terms, is_closed=True, unstaged_count=1, uncollected_count=1
+    )
+    assert (ruling.allowed, ruling.allowed_from) == (False, last)
+    assert may_unseal(last, terms).allowed
+    with pytest.raises(NotOpenError):
+        ruling.require()
 
 
 @given(st.integers(0, REPAIR_BY + 10_000), st.integers(0, 2), st.integers(0, 2))
