@@ -7,7 +7,7 @@ Source: docs/spec/evidence.md, checks 1, 2 and 4 to 6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -87,17 +87,32 @@ class Case:
         known = [version.terms for version in self.versions if version.proof.time <= at]
         return known[-1] if known else self.versions[0].terms
 
-    def relay(self, name: str) -> Relay:
-        """The relay of this name, from the last version that has it.
+    def relay(self, name: str, verify: Callable[[VerifierKey], object]) -> Relay:
+        """The relay of this name that made a promise, whichever version of the terms names it.
+
+        Promises outlive the list of relays: a later version may name another key for the same
+        relay, and must not be able to undo what was promised under the one before.
+
+        Args:
+            name: As the promise gives it.
+            verify: Checks the promise with a relay's key.
 
         Raises:
-            VerificationError: No version names it.
+            VerificationError: No version names the relay, or the promise holds under none of
+                its keys.
         """
-        for version in reversed(self.versions):
-            relay = version.terms.relay(name)
-            if relay is not None:
-                return relay
-        raise VerificationError(f"relay {name} is in no version of the terms")
+        known = (version.terms.relay(name) for version in reversed(self.versions))
+        relays = [relay for relay in known if relay is not None]
+        for relay in relays[:-1]:
+            try:
+                verify(relay.vkey)
+            except VerificationError:
+                continue
+            return relay
+        if not relays:
+            raise VerificationError(f"relay {name} is in no version of the terms")
+        verify(relays[-1].vkey)
+        return relays[-1]
 
 
 def read_case(evidence: Evidence, findings: Findings, trust: VerifierKey | None) -> Case | None:
@@ -167,7 +182,14 @@ def _verify_trust(
     One version is enough: it names those before it by hash, and those after it needed the
     signature of the key before.
     """
-    keys = [VerifierKey.parse(evidence.terms_key) if trust is None else trust]
+    pinned = VerifierKey.parse(evidence.terms_key)
+    keys = [pinned if trust is None else trust]
+    # A signature says nothing about a call of another server, whoever is trusted there.
+    for key in (*keys, pinned):
+        if key.name != evidence.origin.server:
+            raise VerificationError(
+                f"expected a terms key of {evidence.origin.server}, found one of {key.name}"
+            )
     for text in evidence.rotations:
         rotation = SignedTerms.parse(text.encode())
         # Notes from before the trusted key say nothing about it. Trust runs forward only: a
@@ -175,7 +197,6 @@ def _verify_trust(
         if rotation.terms.keys.terms not in keys and _has_signed(rotation.note, keys[-1]):
             rotation.verify(keys[-1])
             keys.append(rotation.terms.keys.terms)
-    pinned = VerifierKey.parse(evidence.terms_key)
     if pinned not in {*keys, *(version.terms.keys.terms for version in versions)}:
         raise VerificationError(
             f"the file says that key {pinned.fingerprint()} was pinned, which neither signed "

@@ -1,9 +1,11 @@
 """Checks of what a destination stated about a submission: status, outcome and minutes.
 
-Source: docs/spec/evidence.md, checks 9 and 10.
+Source: docs/spec/evidence.md, checks 10 to 12.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from bistro.crypto.merkle import verify_consistency
 from bistro.errors import VerificationError
@@ -15,6 +17,12 @@ from bistro.protocol.promise_checks import LogPromise, LogPromises, require_same
 from bistro.wire.checkpoint import Checkpoint
 from bistro.wire.minutes import Minutes, salted_outcome, verify_minutes
 from bistro.wire.status import Outcome, verify_outcome, verify_status
+
+_DECIDED_LATER: Final = frozenset({"accepted", "rejected"})
+"""Outcomes that may follow an opening that found nothing wrong."""
+
+_WITHOUT_HEADER: Final = frozenset({"lapsed", "void"})
+"""Outcomes for which the destination may have read no header, and so knows no token."""
 
 
 def check_statements(case: Case, log: LogPromises, findings: Findings) -> None:
@@ -33,7 +41,7 @@ def check_statements(case: Case, log: LogPromises, findings: Findings) -> None:
             minutes = _check_minutes(case, evidence.minutes, log, findings)
     if outcome is not None and minutes is not None:
         with findings.checking("minutes"):
-            _check_place(case, outcome, minutes, findings)
+            _check_place(case, outcome, minutes, log, findings)
     with findings.checking("consistency"):
         if evidence.consistency is not None:
             _check_consistency(case, minutes, evidence.consistency, log, findings)
@@ -97,14 +105,43 @@ def _check_minutes(case: Case, note: str, log: LogPromises, findings: Findings) 
             )
     if log.opening is not None:
         _require_opening(minutes, checkpoint, log.opening.promise)
+    allowed = _commitments(case, log, checkpoint.size - 2)
+    _require_within("commitments", minutes.count, allowed, "the log that they close")
     present = ", ".join(minutes.present) or "nobody is named"
+    every = ", all that the log has" if len(allowed) == 1 else ""
     findings.ok(
         "minutes",
-        f"The minutes of {format_rfc3339(minutes.opened_at)} count {minutes.count} commitments; "
-        f"present: {present}.",
+        f"The minutes of {format_rfc3339(minutes.opened_at)} count {minutes.count} "
+        f"commitments{every}; present: {present}.",
         by=_signer(case),
     )
     return minutes
+
+
+def _commitments(case: Case, log: LogPromises, size: int) -> range:
+    """How many commitments the log's first ``size`` entries can hold, closed entries apart.
+
+    The others are versions of the terms, and at most one closed entry between one and the next.
+    Where the opening entry is shown no version is missing: it names the last.
+
+    Args:
+        case: What is known of the terms.
+        log: What is known of the log.
+        size: Of a part of the log that does not end with a closed entry.
+    """
+    count = sum(1 for version in case.versions if version.proof.index < size)
+    most = size - count
+    least = most - count + 1 if log.opening is not None else 0
+    return range(max(least, 0), most + 1)
+
+
+def _require_within(what: str, found: int, allowed: range, where: str) -> None:
+    if found not in allowed:
+        least, most = allowed.start, allowed.stop - 1
+        expected = str(most) if least == most else f"{least} to {most}"
+        raise VerificationError(
+            f"they count {found} {what}, {where} has {expected}: somebody was left out or added"
+        )
 
 
 def _require_opening(minutes: Minutes, checkpoint: Checkpoint, opening: LogPromise) -> None:
@@ -121,7 +158,9 @@ def _require_opening(minutes: Minutes, checkpoint: Checkpoint, opening: LogPromi
         )
 
 
-def _check_place(case: Case, outcome: Outcome, minutes: Minutes, findings: Findings) -> None:
+def _check_place(
+    case: Case, outcome: Outcome, minutes: Minutes, log: LogPromises, findings: Findings
+) -> None:
     place = outcome.minutes
     if place is None:
         findings.absent(
@@ -133,16 +172,32 @@ def _check_place(case: Case, outcome: Outcome, minutes: Minutes, findings: Findi
     entry = minutes.verify_place(place)
     if entry.commitment != case.commitment:
         raise VerificationError(f"the minutes' entry is about {entry.commitment.hex()}")
-    if entry.salted != salted_outcome(case.header.token, outcome.outcome):
-        raise VerificationError(
-            f"the minutes have another outcome for this submission than {outcome.outcome}"
-        )
+    if log.ticket is not None:
+        before = _commitments(case, log, log.ticket.promise.index)
+        _require_within("commitments before this one", place.index, before, "the log")
+    written = _written_outcome(case, outcome.outcome, entry.salted)
     findings.ok(
         "minutes entry",
         f"The minutes count this submission as number {place.index + 1} of {minutes.count}, with "
-        f"the outcome {outcome.outcome}.",
+        f"the outcome {written}.",
         by=_signer(case),
     )
+
+
+def _written_outcome(case: Case, stated: str, salted: bytes) -> str:
+    """What the minutes say, in words, where the outcome note says ``stated``.
+
+    Raises:
+        VerificationError: Something that does not go with it.
+    """
+    if salted == salted_outcome(case.header.token, stated):
+        return stated
+    # Minutes are written once; what the back office decides later is in the note alone.
+    if stated in _DECIDED_LATER and salted == salted_outcome(case.header.token, "opened"):
+        return f"opened; that it was {stated} was decided later"
+    if stated in _WITHOUT_HEADER and salted == salted_outcome(b"", stated):
+        return f"{stated}, and say that no header could be read"
+    raise VerificationError(f"the minutes have another outcome for this submission than {stated}")
 
 
 def _check_consistency(

@@ -17,6 +17,7 @@ from bistro.wire.entry import (
     RefusedEntry,
     TermsEntry,
     TicketEntry,
+    decode_entry,
 )
 from bistro.wire.evidence import Evidence, TermsVersion
 from bistro.wire.fragment import Cut, Descriptor, Layout
@@ -194,34 +195,14 @@ class Filing:
         return self.add(closed=self.log.promise(entry))
 
     def opened(self, time: int = STAGE_BY + 1) -> Filing:
-        """The call is opened: minutes, outcome, status and the proof that the log only grew."""
+        """The call is opened: minutes, outcome, status and the proof that the log only grew.
+
+        The minutes say that this one was opened; the back office accepts it a moment later.
+        """
         self.opened_at = at(time)
         entry = OpeningEntry(origin=str(ORIGIN), time=at(time), digest=self.terms.hash)
         self.add(opening=self.log.promise(entry))
-        outcome = "accepted"
-        mine = MinutesEntry(
-            commitment=self.commitment, salted=salted_outcome(self.header.token, outcome)
-        )
-        other = MinutesEntry(commitment=sha256(b"other"), salted=salted_outcome(b"", "lapsed"))
-        entries = [other, mine, other]
-        leaves = [one.leaf for one in entries]
-        self.minutes = Minutes(
-            origin=ORIGIN,
-            checkpoint_note=self.log.checkpoint_note(),
-            opened_at=at(time),
-            present=("opener",),
-            dealer=None,
-            count=len(entries),
-            root=root_of(leaves),
-        )
-        self.outcome = Outcome(
-            origin=ORIGIN,
-            commitment=self.commitment,
-            state="opened",
-            outcome=outcome,
-            minutes=MinutesPlace(entry=mine.encode(), index=1, path=inclusion_path(leaves, 1)),
-            updated_at=at(time + 5),
-        )
+        self.recorded("opened")
         self.status = Status(
             origin=ORIGIN,
             commitment=self.commitment,
@@ -233,6 +214,60 @@ class Filing:
             needed=2,
         )
         return self.add(consistency=self.log.consistency(self.ticket_size)).state()
+
+    def recorded(
+        self,
+        outcome: str,
+        *,
+        token: bytes | None = None,
+        hidden: int = 0,
+        invented: int = 0,
+        stated: str = "accepted",
+    ) -> Filing:
+        """Minutes of the opening and the outcome note that points into them.
+
+        Args:
+            outcome: What the minutes say of this submission.
+            token: What salts it; that of the header if it is not given.
+            hidden: How many of the others, the first ones, are left out.
+            invented: How many are added at the end that are not in the log.
+            stated: What the note says.
+        """
+        mine = MinutesEntry(
+            commitment=self.commitment,
+            salted=salted_outcome(self.header.token if token is None else token, outcome),
+        )
+        logged = [decode_entry(data) for data in self.log.entries]
+        entries = [
+            mine
+            if one.digest == self.commitment
+            else MinutesEntry(commitment=one.digest, salted=salted_outcome(b"", "lapsed"))
+            for one in logged
+            if isinstance(one, TicketEntry)
+        ][hidden:]
+        entries += [MinutesEntry(commitment=bytes(32), salted=bytes(32))] * invented
+        leaves = [one.leaf for one in entries]
+        index = entries.index(mine)
+        self.minutes = Minutes(
+            origin=ORIGIN,
+            checkpoint_note=self.log.checkpoint_note(),
+            opened_at=self.opened_at,
+            present=("opener",),
+            dealer=None,
+            count=len(entries),
+            root=root_of(leaves),
+        )
+        self.outcome = Outcome(
+            origin=ORIGIN,
+            commitment=self.commitment,
+            state="opened",
+            outcome=stated,
+            minutes=MinutesPlace(
+                entry=mine.encode(), index=index, path=inclusion_path(leaves, index)
+            ),
+            updated_at=at(self.opened_at + 5),
+        )
+        return self
 
     def state(self, **changes: object) -> Filing:
         """Sign status, outcome and minutes; ``changes`` are whole statements."""

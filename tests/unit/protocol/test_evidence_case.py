@@ -132,6 +132,21 @@ def test_a_signature_added_by_a_stranger_passes_no_trust_on() -> None:
     assert not verify_evidence(filing.evidence, trust=TRUST).exit_ok
 
 
+def test_a_trusted_key_of_another_server_vouches_for_nothing() -> None:
+    """Its holder could sign terms that name keys of their own in somebody else's name."""
+    elsewhere = note_key("elsewhere.example")
+    filing = Filing().ticketed()
+    note = sign_note(filing.terms.text, SERVER_KEY, elsewhere).decode()
+    terms = (TermsVersion(note, filing.evidence.terms[0].proof),)
+    for evidence in (
+        replace(filing.evidence, terms=terms),
+        replace(filing.evidence, terms=terms, terms_key=elsewhere.verifier.format()),
+    ):
+        report = verify_evidence(evidence, trust=elsewhere.verifier)
+        assert "of permits.example, found one of elsewhere.example" in report.failures[0].text
+    assert not verify_evidence(evidence).exit_ok
+
+
 def test_a_submission_signed_by_another_filer_fails() -> None:
     """Header and signature belong together."""
     filing = Filing().ticketed()

@@ -60,14 +60,16 @@ def test_a_ticket_out_of_time_fails(time: int, said: str) -> None:
 
 def test_a_ticket_after_closing_fails() -> None:
     """Nothing is admitted after a closed entry that nobody superseded."""
-    filing = Filing().closed(CLOSES + 5_000).ticketed(CLOSES + 5_000)
-    assert "after the call was closed" in only_failure(filing.evidence)[1]
+    part, text = only_failure(Filing().closed().ticketed(CLOSES + 5_000).evidence)
+    assert (part, "is earlier than" in text) == ("log", True)
+    assert only_failure(Filing().closed().ticketed(CLOSES + 5_001).evidence)[0] == "ticket"
 
 
 def test_a_call_closed_early_fails() -> None:
-    """The last moment belongs to the filers."""
-    filing = Filing().ticketed().closed(CLOSES)
-    assert "before its last moment" in only_failure(filing.evidence)[1]
+    """The last moment belongs to the filers, to its very end."""
+    for time in (CLOSES, CLOSES + 5_000):
+        filing = Filing().ticketed().closed(time)
+        assert "not after its last moment" in only_failure(filing.evidence)[1]
 
 
 def test_closing_under_unknown_terms_fails() -> None:
@@ -82,6 +84,14 @@ def test_an_early_opening_fails() -> None:
     """Envelopes are sealed until the terms say."""
     filing = Filing().ticketed().staged().closed().opened(STAGE_BY)
     assert "before the terms allow it" in only_failure(filing.evidence)[1]
+
+
+def test_envelopes_that_are_never_sealed_do_not_open_the_call_early() -> None:
+    """They may be read as they come, but nobody is shut out before repair_by."""
+    terms = first_terms(sealed_until="none")
+    filing = Filing(terms).ticketed().closed().opened(REPAIR_BY)
+    assert "before the terms allow it" in only_failure(filing.evidence)[1]
+    assert check(Filing(terms).ticketed().closed().opened(REPAIR_BY + 1).evidence).exit_ok
 
 
 def test_a_log_that_goes_on_after_opening_fails() -> None:
@@ -160,6 +170,18 @@ def test_a_receipt_of_a_relay_that_left_the_terms_still_counts() -> None:
     relays = (relay_named(RELAYS[1]), relay_named(RELAYS[2]))
     filing = Filing().ticketed().staged().extend(CLOSES, relays=relays)
     assert check(filing.evidence).exit_ok
+
+
+def test_later_terms_cannot_undo_a_receipt_by_naming_another_key() -> None:
+    """Otherwise a destination could spoil the evidence of everybody who filed before."""
+    stranger = note_key("relay-0.example", seed="other").verifier
+    relays = (replace(relay_named(RELAYS[0]), vkey=stranger), *map(relay_named, RELAYS[1:]))
+    filing = Filing().ticketed().staged().extend(CLOSES, relays=relays)
+    report = check(filing.evidence)
+    assert report.exit_ok, report.failures
+    assert "3 fragments" in texts(report, State.OK, "staging")[0]
+    before = relay_named(RELAYS[0]).vkey.fingerprint()
+    assert any(before in one.by for one in report.findings if one.part == "receipts")
 
 
 def test_receipts_for_too_few_fragments_are_said_not_failed() -> None:

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from bistro.crypto.digest import sha256
 from bistro.crypto.signing import sign_note
 from bistro.ids import Origin
 from bistro.protocol.findings import State
+from bistro.wire.minutes import MinutesEntry
 from bistro.wire.status import MinutesPlace, Reason
 from tests.support.evidence import (
+    CLOSES,
+    HOUR,
     ORIGIN,
     Filing,
     at,
@@ -35,7 +37,7 @@ CHANGES: list[tuple[str, Callable[[Filing], object], str]] = [
         "signature",
     ),
     ("outcome", lambda one: replace(one.outcome, commitment=bytes(32)), "about commitment"),
-    ("outcome", lambda one: replace(one.outcome, outcome="rejected"), "another outcome"),
+    ("outcome", lambda one: replace(one.outcome, outcome="superseded"), "another outcome"),
     (
         "outcome",
         lambda one: replace(one.outcome, minutes=_moved(one.outcome.minutes)),
@@ -78,19 +80,59 @@ def test_a_statement_that_contradicts_the_rest_fails(
 
 def test_an_entry_of_the_minutes_for_another_commitment_fails() -> None:
     """Another filer's place is not this one's."""
-    filing = whole_filing()
-    place = filing.outcome.minutes
-    assert place is not None
-    other = replace(
-        filing.minutes, count=1, root=sha256(b"\0" + (entry := _other_entry(place.entry)))
-    )
-    outcome = replace(filing.outcome, minutes=replace(place, entry=entry, index=0, path=()))
-    part, text = only_failure(filing.state(minutes=other, outcome=outcome).evidence)
+    filing = Filing().ticketed().closed().opened()
+    entry = MinutesEntry(commitment=bytes(32), salted=bytes(32))
+    minutes = replace(filing.minutes, root=entry.leaf)
+    outcome = replace(filing.outcome, minutes=MinutesPlace(entry=entry.encode(), index=0, path=()))
+    part, text = only_failure(filing.state(minutes=minutes, outcome=outcome).evidence)
     assert (part, "the minutes' entry is about" in text) == ("minutes", True)
 
 
-def _other_entry(entry: bytes) -> bytes:
-    return entry[:3] + bytes([entry[3] ^ 1]) + entry[4:]
+def test_minutes_that_leave_somebody_out_fail() -> None:
+    """Every filer can show it, without the log: its size is in the signed checkpoint."""
+    filing = whole_filing()
+    first, *_ = check(filing.recorded("opened", hidden=1).state().evidence).failures
+    assert "count 7 commitments, the log that they close has 8" in first.text
+    first, *_ = check(filing.recorded("opened", invented=1).state().evidence).failures
+    assert "count 9 commitments, the log that they close has 8" in first.text
+    _, text = only_failure(filing.recorded("opened", hidden=1, invented=1).state().evidence)
+    assert "count 2 commitments before this one, the log has 3" in text
+
+
+def test_minutes_after_an_extension_count_within_bounds() -> None:
+    """A call may have been closed before it was extended; no more entries can be anything else."""
+    filing = Filing().others(2, CLOSES).closed().others(0, CLOSES)
+    filing.extend(CLOSES + 6_000, closes=CLOSES + HOUR).ticketed(CLOSES + HOUR).others(
+        1, CLOSES + HOUR
+    )
+    filing.closed(CLOSES + HOUR + 5_001).opened()
+    report = check(filing.evidence)
+    assert report.exit_ok, report.failures
+    assert "all that the log has" not in texts(report, State.OK, "minutes")[0]
+    said = " ".join(
+        one.text for one in check(filing.recorded("opened", hidden=1).state().evidence).failures
+    )
+    assert "the log that they close has 4 to 5" in said
+
+
+@pytest.mark.parametrize("stated", ["accepted", "rejected"])
+def test_what_the_back_office_decides_comes_after_the_minutes(stated: str) -> None:
+    """Minutes are written once; the report does not claim more for them."""
+    report = check(whole_filing().recorded("opened", stated=stated).state().evidence)
+    assert report.exit_ok, report.failures
+    said = texts(report, State.OK, "minutes entry")[0]
+    assert f"opened; that it was {stated} was decided later" in said
+
+
+@pytest.mark.parametrize("outcome", ["void", "lapsed"])
+def test_who_read_no_header_knows_no_token(outcome: str) -> None:
+    """The outcome is then salted with nothing, and the report says what that means."""
+    filing = whole_filing().recorded(outcome, token=b"", stated=outcome)
+    report = check(filing.state().evidence)
+    assert report.exit_ok, report.failures
+    assert "no header could be read" in texts(report, State.OK, "minutes entry")[0]
+    filing.recorded("rejected", token=b"", stated="rejected")
+    assert "another outcome" in only_failure(filing.state().evidence)[1]
 
 
 def test_statements_of_another_call_fail() -> None:
