@@ -22,6 +22,7 @@ from bistro.errors import (
 from bistro.protocol.transfer import TransferState
 from bistro.storage.blobs import BlobStore
 from bistro.storage.durable import ReadFile
+from bistro.storage.segments import SegmentRecord
 from bistro.wire.batches import BatchItem, FrameHead, Release, ReleaseAnswer, Released
 from bistro.wire.staging import Failure, StagedRow
 from bistro_relay.metrics import RelayMetrics
@@ -117,7 +118,7 @@ class Handing:
     async def _frame(self, collector: Collector, item: BatchItem) -> AsyncIterator[bytes]:
         try:
             upload = await self._require_held(collector, item)
-            file, record = await asyncio.to_thread(self._files.read, upload.id)
+            file, record = await asyncio.to_thread(self._open, upload)
         except (StorageError, UnknownObjectError, FormatError) as exc:
             yield self._failed(item, exc).encode()
             return
@@ -143,6 +144,13 @@ class Handing:
             await asyncio.to_thread(file.close)
         if at < end:
             raise UnavailableError("a fragment is shorter than it was")
+
+    def _open(self, upload: Upload) -> tuple[ReadFile, SegmentRecord]:
+        try:
+            return self._files.read(upload.id)
+        except (UnknownObjectError, FormatError) as exc:
+            # What is held must be there: to the destination this is a lost fragment.
+            raise StorageError(f"segment {upload.id}: {exc.message}") from exc
 
     async def _require_held(self, collector: Collector, item: BatchItem) -> Upload:
         upload = await self._uploads.find_custody(collector.origin, item.commitment, item.index)
