@@ -29,16 +29,17 @@ from bistro.instant import UnixMillis
 COMPONENTS: Final = ("@method", "@authority", "@path", "@query", "content-digest")
 LABEL: Final = "bistro"
 MAX_LIFETIME_S: Final = 60
-MAX_SKEW_S: Final = 5
+MAX_SKEW_S: Final = 30
 """How far ahead of the verifier's clock ``created`` may lie."""
 
 _MS_PER_S: Final = 1_000
-_NONCE = re.compile(r"[0-9a-f]{32}")
+_NONCE_FORM = "[A-Za-z0-9_-]{16,64}"
+_NONCE = re.compile(_NONCE_FORM)
 _PLAIN = re.compile(r"[\x21-\x7e]+")
 _INPUT = re.compile(
     re.escape(f"{LABEL}=(" + " ".join(f'"{name}"' for name in COMPONENTS) + ")")
     + r";created=(?P<created>[1-9][0-9]{0,11});expires=(?P<expires>[1-9][0-9]{0,11})"
-    r';nonce="(?P<nonce>[0-9a-f]{32})";keyid="(?P<keyid>[0-9a-f]{8})";alg="ed25519"'
+    rf';nonce="(?P<nonce>{_NONCE_FORM})";keyid="(?P<keyid>[0-9a-f]{{8}})";alg="ed25519"'
 )
 _SIGNATURE = re.compile(re.escape(LABEL) + r"=:(?P<value>[A-Za-z0-9+/]{86}==):")
 
@@ -81,7 +82,7 @@ class VerifiedRequest:
     Attributes:
         key: Who signed.
         nonce: To be remembered until ``expires_at``, together with the key.
-        expires_at: The end of the signature's life.
+        expires_at: The last millisecond at which the signature is good.
         base: The signature base, what was signed.
         signature: 64 bytes.
     """
@@ -123,7 +124,8 @@ def sign_request(
         request: What is asked for.
         key: The collect key.
         now: When it is signed.
-        nonce: 16 random bytes in hex, never used before with this key.
+        nonce: 16 random bytes or more, as 16 to 64 letters, digits, ``-`` and ``_``; never used
+            before with this key.
         lifetime_s: How long the signature is good, 1 to 60 s.
 
     Raises:
@@ -131,7 +133,7 @@ def sign_request(
         FormatError: The request has no signature base.
     """
     if _NONCE.fullmatch(nonce) is None or not 0 < lifetime_s <= MAX_LIFETIME_S:
-        raise ValueError("expected a nonce of 32 hex digits and 1 to 60 s of life")
+        raise ValueError("expected a nonce of 16 to 64 characters and 1 to 60 s of life")
     created = now // _MS_PER_S
     names = " ".join(f'"{name}"' for name in COMPONENTS)
     parameters = (
@@ -185,15 +187,25 @@ def verify_request(
     )
 
 
-def verify_kept(base: str, signature: bytes, body: bytes, *, key: VerifierKey) -> None:
+def verify_kept(base: str, signature: bytes, request: Request, *, key: VerifierKey) -> None:
     """Check a signed request that was kept as proof, whatever the time is now.
 
+    Args:
+        base: The signature base that was kept.
+        signature: The signature that was kept.
+        request: What it is said to have asked for and of whom, with the body that was kept: a
+            request to another relay, or for something else, proves nothing about this.
+        key: The collect key of the call.
+
     Raises:
-        VerificationError: The signature does not hold, or it covers another body.
+        VerificationError: The signature does not hold, or it covers another request.
     """
     key.verify(base.encode(), signature)
-    if f'"content-digest": {content_digest(body)}' not in base.split("\n"):
-        raise VerificationError("kept request: the signature covers another body")
+    *components, last = base.split("\n")
+    parameters = last.removeprefix('"@signature-params": ')
+    expected = signature_base(request.components(), parameters).split("\n")
+    if [*components, last] != expected or _INPUT.fullmatch(f"{LABEL}={parameters}") is None:
+        raise VerificationError("kept request: the signature covers another request")
 
 
 def _match(pattern: re.Pattern[str], headers: Mapping[str, str], name: str) -> re.Match[str]:
@@ -207,18 +219,20 @@ def _match(pattern: re.Pattern[str], headers: Mapping[str, str], name: str) -> r
 
 
 def _require_lifetime(created_s: int, expires_s: int, now: UnixMillis) -> UnixMillis:
-    now_s = now // _MS_PER_S
     if not 0 < expires_s - created_s <= MAX_LIFETIME_S:
         raise VerificationError(
             f"signed request: expected 1 to {MAX_LIFETIME_S} s of life, "
             f"found {expires_s - created_s} s"
         )
-    if not created_s - MAX_SKEW_S <= now_s <= expires_s:
+    # In milliseconds: a nonce is forgotten after the end, so nothing may be good for longer.
+    begins_at, ends_at = (created_s - MAX_SKEW_S) * _MS_PER_S, expires_s * _MS_PER_S
+    if not begins_at <= now <= ends_at:
         raise VerificationError(
-            f"signed request: valid from {created_s} to {expires_s}, the clock here says {now_s}",
+            f"signed request: valid from {created_s} to {expires_s} s, the clock here says "
+            f"{now} ms",
             hint="check both clocks, then sign and send again",
         )
-    return UnixMillis(expires_s * _MS_PER_S)
+    return UnixMillis(ends_at)
 
 
 def _find_signer(

@@ -164,7 +164,8 @@ async def test_releases_are_signed_with_their_body() -> None:
 
     async def handler(request: web.Request) -> web.Response:
         found, body = await verified(request)
-        message_signatures.verify_kept(found.base, found.signature, body, key=KEY.verifier)
+        kept = message_signatures.Request("POST", str(request.url.authority), request.path, body)
+        message_signatures.verify_kept(found.base, found.signature, kept, key=KEY.verifier)
         assert decode_releases(body) == tuple(releases)
         return web.Response(body=encode_release_answers(answers))
 
