@@ -29,7 +29,7 @@ def test_tuples_and_lists_are_both_arrays() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [1.5, {}, {"a": 1}, {1}, bytearray(b"x"), object(), [1, [2.0]], -1, 2**53, "\ud800"],
+    [1.5, {}, {"a": 1}, {1}, bytearray(b"x"), len, [1, [2.0]], -1, 2**53, "\ud800"],
     ids=repr,
 )
 def test_a_value_without_encoding_is_refused(value: Any) -> None:
