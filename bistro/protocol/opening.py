@@ -6,8 +6,12 @@ slot; the last valid one of a slot decides:
 | kind | counts if | effect |
 |---|---|---|
 | ``submit`` | always | replaces what stood in the slot |
-| ``amend`` | ``previous`` is earlier, under the same key and slot | replaces what stood |
+| ``amend`` | ``previous`` is earlier, and not under another key or slot | replaces what stood |
 | ``withdraw`` | as ``amend`` | what stood is ``withdrawn``, and so is the withdrawal |
+
+Where the header of ``previous`` could not be read, because it lapsed or its fragments were lost,
+nobody can say whose it was. That does not count against the amendment: it touches only its own
+key and slot.
 
 What is found wrong only while unpacking (pass 2) is given as a fault to a second ``resolve``:
 the submission before it then stands again, and has to be unpacked too. The caller repeats this
@@ -154,13 +158,12 @@ def judge_header(
 def resolve(candidates: Sequence[Candidate]) -> tuple[Decision, ...]:
     """An outcome for every commitment, in log order."""
     decisions: dict[bytes, Decision] = {}
-    known: dict[bytes, _Slot] = {}  # slots of earlier commitments, valid or not
+    known: dict[bytes, _Slot | None] = {}  # earlier commitments, valid or not; None: unread
     standing: dict[_Slot, Candidate] = {}
     for candidate in sorted(candidates, key=lambda c: (c.time, c.index)):
         header = candidate.header
         fault = candidate.fault or _unknown_previous(header, known)
-        if header is not None:
-            known[candidate.commitment] = _slot_of(header)
+        known[candidate.commitment] = None if header is None else _slot_of(header)
         if fault is not None:
             decisions[candidate.commitment] = _decide(candidate, fault)
         if fault is not None or header is None:  # a candidate without header has a fault
@@ -180,13 +183,13 @@ def _slot_of(header: Header) -> _Slot:
     return header.filer_key, header.slot
 
 
-def _unknown_previous(header: Header | None, known: Mapping[bytes, _Slot]) -> Fault | None:
+def _unknown_previous(header: Header | None, known: Mapping[bytes, _Slot | None]) -> Fault | None:
     """The fault of an amendment or withdrawal of what is not the filer's own earlier one."""
     if header is None or header.previous is None:
         return None
-    if known.get(header.previous) == _slot_of(header):
+    if header.previous in known and known[header.previous] in {None, _slot_of(header)}:
         return None
-    text = "previous is not an earlier commitment under the same key and slot"
+    text = "previous is no earlier commitment, or one under another key or slot"
     return Fault.rejected("unknown-previous", text)
 
 

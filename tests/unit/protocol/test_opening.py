@@ -119,6 +119,24 @@ def test_a_rejected_filing_of_ones_own_may_be_amended() -> None:
     )
 
 
+@pytest.mark.parametrize("lost", [Fault.lapsed(), Fault.lost()])
+def test_what_could_not_be_read_may_be_amended(lost: Fault) -> None:
+    """Who sends a lapsed filing again as its amendment must not lose that one, too."""
+    first = unread(1, lost)
+    assert outcomes(first, candidate(2, kind="amend", of=1)).endswith("opened")
+    assert outcomes(first, candidate(2, kind="withdraw", of=1)).endswith("withdrawn")
+
+
+def test_an_amendment_of_what_could_not_be_read_touches_its_own_slot_only() -> None:
+    """Nobody gains by naming somebody else's lost filing."""
+    others = [candidate(1), unread(2, Fault.lapsed())]
+    assert outcomes(*others, candidate(3, "eve", kind="withdraw", of=2)) == (
+        "opened lapsed withdrawn"
+    )
+    later = candidate(3, "eve", kind="amend", of=4)
+    assert outcomes(*others, later, unread(4, Fault.lapsed())) == "opened lapsed rejected lapsed"
+
+
 def test_every_commitment_gets_an_outcome() -> None:
     """Also those nobody could read: the minutes leave out nobody."""
     found = resolve(
@@ -126,7 +144,7 @@ def test_every_commitment_gets_an_outcome() -> None:
             unread(1, Fault.lapsed()),
             unread(2, Fault.lost()),
             unread(3, Fault.void("inconsistent", "fragments of different envelopes")),
-            candidate(4, kind="amend", of=1),
+            candidate(4, kind="amend", of=9),
         ]
     )
     assert [d.outcome for d in found] == ["lapsed", "void", "void", "rejected"]
