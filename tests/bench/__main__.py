@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from bistro.errors import BistroError
 from tests.bench.cases import cases_of
 from tests.bench.cases.client import MIB, SEAL_SIZE
 from tests.bench.measuring import GROUPS, Case, NotMeasured, Result, compare
@@ -50,7 +51,7 @@ def _measure(
     task = progress.add_task(title(case), total=2 * rounds)
     try:
         results += compare(case, rounds=rounds, tick=lambda: progress.advance(task))
-    except NotMeasured as exc:
+    except (NotMeasured, BistroError, OSError) as exc:
         failures[title(case)] = str(exc)
     progress.remove_task(task)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from bistro.api import routes
+from bistro.clock import SystemClock
 from bistro.crypto.digest import sha256
 from bistro.crypto.sealing import generate_identity
 from bistro.crypto.signing import SigningKey
@@ -61,7 +61,7 @@ class Destination:
         self._log_key = SigningKey.generate(str(origin))
         self._status_key = SigningKey.generate(origin.status)
         self._log = MemoryLog(str(origin), self._sign)
-        self._now = UnixMillis(time.time_ns() // 1_000_000)
+        self._now = SystemClock().now()
         self.documents: dict[str, bytes] = {}
 
     def publish(self, url: str, relay: RelayDiscovery | None = None) -> None:
@@ -91,6 +91,7 @@ class Destination:
 
         Args:
             body: The envelope, which is the only fragment of it.
+            count: How many.
             share_checkpoint: Whether all tickets come from one batch, or each from its own.
         """
         digest = sha256(body)
@@ -168,7 +169,7 @@ def serving_documents(documents: Mapping[str, bytes]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_GET(self) -> None:
             body = documents.get(self.path.partition("?")[0])
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Type", "application/json")

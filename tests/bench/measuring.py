@@ -155,6 +155,8 @@ def compare(case: Case, *, rounds: int, tick: Callable[[], None] = lambda: None)
     """Let floor and ours take turns, the floor first, and take medians.
 
     Args:
+        case: What is measured.
+        rounds: Turns of each.
         tick: Called after every turn, for a progress bar.
 
     Raises:

@@ -55,7 +55,7 @@ def pinned(cores: frozenset[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def python(module: str, *arguments: str | int | Path) -> list[str]:
+def python(module: str, *arguments: str | float | Path) -> list[str]:
     """The command that runs a module of the benchmarks in an interpreter of its own."""
     return [sys.executable, "-m", f"tests.bench.{module}", *map(str, arguments)]
 
@@ -105,19 +105,21 @@ def serving(
     """A server on its own core, from when it listens until the block ends.
 
     Args:
+        command: What to run.
+        port: Where it will listen.
         log: Gets what it prints.
         environment: Beside ours.
+        cores: Where it runs.
 
     Raises:
         NotMeasured: It ended, or did not listen in time.
     """
     with log.open("wb") as output, pinned(cores):
         process = subprocess.Popen(
-            command,
+            _with(environment, command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
         )
     try:
         _wait_until_listening(process, port, log)
@@ -129,6 +131,12 @@ def serving(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _with(environment: Mapping[str, str] | None, command: Sequence[str]) -> list[str]:
+    """``command`` with variables beside ours; ``env`` becomes it, under the same id."""
+    variables = [f"{name}={value}" for name, value in (environment or {}).items()]
+    return ["env", *variables, *command] if variables else list(command)
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -158,13 +166,12 @@ def run(
     with pinned(cores):
         try:
             done = subprocess.run(
-                command,
+                _with(environment, command),
                 check=False,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
                 timeout=timeout_s,
-                env={**os.environ, **(environment or {})},
             )
         except subprocess.TimeoutExpired as exc:
             raise NotMeasured(f"{command!r} took more than {timeout_s:.0f} s") from exc

@@ -15,9 +15,10 @@ from bistro.api import media, routes
 from bistro.clock import SystemClock
 from bistro.net.collector_client import CollectorClient
 from bistro.net.session import Session
-from bistro.wire.batches import MAX_ITEMS, Failure, Release
+from bistro.wire.batches import MAX_ITEMS, Release
 from bistro.wire.discovery import RelayDiscovery
 from bistro.wire.receipt import Receipt
+from bistro.wire.staging import Failure
 from tests.bench import clock_error
 from tests.bench.destination import ORIGIN, Destination, Fragment, serving_documents
 from tests.bench.loads.requests import post

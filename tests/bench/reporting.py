@@ -83,7 +83,7 @@ def _cores(cores: frozenset[int]) -> str:
 def _number(number: float | None) -> str:
     if number is None:
         return "-"
-    return f"{number:,.0f}" if number >= 1_000 else f"{number:.3g}"  # noqa: PLR2004 - digits
+    return f"{number:,.0f}" if number >= 1_000 else f"{number:.3g}"
 
 
 def _share(share: float | None) -> str:

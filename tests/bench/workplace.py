@@ -53,6 +53,6 @@ def ask(
         raise NotMeasured(f"{url}: {exc}") from exc
     finally:
         connection.close()
-    if not 200 <= answer.status < 300:  # noqa: PLR2004 - the good ones
+    if not 200 <= answer.status < 300:
         raise NotMeasured(f"{url}: HTTP {answer.status}: {data[:300]!r}")
     return data

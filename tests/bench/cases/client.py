@@ -1,3 +1,148 @@
-MIB=1048576
-SEAL_SIZE=256*MIB
-def cases(x): return ()
+"""``client.*``: what a filer's machine does before it asks for a ticket; all in this process.
+
+| measure | floor |
+|---|---|
+| ``client.seal`` | read, ChaCha20-Poly1305, one SHA-256, write, no fsync, on two threads |
+| ``client.erasure`` | ``libisal``, where the machine has it; one core each |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pyrage  # type: ignore[import-untyped] # it ships no types
+
+from bistro.crypto.age.x25519 import X25519Identity
+from bistro.crypto.erasure import Coder
+from bistro.protocol.fragmenting import StripeWriter
+from bistro.protocol.submission import Request
+from bistro.wire.clauses import Spread
+from bistro.wire.terms import build
+from bistro_client import keyring, sealing
+from bistro_client.gathering import gather
+from bistro_client.home import Folder
+from tests.bench.floors import isal
+from tests.bench.floors import sealing as sealing_floor
+from tests.bench.measuring import Case, Contest, Measure, NotMeasured, Sample, Samples
+from tests.bench.processes import CORES, pinned
+from tests.bench.workplace import work_folder
+from tests.support.evidence import ORIGIN, SERVER_KEY, first_terms
+
+K: Final = 4
+N: Final = 6
+MIB: Final = 1_048_576
+SEAL_SIZE: Final = 256 * MIB
+UNIT: Final = MIB // K
+CODED_SIZE: Final = 128 * MIB
+_MB: Final = 1_000_000
+
+
+def _rate(name: str, size: int, seconds: float) -> Samples:
+    return {name: Sample(size / _MB / seconds)}
+
+
+def write_random(path: Path, size: int) -> None:
+    """Fill a file; afterwards it stands in the page cache."""
+    with path.open("wb") as file:
+        for at in range(0, size, MIB):
+            file.write(secrets.token_bytes(min(MIB, size - at)))
+
+
+@contextlib.contextmanager
+def _open_seal(size: int) -> Iterator[Contest]:
+    with work_folder() as folder:
+        source = folder / "source.bin"
+        write_random(source, size)
+        order = _order(folder, source)
+        target = folder / "floor"
+
+        def our_round() -> Samples:
+            place = Folder(folder / "submission")
+            place.path.mkdir()
+            begun_at = time.perf_counter()
+            sealing.seal(order, place)
+            seconds = time.perf_counter() - begun_at
+            shutil.rmtree(place.path)
+            return _rate("client.seal", size, seconds)
+
+        def floor_round() -> Samples:
+            begun_at = time.perf_counter()
+            sealing_floor.seal(source, target)
+            seconds = time.perf_counter() - begun_at
+            target.unlink()
+            return _rate("client.seal", size, seconds)
+
+        alone = f"{_pyrage(source, target):.0f} MB/s"
+        note = f"client.seal: {size // MIB} MiB; encryption alone, by pyrage: {alone}"
+        yield Contest(our_round, floor_round, (note,))
+
+
+def _order(folder: Path, source: Path) -> sealing.Order:
+    """Seal ``source`` as a filing of one file for a call with (4, 6)."""
+    terms = build(first_terms(spread=Spread(K, N), envelope_limit=1 << 40), SERVER_KEY)
+    request = Request(
+        sources=(str(source),),
+        server_url="http://127.0.0.1",
+        terms_key=SERVER_KEY.verifier.format(),
+        origin=ORIGIN,
+        slot="main",
+    )
+    key = keyring.create(folder / "filer.pem")
+    return sealing.Order.new(request, gather([source]), terms, key)
+
+
+def _pyrage(source: Path, target: Path) -> float:
+    """What another implementation of age takes for encryption alone, in MB/s."""
+    recipient = X25519Identity(secrets.token_bytes(32)).recipient.format()
+    begun_at = time.perf_counter()
+    pyrage.encrypt_file(str(source), str(target), [pyrage.x25519.Recipient.from_str(recipient)])
+    seconds = time.perf_counter() - begun_at
+    target.unlink()
+    return source.stat().st_size / _MB / seconds
+
+
+@contextlib.contextmanager
+def _open_erasure() -> Iterator[Contest]:
+    piece = secrets.token_bytes(MIB)
+    units = [piece[at : at + UNIT] for at in range(0, MIB, UNIT)]
+    library = isal.find()
+
+    def our_round() -> Samples:
+        writer = StripeWriter(k=K, n=N)
+        with pinned(CORES.server):
+            begun_at = time.perf_counter()
+            for _ in range(CODED_SIZE // MIB):
+                writer.feed(piece)
+            return _rate("client.erasure", CODED_SIZE, time.perf_counter() - begun_at)
+
+    if library is None:
+        yield Contest(our_round, None, ("client.erasure has no floor here: install libisal2",))
+        return
+    coder = isal.Isal(library, k=K, n=N, size=UNIT)
+    coder.encode(units)
+    if coder.parity() != Coder(K, N).encode(units):
+        raise NotMeasured("libisal computes another code than ours")
+
+    def floor_round() -> Samples:
+        with pinned(CORES.server):
+            begun_at = time.perf_counter()
+            for _ in range(CODED_SIZE // MIB):
+                coder.encode(units)
+            return _rate("client.erasure", CODED_SIZE, time.perf_counter() - begun_at)
+
+    yield Contest(our_round, floor_round)
+
+
+def cases(seal_size: int = SEAL_SIZE) -> tuple[Case, ...]:
+    """All cases; ``seal_size`` is the size of what is sealed."""
+    return (
+        Case("client", (Measure("client.seal", "MB/s"),), partial(_open_seal, seal_size)),
+        Case("client", (Measure("client.erasure", "MB/s"),), _open_erasure),
+    )

@@ -2,7 +2,7 @@
 
 | measure | floor |
 |---|---|
-| ``ticket.rate``, ``ticket.cpu`` | the same requests, a fixed answer of the same size, no durability |
+| ``ticket.rate``, ``ticket.cpu`` | the same requests, a fixed answer of the same size |
 | ``ticket.bulk`` | the same batches in memory: decode, entries, leaf hashes, paths, encode |
 """
 

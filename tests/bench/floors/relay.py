@@ -2,10 +2,12 @@
 
 | request | does |
 |---|---|
-| ``POST /uploads`` | hashes the body, verifies one Ed25519 signature, makes one, writes one file with fdatasync in one of 16 threads |
+| ``POST /uploads`` | hashes, verifies and makes one signature, writes one file, fdatasync |
 | ``POST /large`` | hashes and writes the body as it comes, fdatasync before the answer |
 | ``GET /stream`` | streams a file |
 | ``DELETE /stored`` | unlinks everything that was written |
+
+Small files are written by 16 threads; signatures are Ed25519.
 
 Run as ``python -m tests.bench.floors.relay PORT FOLDER [--file FILE]``.
 """

@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
         """Take an answer when it is complete; answers without a length are not understood."""
         self._buffer += data
         head_size = self._buffer.find(b"\r\n\r\n") + 4
-        if head_size < 4:  # noqa: PLR2004 - not found
+        if head_size < 4:
             return
         head = bytes(self._buffer[:head_size]).lower()
         size = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
@@ -151,7 +151,7 @@ async def _load(port: int, stock: Stock, connections: int) -> None:
 @click.option("--body", type=click.Path(path_type=Path, exists=True))
 @click.option("--core", type=int, default=0, help="The server's core, to see whether it is busy.")
 @click.option("--seconds", type=float, default=60.0, help="Begin no request later than that.")
-def main(  # noqa: PLR0913 - one for each option
+def main(
     port: int, file: Path, connections: int, body: Path | None, core: int, seconds: float
 ) -> None:
     """Send what stands in FILE and report."""

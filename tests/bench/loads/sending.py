@@ -16,7 +16,7 @@ def send_requests(
     Raises:
         NotMeasured: One of them failed.
     """
-    options: list[str | int | float | Path] = ["--connections", connections, "--seconds", seconds]
+    options: list[str | float | Path] = ["--connections", connections, "--seconds", seconds]
     options += ["--core", min(CORES.server)]
     if body is not None:
         options += ["--body", body]
