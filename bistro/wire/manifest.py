@@ -11,7 +11,7 @@ from typing import Final
 
 from bistro.crypto.digest import HASH_SIZE, sha256
 from bistro.errors import FormatError
-from bistro.ids import MAX_PATH_SIZE, require_file_path
+from bistro.ids import MAX_PATH_SIZE, RESERVED_PATHS, require_file_path
 from bistro.wire.document import MAX_INTEGER, Fields, Json, encode_json
 
 MAX_MANIFEST_SIZE: Final = 16 * 1_024 * 1_024
@@ -164,7 +164,7 @@ def _require_length(what: str, text: str | None, longest: int) -> None:
 
 
 def _require_paths(paths: list[str]) -> None:
-    known = set(paths)
+    known = RESERVED_PATHS.union(paths)  # no folder may take their places, either
     previous = b""
     for path in paths:
         encoded = path.encode()

@@ -190,6 +190,11 @@ def make_manifest() -> None:
             ),
             bad("a path twice", with_paths("a", "a"), "unique"),
             bad("paths out of order", with_paths("b", "a"), "sorted by bytes"),
+            bad(
+                "a folder in the place of the manifest",
+                with_paths("manifest.json/a"),
+                "reserved at the top",
+            ),
             bad("a file that is a folder", with_paths("a", "a.b", "a/c"), "one or the other"),
             bad("a negative size", with_file(size=-1), "at least 0"),
             bad("a size over 2^53", text.replace("163287", "9007199254740993"), "at most 2^53 - 1"),

@@ -40,6 +40,10 @@ def test_a_file_that_no_manifest_holds_is_not_made(changes: dict[str, Any], mess
     [
         ({"files": named("b", "a")}, "unique paths in the order of their bytes, found 'a'"),
         ({"files": named("a", "a")}, "unique paths"),
+        (
+            {"files": named("submission.bin/a")},
+            "expected 'submission.bin' to be a file or a folder",
+        ),
         ({"files": named("a", "a.b", "a/b/c")}, "expected 'a' to be a file or a folder"),
         ({"files": named("a/b", "a/b.c", "a/b/c")}, "expected 'a/b' to be a file or a folder"),
         ({"files": (), "form": ""}, "form: expected 1 to 128 characters, found 0"),
