@@ -8,7 +8,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -89,18 +88,7 @@ async def _until_told_to_stop(order: Order) -> Story:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        return await perform(order)
-    except* PerformanceError as failures:
-        raise PerformanceError("\n".join(_messages(failures))) from failures
-
-
-def _messages(failures: BaseExceptionGroup[PerformanceError]) -> Iterator[str]:
-    for one in failures.exceptions:
-        if isinstance(one, BaseExceptionGroup):
-            yield from _messages(one)
-        else:
-            yield str(one)
+    return await perform(order)
 
 
 def _require_room(root: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bistro.clock import SystemClock
-from bistro.protocol.deadline import latest_on_time
+from tests.e2e.demo.cast import PerformanceError
 from tests.e2e.demo.examining import Examiner
 from tests.e2e.demo.filings import FILERS, Filing, Shape, plan, write
+from tests.e2e.demo.promises import shortened
 from tests.e2e.demo.sabotage import Sabotage, spoil
 from tests.e2e.demo.scenes import Scenes
 from tests.e2e.demo.stage import RELAYS, SERVER, Stage, build_stage, kernel_clock
@@ -43,8 +44,8 @@ class Order:
 async def perform(order: Order) -> Story:
     """Play all scenes and examine all promises; the story with its verdicts.
 
-    Raises:
-        PerformanceError: It cannot go on; nothing is left running.
+    If it cannot go on, the story says why, and what was not examined is broken. Nothing is left
+    running in any case.
     """
     clock = SystemClock()
     clock_plan = kernel_clock()
@@ -65,7 +66,11 @@ async def perform(order: Order) -> Story:
             filings=[_story_of(order, filing) for filing in filings],
             began_at=clock.now(),
         )
-        await _play(order, stage, story)
+        try:
+            await _play(order, stage, story)
+        except* PerformanceError as failures:
+            story.accident = shortened("; ".join(_messages(failures)))
+            order.tell(f"this cannot go on: {story.accident}")
         story.ended_at = clock.now()
         return story
 
@@ -99,6 +104,14 @@ async def _play(order: Order, stage: Stage, story: Story) -> None:
     await examiner.evidence()
     await examiner.daemons()
     await examiner.relays_unreadable("after collection, logs of their end included")
+
+
+def _messages(failures: BaseExceptionGroup[PerformanceError]) -> Iterator[str]:
+    for one in failures.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _messages(one)
+        else:
+            yield str(one)
 
 
 def _write_all(order: Order, filings: tuple[Filing, ...]) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
+
+_LONGEST: Final = 320
 
 
 class Promise(Enum):
@@ -56,10 +59,10 @@ class Verdicts:
 
     def examined(self, promise: Promise, faults: Iterable[str], detail: str = "") -> Verdict:
         """Write down an examination; a promise examined twice must be kept both times."""
-        self._faults.setdefault(promise, []).extend(faults)
+        self._faults.setdefault(promise, []).extend(map(shortened, faults))
         details = self._details.setdefault(promise, [])
         if detail:
-            details.append(detail)
+            details.append(shortened(detail))
         return self.verdict(promise)
 
     def verdict(self, promise: Promise) -> Verdict:
@@ -77,3 +80,11 @@ class Verdicts:
     def are_kept(self) -> bool:
         """Whether every single promise was examined and kept."""
         return all(verdict.is_kept for verdict in self.all)
+
+
+def shortened(text: str) -> str:
+    """The text on one line; of a long one the beginning and the end."""
+    line = " ".join(text.split())
+    if len(line) <= _LONGEST:
+        return line
+    return f"{line[: _LONGEST // 3]} … {line[-(_LONGEST - _LONGEST // 3) :]}"

@@ -30,9 +30,11 @@ from tests.e2e.demo.story import FilingStory, KillStory, Story
 
 KILLED: Final = 1
 """Which relay is killed."""
+PACE: Final = 16_000_000
+"""Bytes a second at which the destination collects."""
 _LARGE: Final = 1_500_000
 _SMALLER: Final = 300_000
-_PAUSE_S: Final = 1.0
+_PAUSE_S: Final = 0.2
 _PATIENCE_S: Final = 90
 _REFUSED: Final = 3
 _UNAVAILABLE: Final = 5
@@ -89,12 +91,13 @@ class Scenes:
     async def collect(self) -> None:
         """The destination fetches what relays hold, at its own pace."""
         began_at = self.stage.clock.now()
-        (await self._server("collect")).require()
+        (await self._server("collect", f"--bytes-per-s={PACE}")).require()
         self.story.collecting = (began_at, self.stage.clock.now())
+        envelopes = {path.stem: path for path in self.stage.call.envelopes.rglob("*.age")}
         for one in self.story.on_time:
-            envelope = self.stage.call.envelopes / f"{one.commitment}.age"
-            if one.commitment and envelope.exists():
-                one.collected_at = UnixMillis(envelope.stat().st_mtime_ns // 1_000_000)
+            if one.commitment in envelopes:
+                written = envelopes[one.commitment].stat().st_mtime_ns // 1_000_000
+                one.collected_at = UnixMillis(written)
         count = sum(one.collected_at is not None for one in self.story.on_time)
         took_s = (self.story.collecting[1] - began_at) / _MS_PER_S
         self.tell(f"{count} envelopes collected in {took_s:.1f} s")
@@ -134,9 +137,10 @@ class Scenes:
     async def _wait_until(self, at: UnixMillis) -> None:
         await asyncio.sleep(max(0, at - self.stage.clock.now()) / _MS_PER_S)
 
-    async def _server(self, command: str) -> Finished:
+    async def _server(self, command: str, *options: str) -> Finished:
         folder = f"--dir={self.stage.destination.root}"
-        return await self.stage.cast.run("bistro-server", command, f"--call={CALL}", folder)
+        line = ("bistro-server", command, f"--call={CALL}", folder, *options)
+        return await self.stage.cast.run(*line)
 
     async def _file_all(self, filer: int) -> None:
         """One filer's client: one filing after the other, each when its time comes."""

@@ -127,6 +127,7 @@ class Story:
         clock_statement: What is known or assumed of the clock's error, in a sentence.
         is_clock_assumed: Whether the error is assumed.
         destination: The channel of the destination at the meter.
+        accident: What kept the demo from going on; promises not examined by then are broken.
         collecting: When collection began and ended; so are the others that follow.
     """
 
@@ -146,6 +147,7 @@ class Story:
     opened_at: UnixMillis | None = None
     verified_without_network: bool = False
     verdicts: Verdicts = field(default_factory=Verdicts)
+    accident: str | None = None
     ended_at: UnixMillis | None = None
 
     @property

@@ -1,0 +1,75 @@
+"""The demo as whoever runs ``make demo`` meets it: its exit code, its table and its report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.demo.filings import FILERS
+from tests.e2e.demo.promises import Promise
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def demo(folder: Path, *options: str) -> tuple[int, str, str]:
+    """Exit code, standard output and report of a demo that works in ``folder``."""
+    report = folder / "demo-report.html"
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.demo", f"--report={report}", *options],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder), "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not finished.stderr
+    return finished.returncode, finished.stdout, report.read_text(encoding="utf-8")
+
+
+def verdicts(output: str) -> dict[Promise, str]:
+    """The word before each promise on the terminal."""
+    return {
+        promise: line.split()[0]
+        for promise in Promise
+        for line in output.splitlines()
+        if line.endswith(promise.value)
+    }
+
+
+def test_the_demo_keeps_every_promise_in_a_minute(tmp_path: Path) -> None:
+    """Exit code 0, every promise ok, 40 rows, a report, and nothing left behind."""
+    code, output, report = demo(tmp_path)
+    assert code == 0, output
+    assert verdicts(output) == dict.fromkeys(Promise, "ok")
+    rows = [line for line in output.splitlines() if line[:2].isdigit()]
+    assert len(rows) == 40
+    assert sum("identical" in row for row in rows) == 39
+    assert "refused" in rows[-1]
+    assert f"all {len(Promise)} promises kept" in report
+    assert all(name in report for name in FILERS)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-report.html"]
+    seconds = float(output.splitlines()[-1].split()[0])
+    assert seconds < 60, output
+
+
+def test_the_demo_fails_when_promises_are_broken(tmp_path: Path) -> None:
+    """Four things are spoiled behind the programs' backs; exactly what they break is named.
+
+    A changed fragment breaks no filing, since any two of three restore it: only the word of the
+    relay that had signed for it.
+    """
+    kinds = ("fragment", "leak", "filing", "evidence")
+    code, output, report = demo(tmp_path, "--quick", *(f"--sabotage={kind}" for kind in kinds))
+    assert code == 1, output
+    broken = {promise for promise, word in verdicts(output).items() if word == "BROKEN"}
+    assert broken == {
+        Promise.KILLED,
+        Promise.UNREADABLE,
+        Promise.OPENED,
+        Promise.INBOX_EVIDENCE,
+    }
+    assert f"4 of {len(Promise)} promises BROKEN" in report
