@@ -107,12 +107,12 @@ class Fetcher:
         try:
             async with desk.batch(items) as frames:
                 found.is_cut = not await self._take(frames, ordered, items, found)
-            if found.is_cut and found.received_size < desk.least_size:
-                raise UnavailableError(
-                    f"relay {desk.name}: it is too slow: {found.received_size} bytes in one batch"
-                )
         except UnavailableError as exc:
             found.failure = exc
+        if found.is_cut and found.received_size < desk.least_size:
+            found.failure = UnavailableError(
+                f"relay {desk.name}: it is too slow: {found.received_size} bytes in one batch"
+            )
         await asyncio.to_thread(self._files.sync_names)
         return found
 

@@ -69,6 +69,16 @@ class CollectingFolder:
         """What relays sent instead of what they had promised."""
         return self.root / "wrong"
 
+    @property
+    def opening_lock(self) -> Path:
+        """Held by the one process that opens this call."""
+        return self.root / "opening.lock"
+
+    @property
+    def minutes(self) -> Path:
+        """Where the tree of the minutes is computed; derived, made anew."""
+        return self.root / "minutes"
+
 
 class FragmentFile:
     """One fragment while it is written; every method blocks.
