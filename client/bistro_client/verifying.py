@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from bistro.crypto.signing import VerifierKey
-from bistro.errors import BistroError, FormatError
+from bistro.errors import BistroError, FormatError, VerificationError
 from bistro.instant import UnixMillis
 from bistro.protocol.evidence_case import Case, read_case
 from bistro.protocol.findings import Finding, Findings, Report, State
@@ -118,8 +118,8 @@ def _verify_promise(path: Path, data: bytes, trust: Trust, beside: Path | None) 
     case, found = _find_case(path, promise, trust, beside)
     if case is None:
         raise messages.no_context(path, promise.origin)
-    report = verify_promise(promise, key=_key_from(case, promise))
-    return Verdict(path, promise.NAME, _with_case(report, promise, case, found))
+    report = _with_case(_report_by(case, promise), promise, case, found)
+    return Verdict(path, promise.NAME, report)
 
 
 def _parse(path: Path, data: bytes) -> AnyPromise:
@@ -177,8 +177,17 @@ def _read_case(path: Path, promise: AnyPromise, trust: Trust) -> Case | None:
     return read_case(evidence, Findings(), trust.server(evidence.origin.server))
 
 
-def _key_from(case: Case, promise: AnyPromise) -> VerifierKey:
-    return case.relay(promise.relay).vkey if isinstance(promise, Receipt) else case.log_key
+def _report_by(case: Case, promise: AnyPromise) -> Report:
+    """What the key, or one of the keys, that the terms name for its maker says of a promise."""
+    keys = [case.log_key]
+    if isinstance(promise, Receipt):
+        # A later version of the terms may name another key for a relay.
+        named = [version.terms.relay(promise.relay) for version in reversed(case.versions)]
+        keys = [relay.vkey for relay in named if relay is not None]
+    if not keys:
+        raise VerificationError(f"{promise.origin}: the terms name no such relay")
+    reports = [verify_promise(promise, key=key) for key in keys]
+    return next((report for report in reports if report.exit_ok), reports[0])
 
 
 def _with_case(report: Report, promise: AnyPromise, case: Case, found: Path) -> Report:

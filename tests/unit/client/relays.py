@@ -49,10 +49,10 @@ class FakeRelay:
     | nonsense | answers everything with text that means nothing |
     | full | refuses new uploads with 507 |
     | silent | closes every connection without an answer |
-    | breaks | takes 70,000 bytes of an upload and closes the connection, then is good |
+    | breaks | takes 70,000 bytes of an upload and closes the connection, then is as ``then`` |
     | forged | signs receipts with another key |
     | short | promises to hold for a minute only |
-    | gone | forgets uploads that were not completed |
+    | gone | forgets the upload that is asked for next, then is good |
     | stuck | takes an upload and never answers, until ``how`` changes |
     """
 
@@ -60,6 +60,7 @@ class FakeRelay:
     clock: Clock
     server: str = "permits.example"
     how: str = "good"
+    then: str = "good"
     url: str = ""
     uploads: dict[str, Held] = field(default_factory=dict)
     creations: int = 0
@@ -160,6 +161,7 @@ class FakeRelay:
         upload = request.match_info["upload"]
         if self.how == "gone" or upload not in self.uploads:
             self.uploads.pop(upload, None)
+            self.how = "good"
             raise UnknownObjectError("no such upload")
         return upload
 
@@ -171,7 +173,7 @@ class FakeRelay:
             while self.how == "stuck":
                 await asyncio.sleep(0.01)
             if self.how == "breaks" and len(held.data) >= 70_000:
-                self.how = "good"
+                self.how = self.then
                 request.transport.close()
                 raise asyncio.CancelledError
         descriptor = held.claim.descriptor

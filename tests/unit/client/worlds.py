@@ -69,9 +69,11 @@ class Wire:
         target: Where the real one answers.
         clock: For the ``Date`` of answers.
         url: Where the proxy answers.
-        changes: What to make of the body of an answer, by route name or path.
+        changes: What to make of the body of an answer, by the end of its path.
+        answers: Bodies to answer with, whatever the destination says, by the end of the path.
         down: Whether to close every connection.
         asked: Method and path of every request.
+        queries: Query of every request.
         skew_ms: By how much the destination's clock seems to be ahead.
     """
 
@@ -81,6 +83,8 @@ class Wire:
     changes: dict[str, Change] = field(default_factory=dict)
     down: bool = False
     asked: list[str] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
+    answers: dict[str, bytes] = field(default_factory=dict)
     skew_ms: int = 0
 
     def app(self) -> web.Application:
@@ -90,6 +94,7 @@ class Wire:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
+        self.queries.append(request.query_string)
         if self.down:
             request.transport.close()
             raise asyncio.CancelledError
@@ -101,6 +106,9 @@ class Wire:
                 headers={"Content-Type": request.headers.get("Content-Type", "")},
             )
             body = await answer.read()
+        for ending, wanted in self.answers.items():
+            if request.path.endswith(ending):
+                return web.Response(body=wanted)
         body = self._changed(request.path, body) if answer.status == 200 else body
         now_s = (self.clock.now() + self.skew_ms) / 1_000
         return web.Response(
