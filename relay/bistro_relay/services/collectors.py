@@ -15,6 +15,7 @@ from bistro.clock import Clock
 from bistro.errors import FormatError
 from bistro.ids import Origin
 from bistro.wire.batches import SignedRequest
+from bistro_relay.services.room import full_answered
 from bistro_relay.services.terms_book import TermsBook
 from bistro_relay.store.terms import NonceStore
 
@@ -84,8 +85,9 @@ class CollectorDesk:
         verified = verify_request(
             request, headers, keys_of=self._book.keys_of, now=self._clock.now()
         )
-        await self._nonces.remember(
-            verified.key.format(), verified.nonce, expires_at=verified.expires_at
-        )
+        with full_answered():
+            await self._nonces.remember(
+                verified.key.format(), verified.nonce, expires_at=verified.expires_at
+            )
         origin = Origin.parse(verified.key.name.removesuffix("/collect"))
         return Collector(origin, SignedRequest(verified.base, verified.signature, body))

@@ -202,7 +202,8 @@ class Custody:
         async with self._ending:
             uploads = [one for one in uploads if await self._is_held(one)]
             if uploads:
-                await self._end_held(uploads, request)
+                with full_answered():
+                    await self._end_held(uploads, request)
 
     async def _is_held(self, upload: Upload) -> bool:
         found = await self._uploads.find(upload.id)

@@ -29,6 +29,7 @@ from bistro_relay.metrics import RelayMetrics
 from bistro_relay.services.arrivals import Arrivals
 from bistro_relay.services.collectors import Collector
 from bistro_relay.services.custody import Custody
+from bistro_relay.services.room import full_answered
 from bistro_relay.store.segments import CHUNK_SIZE, SegmentFiles
 from bistro_relay.store.uploads import Upload, UploadStore
 
@@ -188,8 +189,9 @@ class Handing:
         digest = collector.request.digest
         name = digest.hex()
         if await self._requests.size(name) is None:
-            async with self._requests.writing(name) as blob:
-                await blob.write(data)
+            with full_answered():
+                async with self._requests.writing(name) as blob:
+                    await blob.write(data)
         answers: list[ReleaseAnswer] = []
         for at in range(0, len(releases), _AT_ONCE):
             answers += await self._release(collector, releases[at : at + _AT_ONCE], digest)

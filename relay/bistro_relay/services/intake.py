@@ -52,7 +52,7 @@ from bistro_relay.services.ledgers import CustodyLedgers
 from bistro_relay.services.room import Room, full_answered
 from bistro_relay.services.terms_book import TermsBook
 from bistro_relay.services.writing import Digests, Writing
-from bistro_relay.store.segments import SegmentFiles
+from bistro_relay.store.segments import Segment, SegmentFiles
 from bistro_relay.store.uploads import Upload, UploadStore
 
 _ID_SIZE: Final = 16
@@ -269,7 +269,15 @@ class Intake:
                 return upload
             return await self._complete(upload, writing)
         finally:
-            await finish(asyncio.to_thread(segment.close))
+            await finish(asyncio.to_thread(self._close, segment, upload.id, offset))
+
+    def _close(self, segment: Segment, upload_id: str, offset: int) -> None:
+        is_broken = segment.is_broken
+        segment.close()
+        if is_broken:
+            # After a failed write: what was not acknowledged takes no more room on a full disk.
+            with suppress(StorageError):
+                self._files.open(upload_id, durable_size=offset).close()
 
     async def _write(
         self,
@@ -355,7 +363,8 @@ class Intake:
         ended = upload.with_transfer(
             replace(upload.transfer, state=TransferState.TERMINATED, hold_until=None)
         )
-        await self._uploads.update(ended, now=self._clock.now())
+        with full_answered():
+            await self._uploads.update(ended, now=self._clock.now())
         await self._discard(upload)
 
     async def _discard(self, upload: Upload) -> None:

@@ -17,6 +17,7 @@ from bistro.protocol.transfer import TransferState
 from bistro_relay.services.custody import Custody
 from bistro_relay.services.intake import Intake
 from bistro_relay.services.recovery import Recovery
+from bistro_relay.services.room import full_answered
 from bistro_relay.services.terms_book import TermsBook
 from bistro_relay.store.terms import NonceStore
 from bistro_relay.store.uploads import UploadStore
@@ -68,7 +69,8 @@ class Keeper:
             await self._recovery.run()
         while True:
             try:
-                await self.tick()
+                with full_answered():
+                    await self.tick()
             except UnavailableError as exc:
                 # The clock's error, or a full disk: the same again, a tick later.
                 _log.warning("keeping_postponed", error_code=exc.code, message=exc.message)

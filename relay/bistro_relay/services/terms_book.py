@@ -31,6 +31,7 @@ from bistro.net.session import Session
 from bistro.protocol.succession import verify_successor
 from bistro.wire.served_terms import ServedTerms
 from bistro.wire.terms import Terms
+from bistro_relay.services.room import full_answered
 from bistro_relay.services.trust import follow_rotations
 from bistro_relay.store.destinations import Destination, DestinationFiles
 from bistro_relay.store.terms import TermsStore
@@ -271,7 +272,8 @@ class TermsBook:
             if known is not None:
                 verify_successor(known.signed.terms, served.signed.terms)
             # A crash before this returns: the version is fetched again.
-            await self._store.save(served)
+            with full_answered():
+                await self._store.save(served)
             self._latest[origin] = known = served
             terms = served.signed.terms
             _log.info(

@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import re
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -52,11 +53,13 @@ class Segment:
 
     Attributes:
         data_offset: Where the data begins.
+        is_broken: Whether a write or sync has failed: what is on the medium is unknown.
     """
 
     def __init__(self, file: AppendFile, *, data_offset: int) -> None:
         self._file = file
         self.data_offset = data_offset
+        self.is_broken = False
 
     @property
     def data_size(self) -> int:
@@ -65,7 +68,8 @@ class Segment:
 
     def append(self, chunk: bytes | memoryview) -> None:
         """Write data at the end; durable only after ``sync``."""
-        self._file.append(chunk)
+        with self._changing():
+            self._file.append(chunk)
 
     def finish(self, crc: int) -> None:
         """Write the record's end and sync all of it.
@@ -73,12 +77,22 @@ class Segment:
         A crash before this returns leaves bytes behind the recorded offset, which are cut when
         the upload goes on: nothing was promised about them.
         """
-        self._file.append(segments.encode_end(crc))
-        self._file.sync()
+        with self._changing():
+            self._file.append(segments.encode_end(crc))
+            self._file.sync()
 
     def sync(self) -> None:
         """Return when all data is on the medium."""
-        self._file.sync()
+        with self._changing():
+            self._file.sync()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError:
+            self.is_broken = True
+            raise
 
     def cut(self, data_size: int) -> None:
         """Drop data behind the first ``data_size`` bytes."""

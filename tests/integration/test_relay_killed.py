@@ -1,0 +1,291 @@
+"""The real command ``bistro-relay serve``, killed and started again; and what it leaves lying."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bistro.clock import SystemClock
+from bistro.crypto.keyfile import decode_note_key
+from bistro.crypto.sealing import Sealer, parse_recipient
+from bistro.crypto.signing import VerifierKey
+from bistro.errors import BistroError, UnavailableError
+from bistro.net.collector_client import CollectorClient
+from bistro.net.relay_client import Piece, RelayClient
+from bistro.net.session import Session
+from bistro.wire.batches import BatchItem
+from bistro.wire.clauses import Spread
+from bistro.wire.fragment import Layout
+from tests.support.paper import RELAY, SPRING, PaperCall, PaperServer, Sealed, publishing
+from tests.support.relays import free_port, pieces
+from tests.support.strategies import X25519_RECIPIENTS
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+SECRETS = (b"Ada Lovelace", b"tender-for-the-bridge.pdf", b"our price is 1,234,567 euros")
+
+
+@dataclass(frozen=True)
+class Secret(Sealed):
+    """A real envelope of one filing, in copies: every byte of it lies on the relay."""
+
+    k: int = 1
+    n: int = 2
+
+    @cached_property
+    def envelope(self) -> bytes:
+        sealer = Sealer([parse_recipient(X25519_RECIPIENTS[0])])
+        plain = b"\n".join(SECRETS) * 1_000
+        return sealer.header() + sealer.update(plain) + sealer.finish()
+
+    @property
+    def layout(self) -> Layout:
+        digest = hashlib.sha256(self.envelope).digest()
+        return Layout(digest, len(self.envelope), self.k, self.n)
+
+    def fragment(self, index: int) -> bytes:
+        return self.envelope
+
+
+@dataclass
+class Command:
+    """A relay's folder and the commands on it."""
+
+    folder: Path
+    port: int
+    environ: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def run(self, *arguments: str) -> tuple[int, str]:
+        """Run a command to its end; its exit code and everything it said."""
+        process = await self._start(*arguments, out=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode()
+
+    async def _start(self, *arguments: str, out: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            "from bistro_relay.cli import main; main()",
+            *arguments,
+            stdout=out,
+            stderr=asyncio.subprocess.STDOUT,
+            env=self.environ,
+        )
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A serving relay; killed at the end if the block did not stop it."""
+        log = os.open(self.folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        process = await self._start("serve", "--dir", str(self.folder), out=log)
+        os.close(log)
+        try:
+            async with aiohttp.ClientSession() as session:
+                while not await _answers(session, self.url):
+                    assert process.returncode is None, self.log()
+                    await asyncio.sleep(0.05)
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    def log(self) -> str:
+        return (self.folder.parent / "log").read_text()
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(f"{url}/readyz") as response:
+            return response.ok
+    except aiohttp.ClientError:
+        return False
+
+
+@contextlib.asynccontextmanager
+async def new_relay(tmp_path: Path) -> AsyncIterator[tuple[Command, PaperCall, PaperServer]]:
+    """An initialised relay that allows a paper destination, in real time."""
+    port = free_port()
+    environ = {
+        **os.environ,  # noqa: TID251 - a process needs its surroundings
+        "BISTRO_RELAY_CLOCK__ASSUMED_ERROR_MS": "10",
+        "BISTRO_RELAY_LIMITS__RESERVE_BYTES": "0",
+        "BISTRO_RELAY_LOG__OUTPUT_FORMAT": "json",
+        "BISTRO_RELAY_LOG__LEVEL": "debug",
+    }
+    command = Command(tmp_path / "relay", port, environ)
+    code, said = await command.run(
+        "init", str(command.folder), "--name", RELAY, "--operator", "Example", "--port", str(port)
+    )
+    assert code == 0, said
+    call = PaperCall(now=SystemClock().now())
+    async with publishing(call) as server:
+        code, said = await command.run("allow", server.url, "--dir", str(command.folder))
+        assert code == 0, said
+        yield command, call, server
+
+
+def key_of(command: Command) -> VerifierKey:
+    """The vkey that the relay's key file is of."""
+    return decode_note_key((command.folder / "keys" / "relay.key").read_bytes()).verifier
+
+
+async def send_until_killed(
+    client: RelayClient, upload: str, rest: bytes, process: asyncio.subprocess.Process, at: int
+) -> None:
+    """Send from offset ``at`` on, and kill the relay when 25 MB have left."""
+
+    async def body() -> AsyncIterator[bytes]:
+        sent = 0
+        async for piece in pieces(rest, 500_000):
+            yield piece
+            sent += len(piece)
+            if sent > 25_000_000:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+
+    with pytest.raises(UnavailableError):
+        await client.append(upload, Piece(body(), len(rest)), offset=at)
+
+
+async def test_an_upload_survives_kill_9_again_and_again(tmp_path: Path) -> None:
+    """Killed in the middle of a request, a relay goes on where it acknowledged, and holds."""
+    sealed = Sealed(1, size=160_000_000)
+    data = sealed.fragment(0)
+    async with new_relay(tmp_path) as (command, call, _), Session() as session:
+        client = RelayClient(session, command.url)
+        claim = call.claim(sealed).encode()
+        async with command.serving() as process:
+            upload = (await client.create_upload(claim, size=len(data))).id
+            await send_until_killed(client, upload, data, process, 0)
+        async with command.serving() as process:
+            first = (await client.fetch_offset(upload)).offset
+            assert first >= 8_388_608, "what was made durable on the way is not sent again"
+            await send_until_killed(client, upload, data[first:], process, first)
+        async with command.serving():
+            second = (await client.fetch_offset(upload)).offset
+            assert second >= first
+            rest = data[second:]
+            done = await client.append(upload, Piece(pieces(rest), len(rest)), offset=second)
+            assert done.receipt is not None
+            done.receipt.verify(key_of(command), SPRING, sealed.commitment)
+        async with command.serving() as process:
+            again = await client.create_upload(claim, size=len(data))
+            assert again.receipt is not None
+            assert again.receipt.entry == done.receipt.entry
+            clock = SystemClock()
+            collector = CollectorClient(session, command.url, key=call.collect_key, clock=clock)
+            digest = hashlib.sha256()
+            async with collector.fetch_batch([BatchItem(sealed.commitment, 0, 0)]) as frames:
+                async for frame in frames:
+                    digest.update(frame if isinstance(frame, bytes) else b"")
+            assert digest.digest() == sealed.cut.descriptors[0].sha256
+            process.terminate()
+            assert await process.wait() == 0
+
+
+def assert_unreadable(folder: Path) -> None:
+    """Nothing of the filing is in any file below ``folder``."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for path in files:
+        found = path.read_bytes()
+        for word in SECRETS:
+            assert word not in found, path
+            assert word.decode().encode("utf-16-le") not in found, path
+
+
+async def test_nothing_readable_lies_on_a_relay(tmp_path: Path) -> None:
+    """No file name, no filer, no plaintext in data, ledgers, database and logs; no address."""
+    secret = Secret(1)
+    async with new_relay(tmp_path) as (command, call, _), Session() as session:
+        call.publish(replace(call.terms, spread=Spread(1, 2)))
+        call.versions[:] = call.versions[-1:]
+        async with command.serving() as process:
+            client = RelayClient(session, command.url)
+            claim = call.claim(secret).encode()
+            data = secret.fragment(0)
+            done = await client.create_upload(
+                claim, size=len(data), first=Piece(pieces(data), len(data))
+            )
+            assert done.receipt is not None
+            second = call.claim(secret, 1).encode()
+            half = len(data) // 2
+            await client.create_upload(
+                second, size=len(data), first=Piece(pieces(data[:half]), half)
+            )
+            process.terminate()
+            assert await process.wait() == 0
+    assert_unreadable(tmp_path)
+    for line in map(json.loads, command.log().splitlines()):
+        if line["event"] not in {"listening_started", "relay_started", "terms_fetch_failed"}:
+            assert "127.0.0.1" not in json.dumps(line), line
+        assert "fields_refused" not in line, line
+
+
+async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
+    """On a small file system of its own: 507, the offset stays, the relay stays up."""
+    async with new_relay(tmp_path) as (command, call, _), Session() as session:
+        script = 'mount -t tmpfs -o size=12m tmpfs "$0" && cp -r "$1/." "$0" && exec "${@:2}"'
+        mount = tmp_path / "small"
+        mount.mkdir()
+        probe = await asyncio.create_subprocess_exec("unshare", "-Urm", "true")
+        if await probe.wait() != 0:
+            pytest.skip("no user namespaces on this machine")
+        process = await asyncio.create_subprocess_exec(
+            *("unshare", "-Urm", "bash", "-c", script, str(mount), str(command.folder)),
+            *(sys.executable, "-c", "from bistro_relay.cli import main; main()"),
+            *("serve", "--dir", str(mount)),
+            env=command.environ,
+        )
+        try:
+            async with aiohttp.ClientSession() as probe_session:
+                while not await _answers(probe_session, command.url):
+                    assert process.returncode is None
+                    await asyncio.sleep(0.05)
+            client = RelayClient(session, command.url)
+            free = (await client.fetch_discovery()).free_bytes
+            huge = Sealed(1, size=2 * free + 200_000)
+            claim = call.claim(huge).encode()
+            with pytest.raises(BistroError) as refused:
+                await client.create_upload(claim, size=huge.layout.fragment_size)
+            assert refused.value.code == "relay-full"
+            # As much as there is room for: head, end and database make it too much.
+            tight = Sealed(2, size=2 * free)
+            data = tight.fragment(0)
+            upload = await client.create_upload(call.claim(tight).encode(), size=len(data))
+            with pytest.raises(BistroError) as refused:
+                await client.append(upload.id, Piece(pieces(data), len(data)), offset=0)
+            assert refused.value.code == "relay-full"
+            offset = (await client.fetch_offset(upload.id)).offset
+            assert offset < len(data)
+            await client.terminate(upload.id)
+            small = Sealed(3)
+            first = small.fragment(0)
+            done = await client.create_upload(
+                call.claim(small).encode(), size=len(first), first=Piece(first, len(first))
+            )
+            assert done.receipt is not None
+            assert process.returncode is None
+            process.terminate()
+            assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
