@@ -110,7 +110,7 @@ class World:
         for name in list(self.relays):
             await self.stop(name)
 
-    def seal(
+    def seal(  # noqa: PLR0913 - whatever a test wants to be wrong
         self,
         files: Mapping[str, bytes] = SMALL_FILES,
         *,
@@ -125,9 +125,8 @@ class World:
     ) -> Filing:
         """Seal files as a client does; ``changes`` are fields of the header, to be wrong.
 
-        Args:
-            archive: Bytes to seal instead of the archive.
-            envelope: Bytes to cut instead of an envelope.
+        ``archive`` is sealed instead of the archive, ``envelope`` cut instead of an envelope;
+        ``signature`` and ``header_leaf`` replace the filer's and the commitment's.
         """
         terms = self.site.terms
         manifest = Manifest(
@@ -322,11 +321,9 @@ async def _destination(
 async def world(
     root: Path, *, names: Sequence[str] = RELAY_NAMES, **changes: Any
 ) -> AsyncIterator[World]:
-    """A destination with the call ``spring`` and the relays that it names, all running.
+    """A destination with the call ``spring`` and the relays it names, all running.
 
-    Args:
-        names: The relays.
-        changes: Of the call's plan: see ``tests.support.destinations.plan``.
+    ``changes`` are those of the call's plan: see ``tests.support.destinations.plan``.
     """
     settings = {name: _relay_settings(root, name) for name in names}
     relays = tuple(

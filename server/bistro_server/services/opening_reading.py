@@ -32,6 +32,7 @@ from bistro_server.services.collecting_files import digest_of
 
 FIRST_CHUNK: Final = 65_536
 CHUNK: Final = 1_048_576
+_BLOCK: Final = 512
 _LARGEST: Final = 1 << 40
 _RESTORE: Final = "restore the file from a copy; nothing was decided about it"
 
@@ -119,14 +120,20 @@ class Envelope:
                 except (FormatError, VerificationError) as exc:
                     return undecryptable(exc)
                 try:
-                    archive.feed(plain)
+                    _feed(archive, plain)
                     if not chunk and archive.signed is None:
                         archive.finish()
                 except BistroError as exc:
-                    if archive.signed is None:
-                        return Fault.void("malformed", cut(exc.message))
+                    return Fault.void("malformed", cut(exc.message))
                 if archive.signed is not None:
                     return archive.signed
+
+
+def _feed(archive: ArchiveReader, plain: bytes) -> None:
+    """Feed block by block until the header is there: what follows it is for pass 2 to judge."""
+    for at in range(0, len(plain), _BLOCK):
+        if archive.signed is None:
+            archive.feed(plain[at : at + _BLOCK])
 
 
 def undecryptable(error: BistroError) -> Fault:
