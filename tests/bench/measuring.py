@@ -15,6 +15,8 @@ from typing import Final, Literal
 
 BUSY_SHARE: Final = 0.95
 """A rate says what a server can do only if its core had nothing left to give."""
+FOREIGN_SHARE: Final = 0.15
+"""More of the core than the kernel's own work for the server's disk takes: somebody else's."""
 
 Group = Literal["ticket", "relay", "client", "collect"]
 GROUPS: Final[tuple[Group, ...]] = ("ticket", "relay", "client", "collect")
@@ -49,10 +51,12 @@ class Sample:
 
     Attributes:
         busy: Share of the time in which the server's core was busy; ``None``: not looked at.
+        own: Share of the core that the server's processes had.
     """
 
     value: float
     busy: float | None = None
+    own: float | None = None
 
 
 Samples = Mapping[str, Sample]
@@ -88,19 +92,55 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Core:
+    """What was seen of a server's core while it was loaded; see ``Sample``."""
+
+    busy: float | None = None
+    own: float | None = None
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Core:
+        """The medians over rounds."""
+        return cls(
+            busy=_median([sample.busy for sample in samples]),
+            own=_median([sample.own for sample in samples]),
+        )
+
+    @property
+    def doubt(self) -> str | None:
+        """Why a rate does not count that a server reached on this core; ``None`` if it does."""
+        if self.busy is None or self.busy < BUSY_SHARE:
+            found = "" if self.busy is None else f" {_percent(self.busy)} busy,"
+            return f"its core was{found} not {_percent(BUSY_SHARE)} busy or more"
+        if self.own is None or self.own < self.busy - FOREIGN_SHARE:
+            found = "" if self.own is None else f", the server had {_percent(self.own)}"
+            return f"somebody else worked on its core{found}"
+        return None
+
+
+def _median(found: Sequence[float | None]) -> float | None:
+    known = [one for one in found if one is not None]
+    return median(known) if known else None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The medians of one measure.
 
     Attributes:
-        busy: Median share in which the core of our server was busy.
-        floor_busy: The same of the floor's server.
+        core: What was seen of the core of our server, medians.
+        floor_core: The same of the floor's server.
     """
 
     measure: Measure
     value: float
     floor: float | None
-    busy: float | None = None
-    floor_busy: float | None = None
+    core: Core = field(default_factory=Core)
+    floor_core: Core = field(default_factory=Core)
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -116,12 +156,8 @@ class Result:
         """Why this number does not count, in plain words; empty if it does."""
         if not self.measure.needs_busy_core:
             return ()
-        found = (("ours", self.busy, True), ("floor", self.floor_busy, self.floor is not None))
-        return tuple(
-            f"the {who} server's core was {_percent(busy)} busy, at least 95 % needed"
-            for who, busy, is_there in found
-            if is_there and (busy is None or busy < BUSY_SHARE)
-        )
+        cores = {"ours": self.core} | ({} if self.floor is None else {"floor": self.floor_core})
+        return tuple(f"{who}: {core.doubt}" for who, core in cores.items() if core.doubt)
 
     @property
     def is_reached(self) -> bool | None:
@@ -140,10 +176,6 @@ class Result:
             "ratio": _rounded(self.ratio),
             "goal": self.measure.goal,
         }
-
-
-def _percent(share: float | None) -> str:
-    return "perhaps not" if share is None else f"{100 * share:.0f} %"
 
 
 def _rounded(number: float | None) -> float | None:
@@ -183,12 +215,7 @@ def _result(
         measure=measure,
         value=median(sample.value for sample in mine),
         floor=median(sample.value for sample in others) if others else None,
-        busy=_median_busy(mine),
-        floor_busy=_median_busy(others),
+        core=Core.of(mine),
+        floor_core=Core.of(others),
         notes=notes,
     )
-
-
-def _median_busy(samples: Sequence[Sample]) -> float | None:
-    known = [sample.busy for sample in samples if sample.busy is not None]
-    return median(known) if known else None

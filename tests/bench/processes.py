@@ -208,6 +208,6 @@ def rate_and_cpu(name: str, load: Load, meter: Meter) -> Samples:
     """Answers a second, and CPU microseconds of the server for each."""
     busy = meter.busy if load.busy is None else load.busy
     return {
-        f"{name}.rate": Sample(load.rate, busy),
+        f"{name}.rate": Sample(load.rate, busy, own=meter.cpu_s / load.seconds),
         f"{name}.cpu": Sample(meter.cpu_s / load.answered * _US),
     }

@@ -43,8 +43,8 @@ def print_report(
             result.measure.unit,
             "-" if result.ratio is None else f"{result.ratio:.2f}",
             _goal(result),
-            _share(result.busy),
-            _share(result.floor_busy),
+            _share(result.core.busy),
+            _share(result.floor_core.busy),
             "[red]no[/]" if result.doubts else "yes",
         )
     console.print(table)

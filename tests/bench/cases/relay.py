@@ -22,7 +22,7 @@ from typing import Final
 
 from tests.bench import clock_error
 from tests.bench.destination import Fragment
-from tests.bench.loads.requests import write_requests
+from tests.bench.loads.requests import sample_file, write_requests
 from tests.bench.loads.sending import send_large, send_requests
 from tests.bench.measuring import Case, Contest, Measure, Sample, Samples
 from tests.bench.processes import Server, metering, rate_and_cpu
@@ -37,8 +37,8 @@ from tests.bench.workplace import work_folder
 
 CONNECTIONS: Final = 64
 SMALL_SIZE: Final = 65_536
-SMALL_COUNT: Final = 3_000
-SECONDS: Final = 4.0
+SMALL_COUNT: Final = 2_000
+SECONDS: Final = 3.0
 LARGE_SIZE: Final = 268_435_456
 _PIECE: Final = 1_048_576
 _MB: Final = 1_000_000
@@ -93,7 +93,9 @@ class _Small:
                 body=self._body,
             )
         count = {"count": Sample(load.answered)}
-        return {**rate_and_cpu(self._name, load, meter), **count}, bytes.fromhex(load.sample)
+        return {**rate_and_cpu(self._name, load, meter), **count}, sample_file(
+            self._requests
+        ).read_bytes()
 
 
 @contextlib.contextmanager

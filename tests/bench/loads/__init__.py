@@ -16,13 +16,11 @@ class Load:
         answered: Requests that got a good answer.
         seconds: From the first request to the last answer that counts.
         busy: Share of that time in which the server's core was busy; ``None``: not looked at.
-        sample: The body of one good answer in hexadecimal, for checking.
     """
 
     answered: int
     seconds: float
     busy: float | None = None
-    sample: str = ""
 
     @classmethod
     def parse(cls, output: str) -> Load:
@@ -38,9 +36,7 @@ class Load:
             raise NotMeasured(f"load: expected a report, found {output[-300:]!r}") from exc
         if report["failed"] or not report["answered"]:
             raise NotMeasured(f"load: {report['failed']} requests failed: {report['problem']}")
-        return cls(
-            report["answered"], report["seconds"], report.get("busy"), report.get("sample", "")
-        )
+        return cls(report["answered"], report["seconds"], report.get("busy"))
 
     @property
     def rate(self) -> float:

@@ -50,7 +50,6 @@ def main(port: int, head: Path, file: Path, core: int) -> None:
         "failed": int(not is_good),
         "problem": answer[-300:].decode(errors="replace"),
         "seconds": seconds,
-        "sample": answer.hex(),
     }
     print(json.dumps(report))  # noqa: T201 - the report
 

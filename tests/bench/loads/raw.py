@@ -1,7 +1,8 @@
 """A client that costs little: sends requests from a file over connections that stay open.
 
 Each connection sends its next request when the last one is answered. What is read of an
-answer is its status and length. Prints the report that ``Load.parse`` reads.
+answer is its status and length. Prints the report that ``Load.parse`` reads; one answer is
+kept in ``sample_file(REQUESTS)``: its receipt where it has one, else its body.
 
 Run as ``python -m tests.bench.loads.raw PORT REQUESTS --connections 64 [--body FILE]``.
 """
@@ -18,7 +19,7 @@ from typing import cast
 import click
 import uvloop
 
-from tests.bench.loads.requests import read_requests
+from tests.bench.loads.requests import read_requests, sample_file
 from tests.bench.proc import core_times
 
 _PROBLEM_LENGTH = 300
@@ -34,7 +35,7 @@ class Stock:
         self.answered = 0
         self.failed = 0
         self.problem = ""
-        self.sample = ""
+        self.sample = b""
         self._requests = requests
         self._core = core
         self._times = core_times([core])
@@ -56,7 +57,7 @@ class Stock:
         self.answered += 1
         self._ended_at = time.perf_counter()
         if not self.sample:
-            self.sample = body.hex()
+            self.sample = body
 
     def fail(self, problem: str) -> None:
         """Count a request that got no good answer."""
@@ -73,7 +74,6 @@ class Stock:
             "busy": busy,
             "failed": self.failed,
             "problem": self.problem,
-            "sample": self.sample,
         }
         return json.dumps(report)
 
@@ -159,6 +159,7 @@ def main(
     tail = body.read_bytes() if body else b""
     stock = Stock(requests, body=tail, seconds=seconds, core=core)
     uvloop.run(_load(port, stock, connections))
+    sample_file(file).write_bytes(stock.sample)
     print(stock.report())  # noqa: T201 - the report
 
 

@@ -31,6 +31,11 @@ def write_requests(file: Path, requests: Iterable[bytes]) -> int:
     return count
 
 
+def sample_file(file: Path) -> Path:
+    """Where one answer is kept to the requests that were sent last from ``file``."""
+    return file.with_name(file.name + ".sample")
+
+
 def read_requests(file: Path) -> Iterator[bytes]:
     """The requests in a file, in order."""
     data = file.read_bytes()

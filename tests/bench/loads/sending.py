@@ -11,7 +11,7 @@ from tests.bench.processes import CORES, python, run
 def send_requests(
     port: int, file: Path, *, connections: int, seconds: float, body: Path | None = None
 ) -> Load:
-    """Send the requests in ``file``, each followed by ``body``.
+    """Send the requests in ``file``, each followed by ``body``; one answer goes to a file.
 
     Raises:
         NotMeasured: One of them failed.

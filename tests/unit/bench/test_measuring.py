@@ -10,6 +10,7 @@ import pytest
 from tests.bench.measuring import (
     Case,
     Contest,
+    Core,
     Measure,
     NotMeasured,
     Result,
@@ -21,6 +22,7 @@ from tests.bench.measuring import (
 
 RATE = Measure("ticket.rate", "tickets/s", needs_busy_core=True)
 COST = Measure("ticket.cpu", "us/ticket", is_more_better=False)
+BUSY = Core(1.0, 1.0)
 
 
 def rounds_of(turns: list[str], who: str, *values: float, busy: float | None = None) -> Round:
@@ -57,6 +59,7 @@ def test_a_single_bad_round_does_not_move_the_median() -> None:
     floor = rounds_of([], "floor", 100, 101, 99, 9_000, 100)
     rate, cost = compare(case_of(ours, floor), rounds=5)
     assert (rate.value, rate.floor) == (50, 100)
+    assert rate.core == Core()
     assert (cost.value, cost.floor) == (20_000, 10_000)
 
 
@@ -76,24 +79,36 @@ def test_a_larger_ratio_is_always_better(
     [(0.95, 1.0, 0), (0.949, 1.0, 1), (1.0, 0.5, 1), (None, 1.0, 1), (0.5, 0.5, 2)],
 )
 def test_a_rate_counts_only_if_both_cores_were_busy(
-    busy: float | None, floor_busy: float | None, count: int
+    busy: float | None, floor_busy: float, count: int
 ) -> None:
     """A server that had time left was not at its limit: the client was."""
-    assert len(Result(RATE, 1.0, 2.0, busy, floor_busy).doubts) == count
+    result = Result(RATE, 1.0, 2.0, Core(busy, busy), Core(floor_busy, floor_busy))
+    assert len(result.doubts) == count
+
+
+@pytest.mark.parametrize(("own", "count"), [(1.0, 0), (0.86, 0), (0.84, 1), (None, 1)])
+def test_a_rate_counts_only_if_the_server_had_the_core(own: float | None, count: int) -> None:
+    """A core that is busy with somebody else says nothing about the server."""
+    assert len(Result(RATE, 1.0, 2.0, Core(1.0, 1.0), Core(1.0, own)).doubts) == count
+
+
+def test_a_rate_without_floor_needs_one_busy_core() -> None:
+    """There is no second server that could have rested."""
+    assert Result(RATE, 1.0, None, BUSY).doubts == ()
 
 
 def test_costs_count_whatever_the_core_did() -> None:
     """CPU time of a request is the same on a core that rests in between."""
-    assert Result(COST, 1.0, 2.0, 0.1, 0.1).doubts == ()
+    assert Result(COST, 1.0, 2.0, Core(0.1, 0.1)).doubts == ()
 
 
 def test_a_goal_is_reached_only_by_a_number_that_counts() -> None:
     """A good ratio against a floor that rested is no success."""
     measure = Measure("ticket.rate", "tickets/s", goal=0.4, needs_busy_core=True)
-    assert Result(measure, 40.0, 100.0, 1.0, 1.0).is_reached is True
-    assert Result(measure, 39.0, 100.0, 1.0, 1.0).is_reached is False
-    assert Result(measure, 90.0, 100.0, 1.0, 0.5).is_reached is False
-    assert Result(RATE, 90.0, 100.0, 1.0, 1.0).is_reached is None
+    assert Result(measure, 40.0, 100.0, BUSY, BUSY).is_reached is True
+    assert Result(measure, 39.0, 100.0, BUSY, BUSY).is_reached is False
+    assert Result(measure, 90.0, 100.0, BUSY, Core(0.5, 0.5)).is_reached is False
+    assert Result(RATE, 90.0, 100.0, BUSY, BUSY).is_reached is None
 
 
 def test_a_measure_without_floor_has_no_ratio() -> None:
