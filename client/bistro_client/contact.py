@@ -140,12 +140,15 @@ class Reception:
     clock: Clock
     listener: Listener
 
-    async def reach(self, url: str, *, given: VerifierKey | None = None) -> Destination:
+    async def reach(
+        self, url: str, *, given: VerifierKey | None = None, may_pin: bool = True
+    ) -> Destination:
         """The destination at ``url``; its key is pinned if it is the first contact.
 
         Args:
             url: As the filer typed it.
             given: The key that the filer knows otherwise: it counts more than a pinned one.
+            may_pin: Whether this contact counts as one; looking around does not.
 
         Raises:
             SettingsError: Not a URL that may be asked.
@@ -163,7 +166,7 @@ class Reception:
             given=given,
             rotations=discovery.rotations,
         )
-        if pin is None or pin.terms_key != discovery.terms_key:
+        if may_pin and (pin is None or pin.terms_key != discovery.terms_key):
             found = Pin(discovery.name, discovery.terms_key, self.clock.now(), url)
             self.known.save(found)
             self.listener.tell(notices.pinned(found, was_given=given is not None))

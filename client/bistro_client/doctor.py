@@ -119,7 +119,7 @@ async def examine_destination(home: Home, session: Session, clock: Clock, url: s
     known = KnownServers(home.known_servers)
     checks: list[Check] = []
     try:
-        destination = await Reception(session, known, clock, SILENT).reach(url)
+        destination = await Reception(session, known, clock, SILENT).reach(url, may_pin=False)
     except BistroError as exc:
         return [_bad("network", exc)]
     tls = (
@@ -127,7 +127,9 @@ async def examine_destination(home: Home, session: Session, clock: Clock, url: s
     )
     checks.append(Check("network", Health.GOOD, f"{url}: {destination.discovery.name}, {tls}"))
     key = destination.discovery.terms_key
-    checks.append(Check("server key", Health.GOOD, f"fingerprint {key.fingerprint()}"))
+    is_known = known.find(destination.discovery.name) is not None
+    how = "as pinned" if is_known else "not pinned yet: the first submission does that"
+    checks.append(Check("server key", Health.GOOD, f"fingerprint {key.fingerprint()}, {how}"))
     checks.append(_clock(destination))
     checks.extend(await _relays(destination, session, clock))
     return checks

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bistro.errors import FormatError
 from bistro.ids import require_file_path
-from bistro.wire.manifest import MAX_FILES
+from bistro.wire.manifest import MAX_FILES, find_clash
 from bistro.wire.terms import Terms
 from bistro_client import messages
 
@@ -61,7 +61,7 @@ def gather(paths: Sequence[Path]) -> tuple[Source, ...]:
             raise messages.empty_folder(path)
     if not found:
         raise messages.nothing_named()
-    _require_no_file_is_a_folder(found)
+    _require_no_clash(found)
     return tuple(found[name] for name in sorted(found, key=str.encode))
 
 
@@ -128,10 +128,9 @@ def _source(path: Path, name: str, size: int) -> Source:
     return Source(name, path, size)
 
 
-def _require_no_file_is_a_folder(found: dict[str, Source]) -> None:
-    for name, source in found.items():
-        parts = name.split("/")
-        for count in range(1, len(parts)):
-            other = found.get("/".join(parts[:count]))
-            if other is not None:
-                raise messages.duplicate_name(other.path, other.disk, source.disk)
+def _require_no_clash(found: dict[str, Source]) -> None:
+    clash = find_clash(found)
+    if clash is not None:
+        # One of them may be reserved: the other is then a folder of that name.
+        named = [found[name].disk for name in clash if name in found]
+        raise messages.clashing_names(clash, named)

@@ -83,7 +83,7 @@ def name_not_allowed(path: Path, error: BistroError) -> SettingsError:
     """A name that some system could not unpack."""
     return SettingsError(
         f"{str(path)!a}: this name cannot be filed: {error.message}",
-        hint="rename it and submit again; nothing was sent",
+        hint="rename it, so that every system can unpack it, and submit again; nothing was sent",
     )
 
 
@@ -92,6 +92,15 @@ def duplicate_name(name: str, first: Path, second: Path) -> SettingsError:
     return SettingsError(
         f"two files would be {name!a} in the filing: {first} and {second}",
         hint="rename one, or put them in different folders and name those",
+    )
+
+
+def clashing_names(names: tuple[str, str], files: Sequence[Path]) -> SettingsError:
+    """Two files that some system could not unpack beside each other."""
+    return SettingsError(
+        f"{' and '.join(map(str, files))}: not every system can hold {names[0]!a} beside "
+        f"{names[1]!a}, where upper and lower case are the same, or one is a file and a folder",
+        hint="rename one of them and submit again; nothing was sent",
     )
 
 

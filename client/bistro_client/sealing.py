@@ -24,7 +24,7 @@ from typing import Final
 
 from bistro.crypto.sealing import Sealer, parse_recipient
 from bistro.crypto.signing import sign_message
-from bistro.protocol.archive import ArchiveWriter
+from bistro.protocol.archive import ArchiveWriter, require_manifest_size
 from bistro.protocol.fragmenting import StripeSums, StripeWriter, fragment_size
 from bistro.protocol.submission import Request, Sealed
 from bistro.storage.durable import (
@@ -108,7 +108,7 @@ def seal(
 
     Raises:
         ConflictError: A file changed while it was read; the message names it.
-        LimitExceededError: The envelope would be larger than the terms allow.
+        LimitExceededError: Envelope or manifest would be larger than the terms allow.
         SettingsError: A file cannot be read.
         StorageError: The disk is full or failed.
         Stopped: ``watch`` says so.
@@ -116,6 +116,7 @@ def seal(
     watch = watch or Watch()
     terms = order.terms.terms
     manifest = _read_manifest(order, watch)
+    require_manifest_size(len(manifest.encode()), files_limit=terms.files_limit)
     signed = _sign(order, manifest)
     sealer = Sealer([parse_recipient(text) for text in terms.recipients])
     archive = ArchiveWriter(signed, manifest, padding=terms.padding)

@@ -32,6 +32,7 @@ from bistro_client.keyring import FilerKey
 from bistro_client.listening import SILENT, Listener
 from bistro_client.patience import Patience
 from bistro_client.steps import Steps
+from bistro_client.times import UNSURE_MS
 from bistro_client.watching import Watcher
 
 _SECONDS_LENGTH = len("2026-11-22T17:30:00")
@@ -175,7 +176,7 @@ class Submitter:
         if terms.filers != "anyone":
             raise peer_messages.registered_only(terms)
         require_fits(sources, terms)
-        if visit.destination.time.offset_ms is not None and now < terms.opens:
+        if visit.destination.time.offset_ms is not None and now + UNSURE_MS < terms.opens:
             raise peer_messages.not_open_yet(terms)
         self._equipment.listener.tell(notices.deadline(terms, now))
 

@@ -6,9 +6,11 @@ Source: docs/spec/ticketing.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from bistro.errors import (
     BistroError,
+    NotOpenError,
     SettingsError,
     StorageError,
     UnavailableError,
@@ -25,6 +27,7 @@ from bistro_client import peer_messages
 from bistro_client.contact import Destination
 from bistro_client.patience import Patience
 
+OPENS_SOON_MS: Final = 10_000
 _MS_PER_S = 1_000
 _PEERS_FAULTS = (StorageError, SettingsError)
 """These say that our own disk or options are at fault: of a peer they mean "not now"."""
@@ -83,12 +86,14 @@ class TicketWindow:
 
 
 def _postponement(answer: Postponed) -> BistroError:
+    """The error that an answer without a stamp stands for."""
     retry_after_s = answer.retry_ms / _MS_PER_S if answer.retry_ms else None
-    is_its_fault = issubclass(catalogue().get(answer.code, UnavailableError), _PEERS_FAULTS)
+    kind = catalogue().get(answer.code, UnavailableError)
+    # A call that opens in seconds is worth the wait: so early only a clock's error brings us.
+    opens_soon = kind is NotOpenError and 0 < answer.retry_ms <= OPENS_SOON_MS
+    code = UnavailableError.code if opens_soon or issubclass(kind, _PEERS_FAULTS) else answer.code
     error = error_for_code(
-        UnavailableError.code if is_its_fault else answer.code,
-        peer_messages.not_stamped(answer.code),
-        retry_after_s=retry_after_s,
+        code, peer_messages.not_stamped(answer.code), retry_after_s=retry_after_s
     )
     error.hint = peer_messages.hint_for_postponed(answer.code, answer.retry_ms)
     return error

@@ -17,6 +17,8 @@ from bistro.instant import UnixMillis
 
 TOLERATED_OFFSET_MS: Final = 5_000
 """A local clock that is further off is worth a warning."""
+UNSURE_MS: Final = 2_000
+"""How far ``ServerTime`` may be off: ``Date`` has whole seconds, and answers take time."""
 _HALF_SECOND_MS: Final = 500
 _MS_PER_S: Final = 1_000
 

@@ -10,9 +10,11 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
+from bistro.crypto.signing import Note
 from bistro.errors import UnknownObjectError, VerificationError
 from bistro.ids import Origin
 from bistro.protocol.submission import Submission, SubmissionState
+from bistro.wire.header import TOKEN_SIZE
 from bistro.wire.minutes import verify_minutes
 from bistro.wire.status import Status, verify_outcome, verify_status
 from bistro.wire.terms import Terms
@@ -29,6 +31,7 @@ T = TypeVar("T")
 _REPAIRABLE: Final = frozenset(
     {SubmissionState.TICKETED, SubmissionState.STAGING, SubmissionState.STAGED}
 )
+_NO_TOKEN: Final = bytes(TOKEN_SIZE)
 _ENDED: Final = frozenset({SubmissionState.OPENED, SubmissionState.LAPSED})
 
 
@@ -125,11 +128,9 @@ class Watcher:
         sealed = self.journal.submission.sealed
         if sealed is None:
             return
-        note = await _if_any(
-            self.destination.client.fetch_outcome(
-                self._origin.call, self._commitment, sealed.signed.header.token
-            )
-        )
+        note = await self._fetch_outcome(sealed.signed.header.token)
+        # Where the destination could read no header, it knows no token.
+        note = note or await self._fetch_outcome(_NO_TOKEN)
         if note is None:
             return  # not opened for this submission yet
         text = note.encode()
@@ -140,6 +141,11 @@ class Watcher:
         await self.journal.change(lambda s: s.conclude(outcome.outcome, note=text.decode()))
         if outcome.outcome != before:
             self.listener.tell(notices.outcome_known(outcome))
+
+    async def _fetch_outcome(self, token: bytes) -> Note | None:
+        return await _if_any(
+            self.destination.client.fetch_outcome(self._origin.call, self._commitment, token)
+        )
 
     async def _fetch_published(self) -> Findings:
         """The parts of the evidence that the destination publishes about the whole call."""

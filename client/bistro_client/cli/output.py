@@ -17,6 +17,7 @@ from bistro_client.listening import Level, Notice
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+_WIDTH_OF_FILES = 200
 _STYLES = {Level.INFO: "", Level.SUCCESS: "bold green", Level.WARNING: "yellow"}
 
 
@@ -45,9 +46,14 @@ class Output:
         if name not in self._consoles:
             from rich.console import Console  # noqa: PLC0415 - help needs no console
 
-            # soft_wrap: what is redirected to a file keeps its lines.
+            # soft_wrap and width: what is redirected to a file keeps its lines.
+            is_terminal = getattr(sys, name).isatty()
             self._consoles[name] = Console(
-                stderr=name == "stderr", highlight=False, markup=False, soft_wrap=True
+                stderr=name == "stderr",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+                width=None if is_terminal else _WIDTH_OF_FILES,
             )
         return self._consoles[name]
 

@@ -20,7 +20,8 @@ from bistro_client.submitting import Submitter, Wish
     default="main",
     show_default=True,
     metavar="NAME",
-    help="Which of your submissions to this call: the last one of a slot counts.",
+    help="Which of your submissions to this call: the last one of a slot counts. "
+    "Letters a-z, digits, dots, hyphens and underscores, at most 64.",
 )
 @click.option("--form", metavar="TYPE", help="Form type, in the destination's words.")
 @click.option(

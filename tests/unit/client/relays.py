@@ -9,7 +9,7 @@ import asyncio
 import base64
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -27,6 +27,7 @@ from bistro.wire.entry import ReceiptEntry
 from tests.support.promises import MemoryLedger
 from tests.support.strategies import note_key
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HOLD_MS = 30 * 86_400_000
 
 
@@ -53,7 +54,6 @@ class FakeRelay:
     | forged | signs receipts with another key |
     | short | promises to hold for a minute only |
     | gone | forgets the upload that is asked for next, then is good |
-    | stuck | takes an upload and never answers, until ``how`` changes |
     """
 
     name: str
@@ -98,9 +98,9 @@ class FakeRelay:
         return app
 
     @web.middleware
-    async def _behave(self, request: web.Request, handler) -> web.StreamResponse:
+    async def _behave(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self.how == "silent":
-            request.transport.close()
+            hang_up(request)
             raise asyncio.CancelledError
         if self.how == "nonsense":
             return web.Response(text="<html>It works!</html>", content_type="text/html")
@@ -134,9 +134,9 @@ class FakeRelay:
         assert key == routes.CLAIM_KEY
         claim = Claim.decode(base64.b64decode(value))
         for upload, one in self.uploads.items():
-            if one.receipt is not None and one.claim.commitment == claim.commitment:
-                if one.claim.descriptor == claim.descriptor:
-                    return self._answer(upload, 201)
+            is_same = one.claim.commitment == claim.commitment
+            if one.receipt is not None and is_same and one.claim.descriptor == claim.descriptor:
+                return self._answer(upload, 201)
         upload = secrets.token_urlsafe(12)
         self.uploads[upload] = Held(claim)
         await self._take(request, upload)
@@ -170,11 +170,9 @@ class FakeRelay:
         async for chunk in request.content.iter_chunked(65_536):
             held.data += chunk
             self.received_size += len(chunk)
-            while self.how == "stuck":
-                await asyncio.sleep(0.01)
             if self.how == "breaks" and len(held.data) >= 70_000:
                 self.how = self.then
-                request.transport.close()
+                hang_up(request)
                 raise asyncio.CancelledError
         descriptor = held.claim.descriptor
         if len(held.data) == descriptor.size:
@@ -183,9 +181,7 @@ class FakeRelay:
 
     def _promise(self, claim: Claim) -> str:
         seed = "forged" if self.how == "forged" else ""
-        key = note_key(self.name, seed="").renamed(claim.origin.custody(self.name))
-        if seed:
-            key = note_key(self.name + "x").renamed(claim.origin.custody(self.name))
+        key = note_key(self.name, seed=seed).renamed(claim.origin.custody(self.name))
         now = self.clock.now()
         hold_ms = 60_000 if self.how == "short" else HOLD_MS
         return MemoryLedger(key).promise(
@@ -211,6 +207,12 @@ class FakeRelay:
         if held.receipt is not None:
             headers[routes.RECEIPT] = base64.b64encode(held.receipt.encode()).decode()
         return web.Response(status=status, headers=headers)
+
+
+def hang_up(request: web.Request) -> None:
+    """Close the connection without an answer."""
+    if request.transport is not None:
+        request.transport.close()
 
 
 @contextlib.asynccontextmanager

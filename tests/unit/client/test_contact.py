@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bistro.crypto.signing import SigningKey
+from bistro.crypto.signing import SigningKey, VerifierKey
 from bistro.errors import (
     DeadlinePassedError,
     LimitExceededError,
@@ -32,14 +32,20 @@ from tests.support.clocks import NOON, ManualClock
 from tests.support.destinations import HOUR_MS, SPRING
 from tests.support.promises import MemoryLedger
 from tests.support.strategies import X25519_RECIPIENTS, call_keys, note_key
-from tests.unit.client.worlds import World, world
+from tests.unit.client.worlds import Change, World, world
 
 
 def pins(w: World) -> KnownServers:
     return KnownServers(w.home.known_servers)
 
 
-def showing(key: SigningKey) -> object:
+def pinned_key(w: World) -> VerifierKey:
+    pin = pins(w).find("permits.example")
+    assert pin is not None
+    return pin.terms_key
+
+
+def showing(key: SigningKey) -> Change:
     """A discovery that shows another key."""
 
     def change(body: bytes) -> bytes:
@@ -53,7 +59,7 @@ async def test_the_first_contact_pins_the_key_and_shows_its_fingerprint(tmp_path
     async with world(tmp_path) as w:
         await w.submitter().submit(w.wish())
         key = w.destination.terms.keys.terms
-        assert pins(w).find("permits.example").terms_key == key
+        assert pinned_key(w) == key
         assert key.fingerprint() in w.listener.text("pinned")
         w.listener.notices.clear()
         await w.submitter().submit(w.wish())
@@ -74,7 +80,7 @@ async def test_a_changed_key_is_refused_showing_both(tmp_path: Path) -> None:
         assert other.verifier.fingerprint() in caught.value.message
         assert "--trust" in caught.value.hint
         assert len(w.wire.asked) == asked + 1
-        assert pins(w).find("permits.example").terms_key == pinned
+        assert pinned_key(w) == pinned
         assert len(w.home.folders()) == 1
 
 

@@ -102,7 +102,7 @@ def test_reserved_names_are_refused(tmp_path: Path, name: str) -> None:
 def test_two_files_under_one_name_are_refused(tmp_path: Path) -> None:
     """Both are named, so that the filer can choose."""
     make(tmp_path, "a/report.pdf", "b/report.pdf")
-    with pytest.raises(SettingsError, match="two files would be 'report.pdf'"):
+    with pytest.raises(SettingsError, match=r"two files would be 'report\.pdf'"):
         gather([tmp_path / "a" / "report.pdf", tmp_path / "b" / "report.pdf"])
 
 

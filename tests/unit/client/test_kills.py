@@ -81,9 +81,7 @@ async def test_a_client_killed_at_any_write_goes_on_with_one_ticket(
         assert at > 8
 
 
-def require_whole(
-    w: World, home: Home, before: tuple[Submission, dict[str, str]] | None
-) -> None:
+def require_whole(w: World, home: Home, before: tuple[Submission, dict[str, str]] | None) -> None:
     """The submission is staged, verifies, and is the one that was sealed first."""
     (folder,) = home.folders()
     submission = read_journal(folder)

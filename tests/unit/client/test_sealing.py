@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,15 @@ from bistro.protocol.fragmenting import StripeReader
 from bistro.protocol.submission import Sealed, SubmissionState
 from bistro.storage.disk import SystemDisk
 from bistro.wire.clauses import Spread
+from bistro.wire.header import SignedHeader
+from bistro.wire.manifest import Manifest
 from bistro_client import sealing
 from bistro_client.home import Folder
-from bistro_client.sealing import Stopped, Watch
+from bistro_client.listening import Task
+from bistro_client.sealing import Order, Stopped, Watch
 from tests.support.disks import FaultyDisk, How
 from tests.unit.client.test_gathering import as_nobody
-from tests.unit.client.worlds import World, world
+from tests.unit.client.worlds import World, sealed_of, world
 
 
 def restore(folder: Folder, sealed: Sealed, use: tuple[int, ...]) -> dict[str, bytes]:
@@ -57,27 +61,27 @@ async def test_any_k_fragments_give_the_files_back(tmp_path: Path, use: tuple[in
     async with world(tmp_path) as w:
         files = w.files(0, 2_000, 1_300_000)
         done = await w.submitter().submit(w.wish(files, form="permit-7"))
-        found = restore(w.only_folder(), done.sealed, use)
+        found = restore(w.only_folder(), sealed_of(done), use)
         assert found == {f"filing/{path.name}": path.read_bytes() for path in files.iterdir()}
         assert b'"form":"permit-7"' in w.only_folder().manifest.read_bytes()
 
 
 async def test_padding_and_copies_are_sealed_too(tmp_path: Path) -> None:
-    """k = 1 makes copies."""
+    """With k = 1 there are only copies."""
     async with world(tmp_path, spread=Spread(1, 2)) as w:
         done = await w.submitter().submit(w.wish(w.files(100_000)))
         first, second = (w.only_folder().fragment(index).read_bytes() for index in range(2))
         assert first == second
-        assert len(restore(w.only_folder(), done.sealed, (1,))) == 1
+        assert len(restore(w.only_folder(), sealed_of(done), (1,))) == 1
 
 
-def changing(monkeypatch: pytest.MonkeyPatch, change: object) -> None:
+def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Call ``change`` between the two passes over the files."""
     inner = sealing._sign
 
-    def sign(*arguments: object) -> object:
+    def sign(order: Order, manifest: Manifest) -> SignedHeader:
         change()
-        return inner(*arguments)
+        return inner(order, manifest)
 
     monkeypatch.setattr(sealing, "_sign", sign)
 
@@ -165,7 +169,7 @@ async def test_a_disk_that_is_too_small_is_known_before(
 ) -> None:
     """Nothing is half written that cannot fit."""
     async with world(tmp_path) as w:
-        monkeypatch.setattr(sealing.shutil, "disk_usage", lambda _: _Usage())
+        monkeypatch.setattr("bistro_client.sealing.shutil.disk_usage", lambda _: _Usage())
         with pytest.raises(StorageError, match="1,000 are free"):
             await w.submitter().submit(w.wish())
         require_nothing_kept(w)
@@ -208,7 +212,7 @@ async def test_sealing_can_be_stopped(tmp_path: Path) -> None:
     """A thread at work looks whether anybody still wants the result."""
     stop = threading.Event()
     watch = Watch(stop=stop)
-    watch.done(sealing.Task.READING, 1)
+    watch.done(Task.READING, 1)
     stop.set()
     with pytest.raises(Stopped):
-        watch.done(sealing.Task.READING, 1)
+        watch.done(Task.READING, 1)

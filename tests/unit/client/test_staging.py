@@ -10,7 +10,8 @@ from bistro.errors import StorageError, UnavailableError
 from bistro.protocol.submission import SubmissionState
 from bistro.wire.clauses import Spread
 from bistro_client.journal import read_journal
-from tests.unit.client.worlds import World, world
+from bistro_client.listening import Task
+from tests.unit.client.worlds import World, sealed_of, world
 
 
 def indexes(w: World) -> set[int]:
@@ -39,7 +40,7 @@ async def test_a_broken_upload_goes_on_at_the_byte_that_the_relay_has(tmp_path: 
             relay.how = "breaks"
         done = await w.submitter().submit(w.wish(w.files(3_000_000)))
         assert done.state is SubmissionState.STAGED
-        size = done.sealed.cut.layout.fragment_size
+        size = sealed_of(done).cut.layout.fragment_size
         assert size > 1_048_576
         assert sum(relay.received_size for relay in w.relays) == 3 * size
         assert sum(relay.creations for relay in w.relays) == 3
@@ -94,7 +95,7 @@ async def test_enough_fragments_are_enough(tmp_path: Path) -> None:
 
 
 async def test_no_operator_gets_more_than_it_may_lose(tmp_path: Path) -> None:
-    """n - k fragments at most at one operator, while others can be used."""
+    """At most n - k fragments go to one operator, while others can be used."""
     async with world(tmp_path, spread=Spread(2, 5)) as w:
         done = await w.submitter().submit(w.wish())
         counts = [sum(one.relay == relay.name for one in done.fragments) for relay in w.relays]
@@ -148,4 +149,4 @@ async def test_progress_counts_every_byte_once(tmp_path: Path) -> None:
         w.relays[0].how = "breaks"
         w.relays[1].how = "full"
         done = await w.submitter().submit(w.wish(w.files(3_000_000)))
-        assert w.listener.done["uploading"] == 3 * done.sealed.cut.layout.fragment_size
+        assert w.listener.done[Task.UPLOADING] == 3 * sealed_of(done).cut.layout.fragment_size

@@ -7,17 +7,21 @@ from pathlib import Path
 import pytest
 
 from bistro.errors import (
+    BistroError,
     DeadlinePassedError,
     NotOpenError,
     UnavailableError,
     UnknownObjectError,
     VerificationError,
 )
+from bistro.instant import UnixMillis
 from bistro.protocol.submission import SubmissionState
+from bistro.wire.ticket import Ticket
 from bistro.wire.ticketing import Postponed, TicketAnswers, Ticketed
 from bistro_client.journal import read_journal
 from bistro_client.verifying import Trust, verify_file
-from tests.unit.client.worlds import World, world
+from tests.support.clocks import NOON
+from tests.unit.client.worlds import Change, World, ticket_of, world
 
 
 def tampered(body: bytes) -> bytes:
@@ -30,7 +34,7 @@ def tampered(body: bytes) -> bytes:
     return TicketAnswers((Ticketed(ticket),)).encode()
 
 
-def answering(*answers: Postponed) -> object:
+def answering(*answers: Postponed) -> Change:
     """Replace answers by these, one after the other, then leave them as they are."""
     waiting = list(answers)
 
@@ -57,7 +61,7 @@ async def test_a_ticket_for_another_commitment_is_not_believed(tmp_path: Path) -
     """A true ticket of the same log, but not for this submission: exit 4."""
     async with world(tmp_path) as w:
         first = await w.submitter().submit(w.wish())
-        other = TicketAnswers((Ticketed(first.ticket),)).encode()
+        other = TicketAnswers((Ticketed(ticket_of(first)),)).encode()
         w.wire.changes["/tickets"] = lambda _: other
         with pytest.raises(VerificationError, match="expected sha256:"):
             await w.submitter().submit(w.wish())
@@ -83,6 +87,14 @@ async def test_overload_is_waited_out(tmp_path: Path) -> None:
         assert w.clock.now() >= began + 4_000
 
 
+async def test_a_call_that_opens_in_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """Seconds are a clock's error, not a reason to give up."""
+    async with world(tmp_path, opens=UnixMillis(NOON + 1_500)) as w:
+        done = await w.submitter().submit(w.wish(call="spring"))
+        assert done.state is SubmissionState.STAGED
+        assert Ticket.parse(ticket_of(done)).time >= NOON + 1_500
+
+
 async def test_a_destination_whose_disk_failed_is_waited_for(tmp_path: Path) -> None:
     """Its fault is not ours."""
     async with world(tmp_path) as w:
@@ -95,7 +107,7 @@ async def test_a_destination_whose_disk_failed_is_waited_for(tmp_path: Path) -> 
     [("not-open", NotOpenError), ("unknown-object", UnknownObjectError)],
 )
 async def test_a_word_that_waiting_cannot_change_ends_the_asking(
-    tmp_path: Path, code: str, error: type[Exception]
+    tmp_path: Path, code: str, error: type[BistroError]
 ) -> None:
     """The error is the destination's, the submission stays sealed."""
     async with world(tmp_path) as w:

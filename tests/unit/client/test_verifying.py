@@ -20,9 +20,7 @@ async def staged(w: World) -> Trust:
 
 
 def texts(verdict: Verdict, part: str, state: State = State.OK) -> list[str]:
-    return [
-        one.text for one in verdict.report.findings if one.part == part and one.state is state
-    ]
+    return [one.text for one in verdict.report.findings if one.part == part and one.state is state]
 
 
 async def test_evidence_says_what_is_proven_and_by_whom(tmp_path: Path) -> None:
@@ -57,7 +55,7 @@ async def test_evidence_of_another_key_does_not_hold(tmp_path: Path, name: str) 
         other = Trust(given=[note_key(name, seed="other").verifier])
         verdict = verify_file(w.only_folder().evidence, other)
         assert not verdict.holds
-        assert [one.part for one in verdict.report.failures][0] == "terms"
+        assert verdict.report.failures[0].part == "terms"
 
 
 PARTS = ["ticket", "submission", "manifest", "layout", "terms_key"]
@@ -81,8 +79,7 @@ async def test_tampered_evidence_is_found(tmp_path: Path, part: str) -> None:
 def holds(path: Path, trust: Trust) -> bool:
     try:
         return verify_file(path, trust).holds
-    except VerificationError as exc:
-        assert exc.hint
+    except VerificationError:
         return False
 
 

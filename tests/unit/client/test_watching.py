@@ -21,7 +21,7 @@ from bistro_client.verifying import Trust, verify_file
 from tests.support.destinations import SPRING
 from tests.support.promises import MemoryLedger
 from tests.support.strategies import note_key
-from tests.unit.client.worlds import World, world
+from tests.unit.client.worlds import World, sealed_of, world
 
 
 def evidence(w: World) -> Evidence:
@@ -38,6 +38,7 @@ async def test_the_status_is_fetched_verified_and_kept(tmp_path: Path) -> None:
         await staged(w)
         looked = await w.submitter().look(w.only_folder())
         key = w.destination.terms.keys.status
+        assert looked.status is not None
         assert verify_status(looked.status.encode(), key).state == "staged"
         assert evidence(w).status == looked.status
         trust = Trust(given=[w.destination.terms.keys.terms])
@@ -49,7 +50,7 @@ async def test_a_tampered_status_is_not_believed(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         done = await staged(w)
         before = w.only_folder().evidence.read_bytes()
-        path = f"/status/{done.sealed.commitment.hex()}"
+        path = f"/status/{sealed_of(done).commitment.hex()}"
         w.wire.changes[path] = lambda body: body.replace(b'"staged"', b'"opened"')
         with pytest.raises(VerificationError):
             await w.submitter().look(w.only_folder())
@@ -61,9 +62,9 @@ async def test_a_status_of_another_submission_is_not_believed(tmp_path: Path) ->
     """Signed, but not about this one."""
     async with world(tmp_path) as w:
         first = await staged(w)
-        note = await w.destination.api.fetch_status("spring", first.sealed.commitment)
+        note = await w.destination.api.fetch_status("spring", sealed_of(first).commitment)
         second = await w.submitter().submit(w.wish())
-        w.wire.changes[f"/status/{second.sealed.commitment.hex()}"] = lambda _: note.encode()
+        w.wire.changes[f"/status/{sealed_of(second).commitment.hex()}"] = lambda _: note.encode()
         with pytest.raises(VerificationError, match="expected that of"):
             await w.submitter().look(w.home.find(second.id))
 
@@ -72,7 +73,7 @@ async def test_what_relays_lost_is_staged_again_elsewhere(tmp_path: Path) -> Non
     """The same bytes, at another relay; the old receipt is kept as proof; each row once."""
     async with world(tmp_path) as w:
         done = await staged(w)
-        commitment = done.sealed.commitment
+        commitment = sealed_of(done).commitment
         lost = done.fragments[1]
         until = w.destination.terms.repair_by
         rows = (Repair(7, commitment, (1,), until), Repair(9, bytes(32), (0, 2), until))
@@ -111,10 +112,10 @@ def status_key(w: World) -> SigningKey:
 
 async def tell(w: World, done: Submission, state: str) -> None:
     """Let the destination say ``state``, signed."""
-    note = await w.destination.api.fetch_status("spring", done.sealed.commitment)
+    note = await w.destination.api.fetch_status("spring", sealed_of(done).commitment)
     status = replace(Status.decode(note.text), state=state)
     signed = status.sign(status_key(w))
-    w.wire.changes[f"/status/{done.sealed.commitment.hex()}"] = lambda _: signed
+    w.wire.changes[f"/status/{sealed_of(done).commitment.hex()}"] = lambda _: signed
 
 
 async def test_fragments_are_kept_until_they_are_collected(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ async def test_the_outcome_is_told_to_who_holds_the_nonce(tmp_path: Path) -> Non
     async with world(tmp_path) as w:
         done = await staged(w)
         await tell(w, done, "opened")
-        commitment = done.sealed.commitment
+        commitment = sealed_of(done).commitment
         outcome = Outcome(
             origin=SPRING,
             commitment=commitment,
@@ -144,7 +145,7 @@ async def test_the_outcome_is_told_to_who_holds_the_nonce(tmp_path: Path) -> Non
             reasons=(Reason(code="malformed", text="the archive is damaged"),),
             updated_at=w.clock.now(),
         )
-        token = done.sealed.signed.header.token.hex()
+        token = sealed_of(done).signed.header.token.hex()
         w.wire.answers[f"/status/{commitment.hex()}/{token}"] = outcome.sign(status_key(w))
         looked = await w.submitter().look(w.only_folder())
         assert looked.outcome == "rejected"
@@ -178,7 +179,7 @@ async def test_the_closing_becomes_part_of_the_evidence(tmp_path: Path) -> None:
         assert looked.state is SubmissionState.STAGED
         assert evidence(w).closed is not None
         before = w.only_folder().evidence.read_bytes()
-        entry = Closed.parse(evidence(w).closed).entry
+        entry = Closed.parse(evidence(w).closed or "").entry
         forged = MemoryLedger(note_key(str(SPRING), seed="forged")).promise(entry)
         w.wire.changes["/log/closed"] = lambda _: forged.encode()
         with pytest.raises(VerificationError, match="closed"):

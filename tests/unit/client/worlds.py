@@ -21,6 +21,7 @@ from bistro.api import routes
 from bistro.clock import Clock
 from bistro.net.session import Session
 from bistro.protocol.backoff import Backoff
+from bistro.protocol.submission import Sealed, Submission
 from bistro.wire.discovery import ServerDiscovery
 from bistro_client.home import Folder, Home
 from bistro_client.listening import Notice, Task
@@ -28,7 +29,7 @@ from bistro_client.patience import Patience
 from bistro_client.submitting import Submitter, Wish
 from tests.support.clocks import ManualClock
 from tests.support.destinations import Destination, destination
-from tests.unit.client.relays import FakeRelay, served
+from tests.unit.client.relays import FakeRelay, hang_up, served
 
 RELAY_NAMES = ("anna.example", "bert.example", "cora.example")
 Change = Callable[[bytes], bytes]
@@ -59,6 +60,18 @@ class Recorder:
 
     def text(self, key: str) -> str:
         return next(notice.text for notice in self.notices if notice.key == key)
+
+
+def sealed_of(submission: Submission) -> Sealed:
+    """What was sealed; it must have been."""
+    assert submission.sealed is not None
+    return submission.sealed
+
+
+def ticket_of(submission: Submission) -> str:
+    """The ticket; there must be one."""
+    assert submission.ticket is not None
+    return submission.ticket
 
 
 @dataclass
@@ -96,7 +109,7 @@ class Wire:
         self.asked.append(f"{request.method} {request.path}")
         self.queries.append(request.query_string)
         if self.down:
-            request.transport.close()
+            hang_up(request)
             raise asyncio.CancelledError
         async with aiohttp.ClientSession(auto_decompress=False) as session:
             answer = await session.request(
