@@ -293,7 +293,7 @@ async def test_a_clock_lost_in_the_middle_postpones_the_receipt(site: Site) -> N
     assert head.receipt is not None
 
 
-async def test_a_fragment_held_already_is_answered_at_once(site: Site) -> None:
+async def test_a_receipt_signed_already_is_answered_at_once(site: Site) -> None:
     """Creating again after a lost answer gives the same promise, whatever body comes along."""
     sealed = Sealed(1)
     first = await site.relay.stage(site.call, sealed)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from bistro.crypto.keyfile import decode_note_key
 from bistro.daemon.settings import keys_of
@@ -24,7 +26,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run one command in a thread of its own, as a process would: exit code, out, err."""
 
     def once(*arguments: object) -> tuple[int, str, str]:
@@ -44,7 +46,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
         out, err = capfd.readouterr()
         return int(str(codes[0])), out, err
 
-    return once
+    handlers = list(logging.getLogger().handlers)
+    yield once
+    # `serve` sends all logs to the standard error of this test, which is closed after it.
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
 
 
 @pytest.fixture

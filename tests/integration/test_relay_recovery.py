@@ -303,7 +303,7 @@ async def test_a_missing_fragment_is_said_loudly_and_does_not_stop_the_others(
                 found = [frame async for frame in frames]
             assert getattr(found[0], "code", None) == "storage"
             assert found[2] == Sealed(2).fragment(0)
-        assert "fragment_missing" in capsys.readouterr().out
+        assert "fragment_lost" in capsys.readouterr().out
 
 
 async def test_a_receipt_says_exactly_what_is_held(tmp_path: Path) -> None:

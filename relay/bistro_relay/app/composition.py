@@ -26,6 +26,7 @@ from bistro_relay.services.intake import Intake, IntakeLimits
 from bistro_relay.services.keeper import Keeper
 from bistro_relay.services.ledgers import CustodyLedgers
 from bistro_relay.services.overview import Identity, Overview
+from bistro_relay.services.receiving import Receiver
 from bistro_relay.services.recovery import Recovery
 from bistro_relay.services.room import Gate, Room, free_disk_bytes
 from bistro_relay.services.terms_book import Pace, TermsBook
@@ -92,6 +93,7 @@ class Services:
             metrics=metrics,
         )
         self.gate = Gate(limits.uploads_count, per_address=limits.uploads_per_address_count)
+        metrics.open_uploads.set_function(lambda: self.gate.count)
         self.arrivals = Arrivals()
         self.book = TermsBook(
             DestinationFiles(directory, disk=disk),
@@ -119,12 +121,16 @@ class Services:
             clock=clock,
             metrics=metrics,
         )
+        receiver = Receiver(
+            uploads=uploads, files=files, room=self.room, clock=clock, metrics=metrics
+        )
         self.intake = Intake(
             book=self.book,
             uploads=uploads,
             files=files,
             ledgers=self.ledgers,
             custody=custody,
+            receiver=receiver,
             room=self.room,
             busy=BusyUploads(),
             clock=clock,

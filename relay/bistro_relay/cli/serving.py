@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from bistro import __version__
-from bistro.clock import SystemClock
+from bistro.clock import SystemClock, kernel_error_bound_ms
 from bistro.daemon import logs, supervise
 from bistro_relay.app.composition import Surroundings
 from bistro_relay.app.serving import Relay, open_services
@@ -34,6 +34,8 @@ async def _serve(settings: Settings) -> None:
     async with open_services(settings, Surroundings(clock)) as services:
         relay = Relay.bind(services)
         bound = clock.error_bound_ms()
+        if bound is not None and kernel_error_bound_ms() is None:
+            _log.warning("clock_error_assumed", bound_ms=bound)
         _log.info(
             "relay_started",
             name=settings.relay.name,

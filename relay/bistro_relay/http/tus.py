@@ -32,7 +32,8 @@ from bistro.errors import (
 )
 from bistro.wire.claim import MAX_CLAIM_SIZE
 from bistro_relay.services.busy import UploadBusyError, UploadEndedError
-from bistro_relay.services.intake import Checksum, Intake, Progress
+from bistro_relay.services.intake import Intake, Progress
+from bistro_relay.services.receiving import Checksum
 from bistro_relay.services.room import Gate
 
 OVERRIDE: Final = "X-HTTP-Method-Override"

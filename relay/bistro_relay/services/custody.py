@@ -120,7 +120,7 @@ class Custody:
         if transfer.state is TransferState.COMPLETE:
             self._metrics.uploads.labels(TransferState.HELD.value).inc()
             _log.info(
-                "fragment_held",
+                "receipt_signed",
                 upload=upload.id,
                 origin=str(upload.origin),
                 commitment=upload.commitment.hex(),
@@ -221,7 +221,7 @@ class Custody:
             # A crash here leaves a file whose row has ended: swept at the next start.
             await asyncio.to_thread(self._files.delete, upload.id)
         _log.info(
-            "fragments_let_go",
+            "holds_ended",
             origin=str(uploads[0].origin),
             count=len(uploads),
             state=state,

@@ -167,7 +167,7 @@ class Handing:
         code = error.code
         if isinstance(error, StorageError):
             _log.error(
-                "fragment_unreadable",
+                "fragment_read_failed",
                 commitment=item.commitment.hex(),
                 fragment_index=item.index,
                 message=error.message,

@@ -1,16 +1,8 @@
-"""Takes fragments in: claim before the first byte, offset after every sync, receipt at the end.
+"""Uploads from the claim to the receipt: what may begin, go on, end.
 
-What a crash leaves behind at each step of an upload:
-
-| step | left behind | what happens then |
-|---|---|---|
-| file created, head synced | a file without a row | swept at the start |
-| row inserted | an upload at offset 0 | goes on, or expires |
-| bytes written, not synced | bytes behind the offset | cut when the upload goes on |
-| bytes synced, offset not recorded | the same | the same |
-| offset recorded | what was acknowledged | goes on there |
-| end synced, row not complete | the same | its tail comes again |
-| row complete | a complete fragment | gets its receipt at the start |
+A crash while an upload is created leaves a file that no row names, swept at the next start, or
+an upload at offset 0 whose client had no answer: it expires. ``receiving`` says what is left
+behind when bytes come.
 
 Source: docs/spec/staging.md; tus 1.0.
 """
@@ -18,18 +10,16 @@ Source: docs/spec/staging.md; tus 1.0.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from bistro.clock import Clock
 from bistro.daemon import logs
 from bistro.errors import (
-    ChecksumMismatchError,
-    ConflictError,
     LimitExceededError,
     StorageError,
     UnknownObjectError,
@@ -37,10 +27,8 @@ from bistro.errors import (
 from bistro.instant import UnixMillis
 from bistro.protocol.deadline import may_stage
 from bistro.protocol.transfer import (
-    INCOMPLETE_MS,
     Transfer,
     TransferState,
-    require_intact_chunk,
 )
 from bistro.storage.finishing import finish
 from bistro.wire.claim import Claim
@@ -49,10 +37,10 @@ from bistro_relay.services.busy import BusyUploads, UploadEndedError
 from bistro_relay.services.claims import require_length, verify_claim
 from bistro_relay.services.custody import Custody
 from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.services.receiving import Checksum, Receiver
 from bistro_relay.services.room import Room, full_answered
 from bistro_relay.services.terms_book import TermsBook
-from bistro_relay.services.writing import Digests, Writing
-from bistro_relay.store.segments import Segment, SegmentFiles
+from bistro_relay.store.segments import SegmentFiles
 from bistro_relay.store.uploads import Upload, UploadStore
 
 _ID_SIZE: Final = 16
@@ -83,14 +71,6 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Checksum:
-    """What one request's bytes must hash to."""
-
-    algorithm: str
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class IntakeLimits:
     """What is taken at most.
 
@@ -114,6 +94,7 @@ class Intake:
         files: SegmentFiles,
         ledgers: CustodyLedgers,
         custody: Custody,
+        receiver: Receiver,
         room: Room,
         busy: BusyUploads,
         clock: Clock,
@@ -125,12 +106,12 @@ class Intake:
         self._files = files
         self._ledgers = ledgers
         self._custody = custody
+        self._receiver = receiver
         self._room = room
         self._busy = busy
         self._clock = clock
         self._limits = limits
         self._metrics = metrics
-        self._digests = Digests()
 
     @property
     def largest(self) -> int:
@@ -185,11 +166,16 @@ class Intake:
         transfer = Transfer.offer(size=descriptor.size, sha256=descriptor.sha256, now=now)
         upload = Upload.of(secrets.token_hex(_ID_SIZE), claim, transfer)
         with full_answered():
-            await finish(
-                asyncio.to_thread(self._files.create, upload.id, upload.claim, transfer.size)
-            )
-            # A crash here leaves a file that no row names, and a client without an answer.
-            await self._uploads.insert(upload, now=now)
+            try:
+                create = partial(self._files.create, upload.id, upload.claim, transfer.size)
+                await finish(asyncio.to_thread(create))
+                # A crash here leaves a file that no row names, and a client without an answer.
+                await self._uploads.insert(upload, now=now)
+            except StorageError:
+                # On a full disk the little that was written goes at once.
+                with suppress(StorageError):
+                    await asyncio.to_thread(self._files.delete, upload.id)
+                raise
         self._metrics.uploads.labels(TransferState.RECEIVING.value).inc()
         _log.info(
             "upload_created",
@@ -249,133 +235,10 @@ class Intake:
                 return await self._progress(upload)
             transfer.require_offset(at, length=length)
             with full_answered():
-                upload = await self._receive(upload, chunks, checksum)
+                upload = await self._receiver.receive(upload, chunks, checksum)
             if upload.transfer.state is TransferState.COMPLETE:
                 upload = await self._custody.hold(upload)
             return await self._progress(upload)
-
-    async def _receive(
-        self, upload: Upload, chunks: AsyncIterator[bytes], checksum: Checksum | None
-    ) -> Upload:
-        offset = upload.transfer.offset
-        segment = await finish(asyncio.to_thread(self._files.open, upload.id, durable_size=offset))
-        try:
-            digest = await self._digests.take(upload.id, segment, size=offset)
-            self._digests.keep(upload.id, digest)
-            check = None if checksum is None else hashlib.new(checksum.algorithm)
-            writing = Writing(segment, digest.copy(), check=check)
-            upload = await self._write(upload, writing, chunks, checksum)
-            if writing.digest.size < upload.transfer.size:
-                return upload
-            return await self._complete(upload, writing)
-        finally:
-            await finish(asyncio.to_thread(self._close, segment, upload.id, offset))
-
-    def _close(self, segment: Segment, upload_id: str, offset: int) -> None:
-        is_broken = segment.is_broken
-        segment.close()
-        if is_broken:
-            # After a failed write: what was not acknowledged takes no more room on a full disk.
-            with suppress(StorageError):
-                self._files.open(upload_id, durable_size=offset).close()
-
-    async def _write(
-        self,
-        upload: Upload,
-        writing: Writing,
-        chunks: AsyncIterator[bytes],
-        checksum: Checksum | None,
-    ) -> Upload:
-        try:
-            async for chunk in chunks:
-                await writing.add(chunk)
-                if writing.is_checkpoint_due:
-                    upload = await self._record(upload, writing)
-        except StorageError:
-            raise
-        except BaseException:
-            # The connection broke, or we are stopped: what has come is worth keeping.
-            if checksum is None:
-                await finish(self._keep(upload, writing))
-            raise
-        await writing.flush()
-        if checksum is not None:
-            # Nothing of these bytes was recorded, so refusing them is all it takes to drop them.
-            require_intact_chunk(expected=checksum.value, found=writing.checksum() or b"")
-        return await self._record(upload, writing)
-
-    async def _keep(self, upload: Upload, writing: Writing) -> None:
-        upload = await self._record(upload, writing)
-        if writing.digest.size == upload.transfer.size:
-            with suppress(ChecksumMismatchError):
-                await self._complete(upload, writing)
-
-    async def _record(self, upload: Upload, writing: Writing) -> Upload:
-        """Make bytes durable, then the offset: only then may it be told.
-
-        The last bytes are left to ``_complete``: a row is full only if its fragment is whole.
-        """
-        await writing.flush()
-        transfer = upload.transfer
-        size = writing.digest.size - transfer.offset
-        if not size or size == transfer.missing_size:
-            return upload
-        await writing.sync()
-        now = self._clock.now()
-        accepted = transfer.accept(at=transfer.offset, length=size)
-        upload = upload.with_transfer(replace(accepted, expires_at=UnixMillis(now + INCOMPLETE_MS)))
-        # A crash here leaves bytes behind the offset, which are cut: nobody was told of them.
-        await self._uploads.update(upload, now=now)
-        self._digests.keep(upload.id, writing.digest.copy())
-        self._note_received(size)
-        return upload
-
-    def _note_received(self, size: int) -> None:
-        self._room.fill(size)
-        self._metrics.received.inc(size)
-
-    async def _complete(self, upload: Upload, writing: Writing) -> Upload:
-        self._digests.forget(upload.id)
-        transfer = upload.transfer
-        whole = transfer.accept(at=transfer.offset, length=transfer.missing_size)
-        try:
-            whole = whole.complete(found_sha256=writing.digest.sha256.digest())
-        except ChecksumMismatchError:
-            await self._drop(upload)
-            raise
-        await writing.finish()
-        complete = upload.with_transfer(whole)
-        try:
-            # A crash here leaves a whole fragment whose last bytes count as not arrived.
-            await self._uploads.update(complete, now=self._clock.now())
-        except ConflictError:
-            # Another upload brought the same fragment first: its custody is ours.
-            await self._drop(upload)
-            twin = await self._uploads.find_custody(upload.origin, upload.commitment, upload.index)
-            if twin is None:
-                raise
-            return twin
-        self._note_received(transfer.missing_size)
-        return complete
-
-    async def _drop(self, upload: Upload) -> None:
-        """End an upload and forget its bytes."""
-        ended = upload.with_transfer(
-            replace(upload.transfer, state=TransferState.TERMINATED, hold_until=None)
-        )
-        with full_answered():
-            await self._uploads.update(ended, now=self._clock.now())
-        await self._discard(upload)
-
-    async def _discard(self, upload: Upload) -> None:
-        self._digests.forget(upload.id)
-        transfer = upload.transfer
-        self._room.give_back(
-            upload.origin.server, size=transfer.size, missing_size=transfer.missing_size
-        )
-        self._metrics.uploads.labels(TransferState.TERMINATED.value).inc()
-        # A crash here leaves a file whose row has ended: swept at the next start.
-        await asyncio.to_thread(self._files.delete, upload.id)
 
     async def terminate(self, upload_id: str) -> None:
         """Give an upload up.
@@ -387,7 +250,7 @@ class Intake:
         with self._busy.held(upload_id):
             upload = await self._require(upload_id)
             upload.with_transfer(upload.transfer.terminate())
-            await self._drop(upload)
+            await self._receiver.drop(upload)
             _log.info("upload_terminated", upload=upload_id)
 
     async def expire(self, upload: Upload) -> None:
@@ -401,7 +264,7 @@ class Intake:
         with self._busy.held(upload.id):
             ended = upload.with_transfer(upload.transfer.expire(self._clock.now()))
             await self._uploads.update(ended, now=self._clock.now())
-            await self._discard(upload)
+            await self._receiver.discard(upload)
             _log.info("upload_expired", upload=upload.id)
 
     async def receipt(self, upload_id: str) -> bytes:

@@ -94,7 +94,7 @@ class Recovery:
         elif not has_file:
             tally.missing += 1
             _log.error(
-                "fragment_missing",
+                "fragment_lost",
                 upload=upload.id,
                 origin=str(upload.origin),
                 commitment=upload.commitment.hex(),

@@ -134,6 +134,11 @@ class Gate:
         self._count = 0
 
     @property
+    def count(self) -> int:
+        """Requests that are open now."""
+        return self._count
+
+    @property
     def load(self) -> int:
         """From 0, idle, to 1,000, nothing more is let in."""
         return min(FULL_LOAD, self._count * FULL_LOAD // self._limit)
