@@ -31,15 +31,28 @@ RESERVED_PATHS: Final = frozenset({"manifest.json", "submission.bin"})
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _CALL_ID = re.compile(_LABEL)
+_RESERVED_CALL_IDS = frozenset({"collect", "custody", "postmarks", "refusals", "status"})
+_SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BASE_URL = re.compile(
     rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]{{2,45}}\])"
     r"(?::(?P<port>[1-9][0-9]{0,4}))?(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*"
 )
 _COMMITMENT = re.compile(r"[0-9a-f]{64}")
 _UNSAFE_IN_PATHS = re.compile(
-    # Control characters and what Windows reserves; line ends and direction overrides, which
-    # make one name look like another; lone surrogates, which have no UTF-8.
-    r'[\x00-\x1f\x7f-\x9f<>:"|?*\\\u2028-\u202e\u2066-\u2069\ud800-\udfff]'
+    # Control characters and what Windows reserves; lone surrogates, which have no UTF-8.
+    r'[\x00-\x1f\x7f-\x9f<>:"|?*\\\ud800-\udfff]'
+)
+_UNSEEN_IN_PATHS = re.compile(
+    # Line ends and format characters, which make one name look like another. Listed by code
+    # point: what a name is must not depend on the Unicode version of its reader.
+    r"[\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f"
+    r"\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd"
+    r"\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0001\U000e0020-\U000e007f]"
+)
+_DEVICE = re.compile(
+    r"(?:con|prn|aux|nul|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\..*)?",
+    re.IGNORECASE | re.ASCII | re.DOTALL,
 )
 _MOST_SHOWN = 80
 
@@ -66,13 +79,16 @@ def require_call_id(call: str) -> None:
     """Accept a call id: 1 to 63 lower-case letters, digits and inner hyphens.
 
     Raises:
-        FormatError: It is anything else.
+        FormatError: It is anything else, or would make an origin that reads as the name of
+            another ledger or key, such as ``<relay>/postmarks``.
     """
     if not _CALL_ID.fullmatch(call):
         raise FormatError(
             "call id: expected 1 to 63 lower-case letters, digits and inner hyphens, "
             f"found {_shown(call)}"
         )
+    if call in _RESERVED_CALL_IDS:
+        raise FormatError(f"call id: expected one that is not reserved, found {_shown(call)}")
 
 
 def require_base_url(url: str) -> None:
@@ -93,15 +109,15 @@ def require_base_url(url: str) -> None:
 
 
 def require_slot(slot: str) -> None:
-    """Accept a slot: 1 to 64 printable characters without white space at the ends.
+    """Accept a slot: 1 to 64 of ``A-Z a-z 0-9 . _ -``, beginning with a letter or digit.
 
     Raises:
         FormatError: It is anything else.
     """
-    if not 1 <= len(slot) <= MAX_SLOT_LENGTH or not slot.isprintable() or slot.strip() != slot:
+    if not _SLOT.fullmatch(slot):
         raise FormatError(
-            f"slot: expected 1 to {MAX_SLOT_LENGTH} printable characters without white space "
-            f"at the ends, found {_shown(slot)}"
+            f"slot: expected 1 to {MAX_SLOT_LENGTH} letters a-z, digits, dots, hyphens and "
+            f"underscores, beginning with a letter or digit, found {_shown(slot)}"
         )
 
 
@@ -130,7 +146,7 @@ def require_file_path(path: str) -> None:
 
     Raises:
         FormatError: It is absolute, leads elsewhere, is not in Unicode form NFC, is too long,
-            reserved, or holds a character that some system refuses in names.
+            reserved, a name that some system refuses, or holds a character that cannot be seen.
     """
     problem = _path_problem(path)
     if problem is not None:
@@ -140,11 +156,13 @@ def require_file_path(path: str) -> None:
 def _path_problem(path: str) -> str | None:
     if _UNSAFE_IN_PATHS.search(path):
         return r'expected no control characters and none of <>:"|?*\, found one'
+    if found := _UNSEEN_IN_PATHS.search(path):
+        return f"expected no invisible characters, found U+{ord(found[0]):04X}"
     if not unicodedata.is_normalized("NFC", path):
         return "expected Unicode form NFC, found another form"
     if len(path.encode()) > MAX_PATH_SIZE:
         return f"expected at most {MAX_PATH_SIZE} bytes, found {len(path.encode())}"
-    if path in RESERVED_PATHS:
+    if path.casefold() in RESERVED_PATHS:
         return "expected a name that is not reserved, found one that is"
     return next(filter(None, map(_segment_problem, path.split("/"))), None)
 
@@ -154,6 +172,10 @@ def _segment_problem(segment: str) -> str | None:
         return f"expected a relative path of names, found the part {segment!r}"
     if len(segment.encode()) > MAX_SEGMENT_SIZE:
         return f"expected names of at most {MAX_SEGMENT_SIZE} bytes, found a longer one"
+    if segment[-1] in ". ":
+        return f"expected names that do not end in a dot or a space, found {_shown(segment)}"
+    if _DEVICE.fullmatch(segment):
+        return f"expected no name that is a device on some systems, found {_shown(segment)}"
     return None
 
 

@@ -20,7 +20,7 @@ from bistro.crypto.digest import sha256
 from bistro.errors import ConflictError, FormatError, LimitExceededError, VerificationError
 from bistro.protocol import tar
 from bistro.wire.header import MAX_SIGNED_HEADER_SIZE, SignedHeader
-from bistro.wire.manifest import MAX_MANIFEST_SIZE, File, Manifest
+from bistro.wire.manifest import MAX_MANIFEST_SIZE, File, Manifest, manifest_limit
 from bistro.wire.terms import Padding
 
 HEADER_NAME: Final = "submission.bin"
@@ -244,6 +244,8 @@ class ArchiveReader:
             return
         if self._files is None:
             _require_small(start, MANIFEST_NAME, MAX_MANIFEST_SIZE)
+            # Before a byte of it is kept or parsed.
+            require_manifest_size(start.size, files_limit=self._files_limit)
             return
         file = self._files.pop() if self._files else None
         if file is None or file.path != start.name:
@@ -317,6 +319,20 @@ def require_within_limits(manifest: Manifest, *, files_limit: int, size_limit: i
         raise LimitExceededError(
             f"filing: expected at most {size_limit} bytes, found {total}",
             hint="leave files out, or ask the destination for a larger limit",
+        )
+
+
+def require_manifest_size(size: int, *, files_limit: int) -> None:
+    """Check a manifest's bytes against the terms, before it is sealed or parsed.
+
+    Raises:
+        LimitExceededError: More than files of that number need.
+    """
+    limit = manifest_limit(files_limit)
+    if size > limit:
+        raise LimitExceededError(
+            f"manifest: expected at most {limit} bytes for {files_limit} files, found {size}",
+            hint="shorten names, pack files into one, or file them under several slots",
         )
 
 

@@ -6,7 +6,9 @@ Source: docs/spec/filing.md.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 from typing import Final
 
 from bistro.crypto.digest import HASH_SIZE, sha256
@@ -15,6 +17,8 @@ from bistro.ids import MAX_PATH_SIZE, RESERVED_PATHS, require_file_path
 from bistro.wire.document import MAX_INTEGER, Fields, Json, encode_json
 
 MAX_MANIFEST_SIZE: Final = 16 * 1_024 * 1_024
+_BASE_SIZE: Final = 512 * 1_024
+_FILE_SIZE: Final = 8 * 1_024
 MAX_FILES: Final = 100_000
 MAX_FORM_LENGTH: Final = 128
 MAX_REFERENCES: Final = 100
@@ -24,6 +28,11 @@ MAX_TYPE_LENGTH: Final = 127
 _VERSION: Final = 1
 _TOKEN = r"[a-z0-9][a-z0-9!#$&^_.+-]*"  # noqa: S105 - a token of RFC 6838, no password
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}")
+
+
+def manifest_limit(files_limit: int) -> int:
+    """Most bytes of a manifest under terms with this ``files_limit``."""
+    return min(_BASE_SIZE + _FILE_SIZE * files_limit, MAX_MANIFEST_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +98,8 @@ class Manifest:
         notes: Free text.
 
     Raises:
-        FormatError: A text is empty or too long, a path stands twice, out of order, or is both
-            a file and the folder of another.
+        FormatError: A text is empty or too long, a path stands twice, out of order, is both a
+            file and the folder of another, or differs from another only in case.
     """
 
     files: tuple[File, ...]
@@ -164,7 +173,6 @@ def _require_length(what: str, text: str | None, longest: int) -> None:
 
 
 def _require_paths(paths: list[str]) -> None:
-    known = RESERVED_PATHS.union(paths)  # no folder may take their places, either
     previous = b""
     for path in paths:
         encoded = path.encode()
@@ -174,8 +182,32 @@ def _require_paths(paths: list[str]) -> None:
                 f"after {previous.decode()!a}"
             )
         previous = encoded
-        for at, character in enumerate(path):
-            if character == "/" and path[:at] in known:
-                raise FormatError(
-                    f"manifest: expected {path[:at]!a} to be a file or a folder, found both"
-                )
+    clash = find_clash(paths)
+    if clash is not None:
+        raise FormatError(
+            "manifest: expected paths that do not meet in one folder, also where case does not "
+            f"count, found {clash[0]!a} beside {clash[1]!a}"
+        )
+
+
+def find_clash(paths: Iterable[str]) -> tuple[str, str] | None:
+    """Two paths that some system could not unpack into one folder, if there are any.
+
+    One is the folder of the other, or they begin with names that differ in case only. What
+    every filing begins with counts among them.
+    """
+    # Sorted by folded names, whatever lies in one folder stands together, behind a file of the
+    # folder's name: neighbours are all that has to be compared, and nothing grows with depth.
+    ordered = sorted((*RESERVED_PATHS, *paths), key=_place)
+    return next((pair for pair in pairwise(ordered) if _is_clash(*pair)), None)
+
+
+def _place(path: str) -> str:
+    return path.casefold().replace("/", "\0")  # which no name holds
+
+
+def _is_clash(first: str, second: str) -> bool:
+    for one, other in zip_longest(first.split("/"), second.split("/"), fillvalue=""):
+        if one != other:
+            return not one or not other or one.casefold() == other.casefold()
+    return True

@@ -23,7 +23,7 @@ from bistro.wire import batches, clauses, codec, document, fragment, staging, ti
 from bistro.wire.claim import Claim
 from bistro.wire.fragment import Cut, Descriptor, Layout
 from bistro.wire.header import SIGNATURE_PREFIX, Header, SignedHeader
-from bistro.wire.manifest import File, Manifest
+from bistro.wire.manifest import File, Manifest, find_clash
 from bistro.wire.terms import Terms
 
 
@@ -66,13 +66,11 @@ UNICODE = st.characters(codec="utf-8")
 
 _LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 HOST_NAMES = st.lists(_LABELS, min_size=2, max_size=4).map(".".join)
-CALL_IDS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
-ORIGINS = st.builds(Origin, HOST_NAMES, CALL_IDS)
-SLOTS = (
-    st.text(UNICODE, min_size=1, max_size=64)
-    .map(lambda text: "".join(filter(str.isprintable, text)).strip())
-    .filter(bool)
+CALL_IDS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True).filter(
+    lambda call: call not in {"collect", "custody", "postmarks", "refusals", "status"}
 )
+ORIGINS = st.builds(Origin, HOST_NAMES, CALL_IDS)
+SLOTS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 LINES = (
     st.text(UNICODE, min_size=1, max_size=60)
     .map(lambda text: "".join(filter(str.isprintable, text)))
@@ -182,10 +180,11 @@ FILES = st.builds(
 
 def _beside_each_other(files: list[File]) -> tuple[File, ...]:
     """Those of ``files`` that can be unpacked together, in the order of a manifest."""
-    files = sorted(files, key=lambda file: file.path.encode())
-    return tuple(
-        file for file in files if not any(other.path.startswith(file.path + "/") for other in files)
-    )
+    kept: dict[str, File] = {}
+    for file in files:
+        if find_clash([*kept, file.path]) is None:
+            kept[file.path] = file
+    return tuple(kept[path] for path in sorted(kept, key=str.encode))
 
 
 MANIFESTS = st.builds(

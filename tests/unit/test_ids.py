@@ -61,15 +61,24 @@ def test_no_other_text_names_a_call(call: str) -> None:
         ids.require_call_id(call)
 
 
-@pytest.mark.parametrize("slot", ["main", "Lote 2", "ção", "x" * 64, "日本"])
-def test_a_slot_is_any_short_printable_text(slot: str) -> None:
-    """Filers name their slots in their own words."""
+@pytest.mark.parametrize("call", ["collect", "custody", "postmarks", "refusals", "status"])
+def test_a_call_id_makes_no_origin_that_names_another_ledger_or_key(call: str) -> None:
+    """``<relay>/postmarks`` is a relay's ledger, whoever calls a server by a relay's name."""
+    with pytest.raises(FormatError, match="not reserved"):
+        Origin("permits.example", call)
+
+
+@pytest.mark.parametrize("slot", ["main", "lot-2", "Lote_2.b", "x" * 64, "0"])
+def test_a_slot_is_a_short_identifier(slot: str) -> None:
+    """What it is does not depend on anybody's Unicode tables."""
     ids.require_slot(slot)
 
 
-@pytest.mark.parametrize("slot", ["", " a", "a ", "a\nb", "a\tb", "\x00", "x" * 65, "\ud800"])
+@pytest.mark.parametrize(
+    "slot", ["", " a", "a b", "a\n", "-a", ".a", "\x00", "x" * 65, "ção", "a/b"]
+)
 def test_no_other_text_is_a_slot(slot: str) -> None:
-    """What cannot be seen cannot tell two slots apart."""
+    """Two slots that look alike are alike."""
     with pytest.raises(FormatError, match="slot: expected"):
         ids.require_slot(slot)
 
@@ -106,6 +115,11 @@ def test_a_commitment_of_another_size_is_not_written() -> None:
         "ação/日本.txt",
         "a\u202fb",
         "x" * 255,
+        " a",
+        "console",
+        "com10.txt",
+        "a.con",
+        "\U00020000.txt",
     ],
 )
 def test_a_file_keeps_the_name_that_its_system_gave_it(path: str) -> None:
@@ -127,13 +141,29 @@ def test_a_file_keeps_the_name_that_its_system_gave_it(path: str) -> None:
         ("a\\b", "control characters and none of"),
         ("c:", "control characters and none of"),
         ("\ud800", "control characters and none of"),
-        ("a\u202efdp.exe", "control characters and none of"),
+        ("a\u202efdp.exe", "no invisible characters, found U+202E"),
+        ("a\u200b", "no invisible characters, found U+200B"),
+        ("a\u061c", "no invisible characters, found U+061C"),
+        ("\ufeffa", "no invisible characters, found U+FEFF"),
+        ("a\u2064b", "no invisible characters, found U+2064"),
+        ("a\u00adb", "no invisible characters, found U+00AD"),
+        ("a\U000e0041", "no invisible characters, found U+E0041"),
+        ("a.", "do not end in a dot or a space"),
+        ("a /b", "do not end in a dot or a space"),
+        ("...", "do not end in a dot or a space"),
+        ("con", "a device on some systems"),
+        ("Aux/b", "a device on some systems"),
+        ("a/NUL.tar.gz", "a device on some systems"),
+        ("COM0", "a device on some systems"),
+        ("lpt9 .txt", "a device on some systems"),
+        ("com\u00b9", "a device on some systems"),
         ("c\u0327", "Unicode form NFC"),
         ("x" * 256, "names of at most 255 bytes"),
         ("é" * 128, "names of at most 255 bytes"),
         ("/".join(["x" * 200] * 6), "at most 1024 bytes, found 1205"),
         ("manifest.json", "not reserved"),
         ("submission.bin", "not reserved"),
+        ("Manifest.JSON", "not reserved"),
     ],
 )
 def test_a_path_that_some_system_cannot_unpack_is_malformed(path: str, problem: str) -> None:

@@ -40,7 +40,7 @@ def make_header() -> None:
         }
 
     amended = changed(changed(HEADER, 5, "amend"), 6, OTHER)
-    withdrawn = changed(changed(changed(HEADER, 5, "withdraw"), 6, OTHER), 4, "Lote 2 / ção")
+    withdrawn = changed(changed(changed(HEADER, 5, "withdraw"), 6, OTHER), 4, "Lot_2.b")
     encoded, signature = encode(HEADER), KEY.sign(b"bistro/header/v1\n" + encode(HEADER))
     write(
         "header",
@@ -58,8 +58,10 @@ def make_header() -> None:
             bad("no filer key", signed(changed(HEADER, 3, None)), "a key is required"),
             bad("an empty slot", signed(changed(HEADER, 4, "")), "1 to 64 characters"),
             bad("a slot of 65 characters", signed(changed(HEADER, 4, "x" * 65)), "at most 64"),
-            bad("a slot with a space in front", signed(changed(HEADER, 4, " a")), "no white space"),
-            bad("a slot with a line end", signed(changed(HEADER, 4, "a\nb")), "printable only"),
+            bad("a slot with a space", signed(changed(HEADER, 4, "lot 2")), "identifiers only"),
+            bad("a slot with a line end", signed(changed(HEADER, 4, "a\n")), "identifiers only"),
+            bad("a slot in other letters", signed(changed(HEADER, 4, "ção")), "a-z only"),
+            bad("a slot that begins with a dot", signed(changed(HEADER, 4, ".a")), "letter first"),
             bad("a kind that does not exist", signed(changed(HEADER, 5, "replace")), "three kinds"),
             bad("an amendment of nothing", signed(changed(HEADER, 5, "amend")), "needs previous"),
             bad("a submission after another", signed(changed(HEADER, 6, OTHER)), "has no previous"),
@@ -131,6 +133,15 @@ def make_manifest() -> None:
         "a drive": "c:a",
         "another Unicode form": "c\u0327a\u0303o",
         "a direction override": "a\u202efdp.exe",
+        "a space of no width": "a\u200bb",
+        "a soft hyphen": "a\u00adb",
+        "a tag character": "a\U000e0041",
+        "a dot at the end": "a./b",
+        "a space at the end": "a ",
+        "a device": "forms/aux",
+        "a device with an ending": "Com1.tar.gz",
+        "a device with a digit above the line": "lpt\u00b2",
+        "a reserved name in capitals": "MANIFEST.json",
         "a part of 256 bytes": "x" * 256,
         "a path of 1,025 bytes": "/".join(["x" * 127] * 8) + "/x",
     }
@@ -196,6 +207,9 @@ def make_manifest() -> None:
                 "reserved at the top",
             ),
             bad("a file that is a folder", with_paths("a", "a.b", "a/c"), "one or the other"),
+            bad("two names but for case", with_paths("A.pdf", "a.pdf"), "one on some systems"),
+            bad("two folders but for case", with_paths("A/b", "a/c"), "one on some systems"),
+            bad("two names when folded", with_paths("strasse", "straße"), "full case folding"),
             bad("a negative size", with_file(size=-1), "at least 0"),
             bad("a size over 2^53", text.replace("163287", "9007199254740993"), "at most 2^53 - 1"),
             bad("a media type in capitals", with_file(type="Application/pdf"), "lower case"),

@@ -116,8 +116,31 @@ def test_the_same_path_named_twice_is_refused(tmp_path: Path) -> None:
 def test_a_file_may_not_be_another_ones_folder(tmp_path: Path) -> None:
     """``x`` and ``x/y`` cannot be unpacked beside each other."""
     make(tmp_path, "a/x", "b/x/y")
-    with pytest.raises(SettingsError, match="two files would be 'x'"):
+    with pytest.raises(SettingsError, match="can hold 'x' beside 'x/y'"):
         gather([tmp_path / "a" / "x", tmp_path / "b" / "x"])
+
+
+def test_names_that_some_system_takes_for_one_are_named_before_anything_is_sent(
+    tmp_path: Path,
+) -> None:
+    """A filing unpacks everywhere; its filer learns both names and what to do."""
+    make(tmp_path, "a/Report.pdf", "b/report.PDF")
+    with pytest.raises(
+        SettingsError, match=r"can hold .Report\.pdf. beside .report\.PDF."
+    ) as raised:
+        gather([tmp_path / "a" / "Report.pdf", tmp_path / "b" / "report.PDF"])
+    assert str(tmp_path / "a" / "Report.pdf") in raised.value.message
+    assert "rename one of them" in raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["aux.txt", "notes.", "a\u200bb.txt"])
+def test_a_name_that_some_system_refuses_is_named(tmp_path: Path, name: str) -> None:
+    """Deep in a folder, too."""
+    make(tmp_path, f"filing/deep/{name}")
+    with pytest.raises(SettingsError, match="this name cannot be filed") as raised:
+        gather([tmp_path / "filing"])
+    assert ascii(name)[1:-1] in raised.value.message
+    assert "rename it" in raised.value.hint
 
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:

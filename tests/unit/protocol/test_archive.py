@@ -242,6 +242,15 @@ def test_limits_of_the_terms_hold() -> None:
     read(pack(CONTENTS), files_limit=3, size_limit=1_900)
 
 
+def test_a_manifest_longer_than_its_files_need_is_refused_before_it_is_read() -> None:
+    """Terms for one file leave no room for a manifest of megabytes."""
+    data = members(("submission.bin", filing({})[0].encode()), ("manifest.json", bytes(532_481)))
+    with pytest.raises(LimitExceededError, match="at most 532480 bytes for 1 files, found 532481"):
+        read(data[: 3 * 512], files_limit=1)
+    with pytest.raises(VerificationError):
+        read(data, files_limit=2)
+
+
 def test_a_withdrawal_has_no_files() -> None:
     """It takes something back and hands nothing in."""
     read(pack({}, kind="withdraw", previous=bytes(32)))
