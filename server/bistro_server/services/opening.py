@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -112,7 +113,7 @@ class CallOpening:
         log = open_log(
             self.folder, call, self.clock, error_limit_ms=self.error_limit_ms, disk=self.disk
         )
-        async with log as call_log:
+        async with log as call_log, AsyncExitStack() as stack:
             opening = await call_log.find_opening()
             if opening is None:
                 # By time alone, before anything is written or even looked for.
@@ -120,14 +121,12 @@ class CallOpening:
             work = CollectingFolder.of(self.folder, call.id)
             await asyncio.to_thread(make_directories, work.root, disk=self.disk)
             lock = FileLock.take(work.opening_lock, what=f"opening call {call.id}")
+            stack.callback(lock.release)
             database = await open_database(self.folder.database)
-            try:
-                submissions = Submissions(database, StatusFiles(self.folder.status), self.clock)
-                store = OpeningStore(database, call.id, self.clock)
-                return await self._open(call, call_log, opening, submissions, store, identity)
-            finally:
-                await database.close()
-                lock.release()
+            stack.push_async_callback(database.close)
+            submissions = Submissions(database, StatusFiles(self.folder.status), self.clock)
+            store = OpeningStore(database, call.id, self.clock)
+            return await self._open(call, call_log, opening, submissions, store, identity)
 
     async def _open(
         self,

@@ -179,6 +179,7 @@ class Recorder:
             )
             if found is None:
                 data = await self._evidence_of(parts, result)
+                await asyncio.to_thread(self.inbox.sweep, path.parent)
                 await asyncio.to_thread(write_atomically, path, data, disk=self.disk)
             done += 1
             self.report("evidence", done, total)
@@ -211,7 +212,9 @@ class Recorder:
 
 def _entry_of(result: Result) -> MinutesEntry:
     return MinutesEntry(
-        commitment=result.commitment, salted=salted_outcome(result.token, result.outcome)
+        index=result.log_index,
+        commitment=result.commitment,
+        salted=salted_outcome(result.token, result.outcome),
     )
 
 

@@ -40,8 +40,10 @@ from bistro.protocol.archive import (
 from bistro.protocol.opening import Fault
 from bistro.storage.durable import (
     SYSTEM_DISK,
+    TEMPORARY_SUFFIX,
     AppendFile,
     Disk,
+    delete_file,
     make_directories,
     read_file,
     storage_errors,
@@ -75,6 +77,12 @@ class Inbox:
         make_directories(self.root, disk=self._disk)
         for path in self.root.glob(f".*{_HIDDEN}"):
             self._discard(path)
+        self.sweep(self.root)
+
+    def sweep(self, folder: Path) -> None:
+        """Remove files that a crash left unfinished in a folder."""
+        for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            delete_file(path, disk=self._disk)
 
     def place(self, commitment: bytes) -> Path:
         """Where a filing lies, or would lie."""
