@@ -173,6 +173,7 @@ def _check_place(
     if entry.commitment != case.commitment:
         raise VerificationError(f"the minutes' entry is about {entry.commitment.hex()}")
     if log.ticket is not None:
+        _require_index(entry.index, log.ticket.promise.index)
         before = _commitments(case, log, log.ticket.promise.index)
         _require_within("commitments before this one", place.index, before, "the log")
     written = _written_outcome(case, outcome.outcome, entry.salted)
@@ -182,6 +183,13 @@ def _check_place(
         f"the outcome {written}.",
         by=_signer(case),
     )
+
+
+def _require_index(found: int, expected: int) -> None:
+    if found != expected:
+        raise VerificationError(
+            f"the minutes' entry is about entry {found} of the log, the ticket is entry {expected}"
+        )
 
 
 def _written_outcome(case: Case, stated: str, salted: bytes) -> str:

@@ -44,25 +44,38 @@ def salted_outcome(token: bytes, outcome: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinutesEntry:
-    """One commitment in the minutes, with its salted outcome, 32 bytes each."""
+    """One commitment in the minutes.
 
+    Attributes:
+        index: Of its ticket in the call's log; two filers may hold the same commitment.
+        commitment: 32 bytes.
+        salted: Its salted outcome, 32 bytes.
+    """
+
+    index: int
     commitment: bytes
     salted: bytes
 
     def __post_init__(self) -> None:
         """Refuse at once what would not decode again."""
+        if not 0 <= self.index <= codec.MAX_UINT:
+            raise FormatError(f"minutes entry: expected an index in a log, found {self.index}")
         require_hash("minutes entry: commitment", self.commitment)
         require_hash("minutes entry: outcome", self.salted)
 
     def encode(self) -> bytes:
-        """Canonical MessagePack ``[commitment, salted outcome]``."""
-        return codec.encode([self.commitment, self.salted])
+        """Canonical MessagePack ``[log index, commitment, salted outcome]``."""
+        return codec.encode([self.index, self.commitment, self.salted])
 
     @classmethod
     def decode(cls, data: bytes) -> MinutesEntry:
         """The entry that ``data`` is the one encoding of, or ``FormatError``."""
         fields = codec.Reader("minutes entry", data, max_size=MAX_ENTRY_SIZE)
-        entry = cls(commitment=fields.fixed(HASH_SIZE), salted=fields.fixed(HASH_SIZE))
+        entry = cls(
+            index=fields.uint(),
+            commitment=fields.fixed(HASH_SIZE),
+            salted=fields.fixed(HASH_SIZE),
+        )
         fields.end()
         return entry
 

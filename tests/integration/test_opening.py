@@ -92,8 +92,10 @@ async def test_minutes_count_every_commitment_of_the_log(tmp_path: Path) -> None
             (other, other.signed.header.token, "opened"),
         ]
         leaves = [
-            MinutesEntry(commitment=one.commitment, salted=salted_outcome(token, outcome)).leaf
-            for one, token, outcome in expected
+            MinutesEntry(
+                index=index, commitment=one.commitment, salted=salted_outcome(token, outcome)
+            ).leaf
+            for index, (one, token, outcome) in enumerate(expected, 1)
         ]
         assert (minutes.count, minutes.root) == (3, root_of(leaves))
         note = await found.site.api.fetch_outcome(

@@ -234,6 +234,7 @@ class Filing:
             stated: What the note says.
         """
         mine = MinutesEntry(
+            index=self.ticket_index,
             commitment=self.commitment,
             salted=salted_outcome(self.header.token if token is None else token, outcome),
         )
@@ -241,11 +242,11 @@ class Filing:
         entries = [
             mine
             if one.digest == self.commitment
-            else MinutesEntry(commitment=one.digest, salted=salted_outcome(b"", "lapsed"))
-            for one in logged
+            else MinutesEntry(index=at, commitment=one.digest, salted=salted_outcome(b"", "lapsed"))
+            for at, one in enumerate(logged)
             if isinstance(one, TicketEntry)
         ][hidden:]
-        entries += [MinutesEntry(commitment=bytes(32), salted=bytes(32))] * invented
+        entries += [MinutesEntry(index=0, commitment=bytes(32), salted=bytes(32))] * invented
         leaves = [one.leaf for one in entries]
         index = entries.index(mine)
         self.minutes = Minutes(

@@ -81,11 +81,24 @@ def test_a_statement_that_contradicts_the_rest_fails(
 def test_an_entry_of_the_minutes_for_another_commitment_fails() -> None:
     """Another filer's place is not this one's."""
     filing = Filing().ticketed().closed().opened()
-    entry = MinutesEntry(commitment=bytes(32), salted=bytes(32))
+    entry = MinutesEntry(index=0, commitment=bytes(32), salted=bytes(32))
     minutes = replace(filing.minutes, root=entry.leaf)
     outcome = replace(filing.outcome, minutes=MinutesPlace(entry=entry.encode(), index=0, path=()))
     part, text = only_failure(filing.state(minutes=minutes, outcome=outcome).evidence)
     assert (part, "the minutes' entry is about" in text) == ("minutes", True)
+
+
+def test_an_entry_of_the_minutes_for_another_ticket_fails() -> None:
+    """Two filers may hold one commitment: each has an entry under its own index."""
+    filing = Filing().ticketed().closed().opened()
+    place = filing.outcome.minutes
+    assert place is not None
+    entry = replace(MinutesEntry.decode(place.entry), index=2)
+    minutes = replace(filing.minutes, root=entry.leaf)
+    outcome = replace(filing.outcome, minutes=replace(place, entry=entry.encode()))
+    part, text = only_failure(filing.state(minutes=minutes, outcome=outcome).evidence)
+    assert part == "minutes"
+    assert "about entry 2 of the log, the ticket is entry 1" in text
 
 
 def test_minutes_that_leave_somebody_out_fail() -> None:

@@ -12,6 +12,7 @@ from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError, FormatError, VerificationError
 from bistro.ids import Origin
 from bistro.instant import MAX_INSTANT, UnixMillis
+from bistro.wire import codec
 from bistro.wire.minutes import Minutes, MinutesEntry, salted_outcome, verify_minutes
 from bistro.wire.status import OUTCOMES, MinutesPlace
 from tests.support.promises import MemoryLedger
@@ -32,7 +33,7 @@ MINUTES = st.builds(
     count=st.integers(0, 2**53 - 1),
     root=HASHES,
 )
-ENTRIES = st.builds(MinutesEntry, commitment=HASHES, salted=HASHES)
+ENTRIES = st.builds(MinutesEntry, index=st.integers(0, 2**53 - 1), commitment=HASHES, salted=HASHES)
 
 
 @each_vector("minutes", "valid")
@@ -77,6 +78,28 @@ def test_equal_minutes_have_equal_bytes(first: Minutes, second: Minutes) -> None
 def test_decoding_an_entry_undoes_encoding(entry: MinutesEntry) -> None:
     """What was written reads back as the same value."""
     assert MinutesEntry.decode(entry.encode()) == entry
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [bytes(32), bytes(32)],
+        [True, bytes(32), bytes(32)],
+        [1, bytes(32), bytes(31)],
+        [1, bytes(32), bytes(32), None],
+    ],
+)
+def test_an_entry_has_an_index_a_commitment_and_a_salted_outcome(fields: list[codec.Value]) -> None:
+    """Nothing more, nothing less."""
+    with pytest.raises(FormatError):
+        MinutesEntry.decode(codec.encode(fields))
+
+
+@pytest.mark.parametrize("index", [-1, 2**53])
+def test_an_entry_at_no_place_of_a_log_is_not_made(index: int) -> None:
+    """The mistake is found where it is made."""
+    with pytest.raises(FormatError, match="expected an index in a log"):
+        MinutesEntry(index=index, commitment=bytes(32), salted=bytes(32))
 
 
 @given(data=st.binary(max_size=200))
