@@ -249,6 +249,23 @@ def test_status_of_a_new_relay_names_the_next_step(run: Run, tmp_path: Path) -> 
     assert "bistro-relay allow URL" in out
 
 
+def test_status_says_why_uploads_are_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unknown clock error or a full disk is named, with what the operator can do."""
+    make(run, tmp_path)
+    monkeypatch.setenv("BISTRO_RELAY_CLOCK__ASSUMED_ERROR_MS", "1000")
+    code, out, _ = run("status", "--dir", tmp_path)
+    assert code == 0
+    assert "refused: clock error: expected at most 100 ms" in out
+    assert "[clock] assumed_error_ms" in " ".join(out.split())
+    monkeypatch.setenv("BISTRO_RELAY_CLOCK__ASSUMED_ERROR_MS", "10")
+    monkeypatch.setenv("BISTRO_RELAY_LIMITS__RESERVE_BYTES", str(2**60))
+    _, out, _ = run("status", "--dir", tmp_path)
+    assert "refused: disk: no room" in out
+    assert "# assumed_error_ms = 50" in (tmp_path / "bistro-relay.toml").read_text()
+
+
 async def test_doctor_finds_what_is_wrong_and_says_what_to_do(  # type: ignore[no-untyped-def]
     in_thread, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,5 +45,7 @@ async def _serve(settings: Settings) -> None:
             bound_ms=bound,
             version=__version__,
         )
+        if (refusal := services.overview.why_refusing()) is not None:
+            _log.warning("uploads_refused", message=refusal.message, hint=refusal.hint)
         await supervise.run(relay.parts, on_restart=services.part_metrics.count_restart)
         _log.info("relay_stopped", name=settings.relay.name)

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -25,6 +25,8 @@ from bistro_relay.cli.reporting import directory_option
 from bistro_relay.services.trust import Allowed, parse_trust
 from bistro_relay.services.trust import allow as allow_destination
 from bistro_relay.settings import DEFAULT_PORT, FILE_NAME, Settings, load_settings
+
+_EXAMPLES: Final = {"clock.assumed_error_ms": "50", "limits.quota_bytes": "500000000000"}
 
 
 @click.command()
@@ -94,7 +96,8 @@ def _line(name: str, key: Key, given: Mapping[str, str | int]) -> str:
         return f"{name} = {json.dumps(given[key.name], ensure_ascii=False)}"
     default: Any = key.field.default
     if default is None:
-        return f"# {name} is not set"
+        example = _EXAMPLES.get(key.name)
+        return f"# {name} is not set" if example is None else f"# {name} = {example}"
     shown = str(default) if isinstance(default, Path) else default
     return f"# {name} = {json.dumps(shown, ensure_ascii=False)}"
 

@@ -42,7 +42,7 @@ def status(directory: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(encode_json(facts).decode())
     else:
-        show(facts, Console(highlight=False))
+        show(facts, Console(highlight=False, markup=False))
 
 
 async def fetch_status(settings: Settings) -> Facts:
@@ -94,11 +94,14 @@ def format_size(size: int) -> str:
 def show(facts: Facts, console: Console) -> None:
     """Print a status for a person."""
     bound = facts["clock_error_ms"]
-    console.print(f"[bold]{facts['name']}[/bold], run by {facts['operator']}: {facts['state']}")
+    console.print(f"{facts['name']}, run by {facts['operator']}: {facts['state']}", style="bold")
     head = Table(box=None, show_header=False, pad_edge=False)
     head.add_row("address", facts["base_url"])
     head.add_row("fingerprint", facts["fingerprint"])
-    head.add_row("new uploads", "taken" if facts["accepting"] else "refused for now")
+    refusal = facts["refusing_because"]
+    head.add_row("new uploads", f"refused: {refusal}" if refusal else "taken")
+    if facts["next"]:
+        head.add_row("", f"next: {facts['next']}")
     head.add_row("free", format_size(facts["free_bytes"]))
     head.add_row("load", f"{facts['load'] / 10:.1f} %")
     head.add_row("clock error", "unknown" if bound is None else f"at most {bound} ms")

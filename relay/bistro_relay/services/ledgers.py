@@ -158,7 +158,8 @@ class CustodyLedgers:
             raise UnavailableError(
                 f"clock error: expected at most {self._error_limit_ms} ms, found {found}; "
                 "no receipt could be given",
-                hint="use another relay; its operator has to synchronise the clock",
+                hint="use another relay; operator: run an NTP client, or state "
+                "[clock] assumed_error_ms in bistro-relay.toml",
             )
         for one in self._open.values():
             if one.ledger.failure is not None:

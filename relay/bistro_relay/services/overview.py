@@ -67,19 +67,22 @@ class Overview:
     def _require_accepting(self) -> None:
         self._ledgers.require_running()
         if not self._room.free_bytes():
-            raise UnavailableError("disk: no room for fragments")
+            raise UnavailableError(
+                "disk: no room for fragments",
+                hint="operator: make room, or lower limits.reserve_bytes",
+            )
 
-    @property
-    def _is_accepting(self) -> bool:
+    def why_refusing(self) -> UnavailableError | None:
+        """Why new uploads are refused now, or None while they are taken."""
         try:
             self._require_accepting()
-        except UnavailableError:
-            return False
-        return True
+        except UnavailableError as exc:
+            return exc
+        return None
 
     def discovery(self) -> RelayDiscovery:
         """What anybody may know."""
-        accepting = self._is_accepting
+        accepting = self.why_refusing() is None
         return RelayDiscovery(
             name=self._identity.name,
             operator=self._identity.operator,
@@ -106,7 +109,7 @@ class Overview:
         for destination in self._book.destinations:
             for origin in self._book.calls(destination.server):
                 tallies.setdefault(origin, [])
-        bound = self._clock.error_bound_ms()
+        bound, refusal = self._clock.error_bound_ms(), self.why_refusing()
         return {
             "version": 1,
             "name": self._identity.name,
@@ -115,7 +118,9 @@ class Overview:
             "vkey": self._identity.vkey.format(),
             "fingerprint": self._identity.vkey.fingerprint(),
             "state": "serving" if is_serving else "stopped",
-            "accepting": self._is_accepting,
+            "accepting": refusal is None,
+            "refusing_because": None if refusal is None else refusal.message,
+            "next": None if refusal is None else refusal.hint,
             "clock_error_ms": bound,
             "free_bytes": self._room.free_bytes(),
             "load": self._gate.load,
