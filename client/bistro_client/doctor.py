@@ -158,12 +158,12 @@ async def _relays(destination: Destination, session: Session, clock: Clock) -> l
             checks.append(_bad(f"call {call.id}", exc))
             continue
         probes = await probe_all(session, terms, clock)
-        usable = [probe.name for probe in probes if probe.latency_ms is not None]
-        silent = [probe.name for probe in probes if probe.latency_ms is None]
+        usable = [one for one in probes if not one.problem]
+        others = [f"{one.probe.name}: {one.problem}" for one in probes if one.problem]
         text = f"{len(usable)} of {len(probes)} relays can be used"
         if len(usable) >= terms.spread.n:
             checks.append(Check(f"call {call.id}", Health.GOOD, text))
         else:
-            hint = f"silent, full or draining: {', '.join(silent) or 'none'}"
+            hint = "; ".join(others) or "the terms name fewer relays than fragments"
             checks.append(Check(f"call {call.id}", Health.WARNING, text, hint))
     return checks

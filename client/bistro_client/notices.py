@@ -169,6 +169,11 @@ def relay_failed(relay: str, index: int, error: BistroError) -> Notice:
     )
 
 
+def relay_unusable(relay: str, problem: str) -> Notice:
+    """A relay is left out for now."""
+    return _warning("relay-unusable", f"relay {relay} is left out: {problem}")
+
+
 def left_for_later(index: int, name: str) -> Notice:
     """Enough is staged; one more fragment would be better."""
     return _warning(

@@ -16,11 +16,13 @@ from bistro.errors import FormatError, UnavailableError
 from bistro.instant import UnixMillis
 from bistro.protocol.backoff import Backoff, Chooser
 from bistro_client import notices, peer_messages
-from bistro_client.listening import SILENT, Listener
+from bistro_client.listening import SILENT, Listener, Notice
 from bistro_client.times import ServerTime
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
+TELL_AGAIN_MS: Final = 30_000
+"""The same words more often than this help nobody."""
 _MS_PER_S: Final = 1_000
 
 
@@ -43,6 +45,15 @@ class Patience:
     chooser: Chooser = field(default_factory=secrets.SystemRandom)
     sleep: Sleep = asyncio.sleep
     listener: Listener = SILENT
+    _told_ms: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def tell(self, reason: str, notice: Notice) -> None:
+        """Tell about a reason for waiting when it is new, and from time to time again."""
+        now_ms = self.clock.monotonic_ms()
+        told_ms = self._told_ms.get(reason)
+        if told_ms is None or now_ms - told_ms >= TELL_AGAIN_MS:
+            self._told_ms[reason] = now_ms
+            self.listener.tell(notice)
 
     def begin(self, *, until: UnixMillis | None = None, time: ServerTime | None = None) -> Wait:
         """Start to wait for one thing, at most until ``until`` by the server's ``time``."""
@@ -75,7 +86,7 @@ class Wait:
             raise error
         if self._is_too_late(delay_ms):
             raise error
-        policy.listener.tell(notices.waiting(error, delay_ms))
+        policy.tell(error.message, notices.waiting(error, delay_ms))
         await policy.sleep(delay_ms / _MS_PER_S)
 
     async def ask(self, attempt: Callable[[], Awaitable[T]]) -> T:

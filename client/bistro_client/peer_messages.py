@@ -7,7 +7,7 @@ Source: docs/spec/errors.md; docs/spec/commands.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -161,10 +161,11 @@ def refused(path: Path, refusal: Refusal, terms: Terms) -> DeadlinePassedError:
 # --- relays ---
 
 
-def no_relay(error: BistroError) -> UnavailableError:
-    """No relay took a fragment; the last one's words."""
+def no_relay(problems: Mapping[str, str]) -> UnavailableError:
+    """No relay takes a fragment: what stands against each."""
+    listed = "; ".join(f"{relay}: {problem}" for relay, problem in sorted(problems.items()))
     return UnavailableError(
-        f"no relay takes a fragment now; the last one said: {error.message}",
+        f"no relay takes fragments now ({listed or 'the terms name none'})",
         hint="`bistro resume` tries again; the ticket stays valid",
     )
 

@@ -6,11 +6,12 @@ Source: docs/spec/staging.md; docs/spec/api.md, relay discovery.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 from bistro.api import routes
 from bistro.clock import Clock
-from bistro.errors import BistroError
+from bistro.errors import BistroError, FormatError
 from bistro.net.session import Session, Timeouts
 from bistro.protocol.placement import RelayProbe
 from bistro.wire.clauses import Relay
@@ -21,16 +22,27 @@ TIMEOUTS: Final = Timeouts(total_s=8.0, connect_s=4.0, read_s=8.0)
 """A relay that takes longer to say hello is no place for a fragment now."""
 
 
-async def probe_all(session: Session, terms: Terms, clock: Clock) -> tuple[RelayProbe, ...]:
-    """What every relay of the terms says of itself now, in their order."""
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A relay as it was found.
+
+    Attributes:
+        probe: For placement; without latency where the relay cannot be used.
+        problem: Why it cannot be used; empty where it can.
+    """
+
+    probe: RelayProbe
+    problem: str = ""
+
+
+async def probe_all(session: Session, terms: Terms, clock: Clock) -> tuple[Probed, ...]:
+    """How every relay of the terms is now, in their order."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_probe(session, relay, terms, clock)) for relay in terms.relays]
     return tuple(task.result() for task in tasks)
 
 
-async def _probe(session: Session, relay: Relay, terms: Terms, clock: Clock) -> RelayProbe:
-    """A probe without latency where the relay cannot be used."""
-    unusable = RelayProbe(relay.name, relay.operator, weight=relay.weight, latency_ms=None)
+async def _probe(session: Session, relay: Relay, terms: Terms, clock: Clock) -> Probed:
     began_ms = clock.monotonic_ms()
     try:
         answer = await session.ask(
@@ -40,18 +52,34 @@ async def _probe(session: Session, relay: Relay, terms: Terms, clock: Clock) -> 
             timeouts=TIMEOUTS,
         )
         found = RelayDiscovery.decode(answer.body)
-    except BistroError:
-        return unusable
-    latency_ms = float(clock.monotonic_ms() - began_ms)
-    # Terms, not discovery, say who the relay is; one that shows another key is another relay.
-    is_itself = found.vkey == relay.vkey and found.serves(terms.origin.server)
-    if not is_itself or not found.accepting:
-        return unusable
-    return RelayProbe(
-        name=relay.name,
-        operator=relay.operator,
-        weight=relay.weight,
-        latency_ms=latency_ms,
-        load=found.load / FULL_LOAD,
-        free_size=found.free_bytes,
+    except FormatError:
+        return _unusable(relay, "answers nothing that a relay would")
+    except BistroError as exc:
+        return _unusable(relay, exc.message)
+    problem = _problem(found, relay, terms)
+    if problem:
+        return _unusable(relay, problem)
+    return Probed(
+        RelayProbe(
+            name=relay.name,
+            operator=relay.operator,
+            weight=relay.weight,
+            latency_ms=float(clock.monotonic_ms() - began_ms),
+            load=found.load / FULL_LOAD,
+            free_size=found.free_bytes,
+        )
     )
+
+
+def _problem(found: RelayDiscovery, relay: Relay, terms: Terms) -> str:
+    """What stands against a relay; terms, not discovery, say who it is."""
+    if found.vkey != relay.vkey:
+        return "shows another key than the terms name"
+    if not found.serves(terms.origin.server):
+        return f"does not serve {terms.origin.server}"
+    return "" if found.accepting else "accepts no uploads now"
+
+
+def _unusable(relay: Relay, problem: str) -> Probed:
+    probe = RelayProbe(relay.name, relay.operator, weight=relay.weight, latency_ms=None)
+    return Probed(probe, problem)

@@ -63,7 +63,11 @@ class Stager:
     patience: Patience
     listener: Listener
     _probes: tuple[RelayProbe, ...] = ()
+    _problems: dict[str, str] = field(default_factory=dict)
     _chosen: dict[int, str] = field(default_factory=dict)
+    _round: int = 0
+    _wait: Wait | None = None
+    _waiting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     _presenting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -83,7 +87,7 @@ class Stager:
         }
         size = self._placement.fragment_size
         self.listener.begin(Task.UPLOADING, size * len(missing))
-        self._probes = await probe_all(self.session, self.terms, self.patience.clock)
+        await self._probe()
         try:
             await run_all(self._place(fragment.index) for fragment in missing)
         finally:
@@ -104,20 +108,19 @@ class Stager:
 
     async def _place(self, index: int) -> None:
         """Find a relay for one fragment, and another one as often as it fails."""
-        time = None if self.destination is None else self.destination.time
-        wait = self.patience.begin(until=self._until, time=time)
         tried: set[str] = set()
         while True:
+            round_seen = self._round
             async with self._slots:
-                error = await self._try_one(index, tried)
-            if error is None:
+                is_held = await self._try_one(index, tried)
+            if is_held:
                 await self._present_if_enough()
                 return
             if not self._has_fresh_relay(tried):
                 if self._is_staged:
                     self.listener.tell(notices.left_for_later(index, self.journal.submission.id))
                     return
-                await self._wait_for_relays(wait, error)
+                await self._wait_for_relays(round_seen)
                 tried.clear()
 
     @property
@@ -128,18 +131,32 @@ class Stager:
         size = self._placement.fragment_size
         return any(p.is_usable(size) and p.name not in tried for p in self._probes)
 
-    async def _wait_for_relays(self, wait: Wait, error: BistroError) -> None:
-        """All relays failed: wait, and ask all of them again."""
-        shown = error if isinstance(error, UnavailableError) else peer_messages.no_relay(error)
-        await wait.pause(shown)
-        self._probes = await probe_all(self.session, self.terms, self.patience.clock)
+    async def _probe(self) -> None:
+        """Ask all relays how they are, and tell what is new about those that cannot be used."""
+        found = await probe_all(self.session, self.terms, self.patience.clock)
+        self._probes = tuple(one.probe for one in found)
+        self._problems = {one.probe.name: one.problem for one in found if one.problem}
+        for name, problem in self._problems.items():
+            self.patience.tell(f"{name}: {problem}", notices.relay_unusable(name, problem))
 
-    async def _try_one(self, index: int, tried: set[str]) -> BistroError | None:
-        """Choose a relay and bring the fragment there; the error if that failed for good."""
+    async def _wait_for_relays(self, round_seen: int) -> None:
+        """All relays failed: wait and ask them again, once for all fragments that wait."""
+        async with self._waiting:
+            if self._round != round_seen:
+                return
+            time = None if self.destination is None else self.destination.time
+            if self._wait is None:
+                self._wait = self.patience.begin(until=self._until, time=time)
+            await self._wait.pause(peer_messages.no_relay(self._problems))
+            await self._probe()
+            self._round += 1
+
+    async def _try_one(self, index: int, tried: set[str]) -> bool:
+        """Choose a relay and bring the fragment there; false if there is none, or it failed."""
         try:
             relay = await self._choose(index, tried)
-        except UnavailableError as exc:
-            return exc
+        except UnavailableError:
+            return False
         tried.add(relay.name)
         delivery = Delivery(
             self.journal,
@@ -156,9 +173,11 @@ class Stager:
         except BistroError as exc:
             delivery.forget_progress()
             self._chosen.pop(index, None)
+            self._problems[relay.name] = exc.message
             await self._give_up(index, relay, exc)
-            return exc
-        return None
+            return False
+        self._wait = None  # patience begins anew with every success
+        return True
 
     @property
     def _sealed_terms(self) -> Terms:
@@ -203,13 +222,15 @@ class Stager:
                 delay_ms = self.patience.backoff.delay_ms(
                     attempt, self.patience.chooser, retry_after_s=None
                 )
-                self.listener.tell(notices.upload_broke(delivery.relay.name, exc))
+                name = delivery.relay.name
+                self.patience.tell(f"{name}: {exc.message}", notices.upload_broke(name, exc))
                 await self.patience.sleep(delay_ms / 1_000)
             else:
                 return
 
     async def _give_up(self, index: int, relay: Relay, error: BistroError) -> None:
-        self.listener.tell(notices.relay_failed(relay.name, index, error))
+        reason = f"{relay.name}, {index}: {error.message}"
+        self.patience.tell(reason, notices.relay_failed(relay.name, index, error))
         now = self.patience.clock.now()
         attempt = Attempt.of(error, at=now, step=Step.UPLOAD, peer=relay.name)
         await self.journal.change(lambda s: s.fail(index, attempt))

@@ -15,17 +15,19 @@ from typing import Final, TypeAlias
 
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError, FormatError, VerificationError
-from bistro.instant import UnixMillis
+from bistro.instant import UnixMillis, format_rfc3339
 from bistro.protocol.evidence_case import Case, read_case
 from bistro.protocol.findings import Finding, Findings, Report, State
 from bistro.protocol.verification import verify_evidence, verify_promise
 from bistro.storage.durable import read_file
 from bistro.wire.evidence import MAX_EVIDENCE_SIZE, Evidence
+from bistro.wire.header import SignedHeader
 from bistro.wire.proof import MAGIC
 from bistro.wire.receipt import Receipt
 from bistro.wire.refusal import Refusal
 from bistro.wire.ticket import Ticket
 from bistro_client import messages
+from bistro_client.keyring import fingerprint_of
 
 AnyPromise: TypeAlias = Ticket | Refusal | Receipt
 _PROMISES: Final[tuple[type[AnyPromise], ...]] = (Ticket, Refusal, Receipt)
@@ -39,12 +41,17 @@ class Verdict:
     Attributes:
         path: The file.
         kind: ``evidence``, ``ticket``, ``refusal`` or ``receipt``.
+        summary: Who filed what to whom, as the file says.
         report: Every finding.
+        is_trusted: Whether a key that the reader trusts stands behind it; otherwise it shows
+            only what the keys in it have signed, whoever holds them.
     """
 
     path: Path
     kind: str
+    summary: str
     report: Report
+    is_trusted: bool
 
     @property
     def holds(self) -> bool:
@@ -107,19 +114,38 @@ def verify_file(
     except FormatError as exc:
         raise messages.unknown_file(path, exc) from exc
     trusted = trust.server(evidence.origin.server)
-    return Verdict(path, "evidence", verify_evidence(evidence, trust=trusted, now=now))
+    report = verify_evidence(evidence, trust=trusted, now=now)
+    return Verdict(path, "evidence", _summary(evidence), report, trusted is not None)
+
+
+def _summary(evidence: Evidence) -> str:
+    """What the file is about, before anything is believed."""
+    try:
+        header = SignedHeader.decode(evidence.submission).header
+        promise: AnyPromise
+        if evidence.ticket is not None:
+            promise, what = Ticket.parse(evidence.ticket), "with a ticket of"
+        else:
+            promise, what = Refusal.parse(evidence.refusal or ""), "and refused at"
+    except FormatError:
+        return f"says that it is about a filing to {evidence.origin}"
+    filer = fingerprint_of(header.filer_key)
+    at = format_rfc3339(promise.time)
+    return f"filed by key {filer} to {evidence.origin}, slot {header.slot}, {what} {at}"
 
 
 def _verify_promise(path: Path, data: bytes, trust: Trust, beside: Path | None) -> Verdict:
     promise = _parse(path, data)
     key = trust.named(_maker_of(promise))
+    summary = f"says what {promise.origin} promised at {format_rfc3339(promise.time)}"
     if key is not None:
-        return Verdict(path, promise.NAME, verify_promise(promise, key=key))
+        return Verdict(path, promise.NAME, summary, verify_promise(promise, key=key), True)
     case, found = _find_case(path, promise, trust, beside)
     if case is None:
         raise messages.no_context(path, promise.origin)
     report = _with_case(_report_by(case, promise), promise, case, found)
-    return Verdict(path, promise.NAME, report)
+    is_trusted = trust.server(case.evidence.origin.server) is not None
+    return Verdict(path, promise.NAME, summary, report, is_trusted)
 
 
 def _parse(path: Path, data: bytes) -> AnyPromise:

@@ -13,7 +13,7 @@ from bistro.clock import SystemClock
 from bistro.errors import BistroError
 from bistro.instant import format_rfc3339
 from bistro.net.session import Session
-from bistro.protocol.submission import Submission
+from bistro.protocol.submission import Submission, SubmissionState
 from bistro.wire.document import Json
 from bistro.wire.ticket import Ticket
 from bistro_client import notices
@@ -84,9 +84,12 @@ def _standing(submitters: list[Submitter]) -> str:
     if not current.journal.exists():
         return "you are NOT on time: nothing was sent, and your files are untouched"
     try:
-        return notices.standing(read_journal(current))
+        submission = read_journal(current)
     except BistroError:
         return ""
+    # A refusal's own words say it already.
+    is_said = submission.state is SubmissionState.REFUSED
+    return "" if is_said else notices.standing(submission)
 
 
 def describe(submission: Submission, folder: Folder) -> dict[str, Json]:

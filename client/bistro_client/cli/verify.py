@@ -10,13 +10,18 @@ import click
 from bistro.clock import SystemClock
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError, VerificationError
-from bistro.protocol.findings import State
+from bistro.protocol.findings import Finding, State
 from bistro.wire.document import Json
 from bistro_client.cli.options import Frame, framed, parse_vkeys
 from bistro_client.known_servers import KnownServers
 from bistro_client.verifying import Trust, Verdict, verify_file
 
-_STYLES = {State.OK: "green", State.ABSENT: "dim", State.OPEN: "yellow", State.FAILED: "bold red"}
+_STYLES = {
+    State.OK: "green",
+    State.ABSENT: "dim",
+    State.OPEN: "yellow",
+    State.FAILED: "bold red",
+}
 
 
 @click.command("verify")
@@ -25,8 +30,13 @@ _STYLES = {State.OK: "green", State.ABSENT: "dim", State.OPEN: "yellow", State.F
     "--trust",
     multiple=True,
     metavar="VKEY",
-    help="The destination's terms key as you know it; for a bare ticket, refusal or "
-    "receipt also the log's or the relay's key. May be given several times.",
+    help="The destination's terms key as you know it; for a bare ticket, refusal or receipt also "
+    "the log's or the relay's key. May be given several times.",
+)
+@click.option(
+    "--no-trust",
+    is_flag=True,
+    help="Take the key from the file itself: shows only what the holder of that key has signed.",
 )
 @click.option(
     "--evidence",
@@ -34,13 +44,23 @@ _STYLES = {State.OK: "green", State.ABSENT: "dim", State.OPEN: "yellow", State.F
     metavar="FILE",
     help="Evidence with the terms that name the keys, for a bare ticket or receipt.",
 )
+@click.option("--verbose", is_flag=True, help="Say of each absent part what its absence means.")
 @framed
-def command(frame: Frame, *, file: Path, trust: tuple[str, ...], evidence: Path | None) -> None:
+def command(
+    frame: Frame,
+    *,
+    file: Path,
+    trust: tuple[str, ...],
+    no_trust: bool,
+    evidence: Path | None,
+    verbose: bool,
+) -> None:
     """Check evidence, a ticket, a receipt or a refusal, without network.
 
     Says in plain words what is proven and by whom, what is absent, and what the file alone
     cannot decide. Trust begins with one key, the destination's terms key: give it with --trust,
-    or it is the one that you pinned; without either the file proves only what that key says.
+    or it is the one that you pinned. Without either the file cannot show whose promises it
+    holds, and does not pass, unless you say --no-trust.
 
     A bare ticket, refusal or receipt names no keys: they are taken from evidence that lies
     beside it or is named with --evidence, or given with --trust.
@@ -53,20 +73,18 @@ def command(frame: Frame, *, file: Path, trust: tuple[str, ...], evidence: Path 
 
     \b
     Exit codes:
-      0  everything that the file claims holds
+      0  everything that the file claims holds, by a key that you trust
       2  no such file, or no key to check it with
-      4  something does not hold: do not rely on the file
+      4  something does not hold, or no key is trusted: do not rely on the file
     """  # noqa: D301 - click reads the backspace
-    verdict = verify_file(
-        file,
-        Trust(parse_vkeys(trust), _pinned(frame)),
-        beside=evidence,
-        now=SystemClock().now(),
-    )
-    frame.output.result(_document(verdict), None)
+    keys = Trust() if no_trust else Trust(parse_vkeys(trust), _pinned(frame))
+    verdict = verify_file(file, keys, beside=evidence, now=SystemClock().now())
+    is_good = verdict.holds and (verdict.is_trusted or no_trust)
+    frame.output.result(_document(verdict, is_good=is_good), None)
     if not frame.output.as_json:
-        _show(frame, verdict)
-    if not verdict.holds:
+        _show(frame, verdict, is_verbose=verbose)
+        _conclude(frame, verdict, is_good=is_good)
+    if not is_good:
         sys.exit(VerificationError.exit_code)
 
 
@@ -79,31 +97,63 @@ def _pinned(frame: Frame) -> tuple[VerifierKey, ...]:
         return ()
 
 
-def _show(frame: Frame, verdict: Verdict) -> None:
+def _show(frame: Frame, verdict: Verdict, *, is_verbose: bool) -> None:
     output = frame.output
-    output.line(f"{verdict.kind}: {verdict.path}", "bold")
+    output.line(f"{verdict.path.name}: {verdict.kind}", "bold")
+    output.line(verdict.summary)
+    output.line("")
+    absent: list[str] = []
     for finding in verdict.report.findings:
-        output.line(
-            f"  {finding.state.value:7}{finding.part}: {finding.text}", _STYLES[finding.state]
+        if finding.state is State.ABSENT and not is_verbose:
+            absent.append(finding.part)
+            continue
+        _show_finding(frame, finding)
+    if absent:
+        output.line(f"not in this file: {', '.join(dict.fromkeys(absent))}", "dim")
+    output.line("")
+
+
+def _show_finding(frame: Frame, finding: Finding) -> None:
+    out, style = frame.output.out, _STYLES[finding.state]
+    out.print(f"{finding.state.value:7}", style=style, end="")
+    out.print(f"{finding.part}: ", style="bold", end="")
+    out.print(finding.text, style="dim" if finding.state is State.ABSENT else "")
+    if finding.by:
+        out.print(f"       shown by {finding.by}", style="dim")
+
+
+def _conclude(frame: Frame, verdict: Verdict, *, is_good: bool) -> None:
+    output = frame.output
+    if is_good:
+        words = "HOLDS: everything that this file claims is proven as said above"
+        style = "bold green"
+        if not verdict.is_trusted:
+            words += ", if the key in it is the destination's"
+            style = "bold yellow"
+        output.line(words, style)
+    elif verdict.holds:
+        output.failure(
+            VerificationError.code,
+            f"{verdict.path} holds together, but no key that you trust stands behind it",
+            "compare the fingerprint above with one that you know otherwise and give the "
+            "destination's key with --trust, or say --no-trust",
         )
-        if finding.by:
-            output.line(f"         shown by {finding.by}", "dim")
-    if verdict.holds:
-        output.line("HOLDS: everything that this file claims is proven as said above", "bold green")
-        return
-    failed = ", ".join(dict.fromkeys(one.part for one in verdict.report.failures))
-    output.failure(
-        VerificationError.code,
-        f"{verdict.path} does NOT hold: {failed or 'a part that is needed is missing'}",
-        "do not rely on it; ask whoever gave it for the original, and keep this one",
-    )
+    else:
+        failed = ", ".join(dict.fromkeys(one.part for one in verdict.report.failures))
+        output.failure(
+            VerificationError.code,
+            f"{verdict.path} does NOT hold: {failed or 'a part that is needed is missing'}",
+            "do not rely on it; ask whoever gave it for the original, and keep this one",
+        )
 
 
-def _document(verdict: Verdict) -> dict[str, Json]:
+def _document(verdict: Verdict, *, is_good: bool) -> dict[str, Json]:
     return {
         "file": str(verdict.path),
         "kind": verdict.kind,
-        "holds": verdict.holds,
+        "summary": verdict.summary,
+        "holds": is_good,
+        "is_trusted": verdict.is_trusted,
         "findings": [
             {"state": one.state.value, "part": one.part, "text": one.text, "by": one.by}
             for one in verdict.report.findings

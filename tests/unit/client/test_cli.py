@@ -68,7 +68,7 @@ async def test_a_refusal_is_exit_3_and_says_what_is_kept(tmp_path: Path) -> None
         ran.require_two_lines()
         refusal = w.only_folder().refusal
         assert f"keep {refusal}" in ran.err
-        assert "NOT on time" in ran.err
+        assert ran.err.count("NOT on time") == 1
         assert (await running_bistro("verify", refusal, "--home", w.home.root)).code == 0
         again = await running_bistro("resume", "--home", w.home.root)
         assert again.code == 3
@@ -222,6 +222,19 @@ async def test_verify_says_what_holds_and_what_does_not(tmp_path: Path) -> None:
         assert bistro("verify", evidence, "--json", "--home", w.home.root).document["holds"]
         key = w.destination.terms.keys.terms.format()
         assert bistro("verify", evidence, "--trust", key, "--home", tmp_path / "x").code == 0
+        assert "not in this file: " in ran.out
+        assert "filed by key " in ran.out
+        assert (
+            "postmarks: There are no"
+            in bistro("verify", evidence, "--verbose", "--home", w.home.root).out
+        )
+        stranger = bistro("verify", evidence, "--home", tmp_path / "x")
+        assert stranger.code == 4
+        stranger.require_two_lines()
+        assert "--no-trust" in stranger.err
+        alone = bistro("verify", evidence, "--no-trust", "--home", tmp_path / "x")
+        assert alone.code == 0
+        assert "if the key in it is the destination's" in alone.out
         copy = tmp_path / "copy.evidence.json"
         receipt = evidence.read_text().index("extra ") + 40
         text = evidence.read_text()

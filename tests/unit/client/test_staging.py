@@ -61,8 +61,12 @@ async def test_no_relay_at_all_leaves_the_ticket(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         for relay in w.relays:
             relay.how = "silent"
-        with pytest.raises(UnavailableError):
+        with pytest.raises(UnavailableError) as caught:
             await w.submitter(limit_ms=5_000).submit(w.wish())
+        for relay in w.relays:
+            assert f"{relay.name}: " in caught.value.message
+        assert w.listener.keys.count("waiting") == 1
+        assert w.listener.keys.count("relay-unusable") == 3
         submission = read_journal(w.only_folder())
         assert submission.state is SubmissionState.TICKETED
         assert "on-time" in w.listener.keys

@@ -29,6 +29,7 @@ async def test_evidence_says_what_is_proven_and_by_whom(tmp_path: Path) -> None:
         trust = await staged(w)
         verdict = verify_file(w.only_folder().evidence, trust)
         assert verdict.kind == "evidence"
+        assert "to permits.example/spring, slot main, with a ticket of 2026-" in verdict.summary
         assert verdict.holds
         (text,) = texts(verdict, "ticket")
         assert "on time" in text
@@ -41,10 +42,12 @@ async def test_without_a_trusted_key_the_reader_is_told_to_compare(tmp_path: Pat
         await staged(w)
         verdict = verify_file(w.only_folder().evidence, Trust())
         assert verdict.holds
+        assert not verdict.is_trusted
         assert texts(verdict, "trust", State.OPEN)
         key = w.destination.terms.keys.terms
         pinned = verify_file(w.only_folder().evidence, Trust(pinned=[key]))
         assert texts(pinned, "trust")
+        assert pinned.is_trusted
 
 
 @pytest.mark.parametrize("name", ["permits.example", "other.example"])
