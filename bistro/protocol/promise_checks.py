@@ -5,7 +5,7 @@ Source: docs/spec/evidence.md, checks 3, 7 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, pairwise
@@ -19,7 +19,7 @@ from bistro.protocol.findings import Findings
 from bistro.wire.checkpoint import Checkpoint
 from bistro.wire.entry import PostmarkedEntry
 from bistro.wire.postmark import PostmarkBundle
-from bistro.wire.receipt import Receipt
+from bistro.wire.receipt import Hold, Receipt
 from bistro.wire.refusal import Refusal
 from bistro.wire.terms import Terms
 from bistro.wire.ticket import Closed, Opening, TermsInForce, Ticket
@@ -217,11 +217,14 @@ def check_refusal(case: Case, text: str, findings: Findings) -> None:
 
 
 def check_receipts(case: Case, findings: Findings, *, now: UnixMillis | None) -> None:
-    """Check every receipt, and whether together they make the submission staged."""
+    """Check every receipt and what prolongs it, and whether they make the submission staged."""
     receipts: list[Receipt] = []
     for text in case.evidence.receipts:
         with findings.checking("receipts"):
             receipts.append(_check_receipt(case, text, findings, now=now))
+    for text in case.evidence.held:
+        with findings.checking("held"):
+            _check_hold(case, text, receipts, findings)
     if not receipts:
         return
     k, stage_by = case.cut.layout.k, case.latest.stage_by
@@ -276,6 +279,32 @@ def _check_receipt(case: Case, text: str, findings: Findings, *, now: UnixMillis
         by=f"relay {relay.name}, run by {relay.operator} (key {relay.vkey.fingerprint()})",
     )
     return receipt
+
+
+def _check_hold(case: Case, text: str, receipts: Sequence[Receipt], findings: Findings) -> None:
+    hold = Hold.parse(text)
+    relay = case.relay(
+        hold.relay, lambda key: hold.verify(key, case.evidence.origin, case.commitment)
+    )
+    begun = [
+        one
+        for one in receipts
+        if (one.relay, one.fragment_index) == (hold.relay, hold.fragment_index)
+        and one.index < hold.index
+        and one.time <= hold.time
+        and one.hold_until < hold.hold_until
+    ]
+    if not begun:
+        raise VerificationError(
+            f"relay {relay.name} wrote that it holds fragment {hold.fragment_index} until "
+            f"{format_rfc3339(hold.hold_until)}, but no receipt in this file is prolonged by that"
+        )
+    findings.ok(
+        "held",
+        f"Relay {relay.name} promised on {format_rfc3339(hold.time)} to hold fragment "
+        f"{hold.fragment_index} longer, until {format_rfc3339(hold.hold_until)}.",
+        by=f"relay {relay.name}, run by {relay.operator} (key {relay.vkey.fingerprint()})",
+    )
 
 
 def check_postmarks(case: Case, data: bytes, findings: Findings) -> None:

@@ -7,6 +7,7 @@
 | ``title``, ``relays``, ``postmark``, ``witnesses``, ``witness_quorum``, ``keys.terms`` | free |
 | ``closes``, ``stage_by``, ``repair_by``, ``grace_ms`` | the same or more |
 | ``outages`` | each old one stays, possibly wider; more may be added |
+| ``timestamping`` | each old one stays as it is; more may be added |
 | everything else | the same |
 
 Source: docs/spec/terms.md.
@@ -23,7 +24,7 @@ from bistro.wire.terms import Terms
 _COUNTED = {"version", "supersedes"}
 _FREE = {"title", "relays", "postmark", "witnesses", "witness_quorum"}
 _GROWING = ("closes", "grace_ms", "stage_by", "repair_by")
-_RULED = _COUNTED | _FREE | {*_GROWING, "outages", "keys"}
+_RULED = _COUNTED | _FREE | {*_GROWING, "outages", "timestamping", "keys"}
 
 
 def verify_successor(old: Terms, new: Terms) -> None:
@@ -48,6 +49,7 @@ def verify_successor(old: Terms, new: Terms) -> None:
     _verify_growing(old, new)
     _verify_keys(old, new)
     _verify_outages(old, new)
+    _verify_authorities(old, new)
 
 
 def required_signers(old: Terms, new: Terms) -> tuple[VerifierKey, ...]:
@@ -86,4 +88,13 @@ def _verify_outages(old: Terms, new: Terms) -> None:
             raise VerificationError(
                 f"terms version {new.version}: the outage declared from {outage.since} "
                 f"to {outage.until} may not shrink or go"
+            )
+
+
+def _verify_authorities(old: Terms, new: Terms) -> None:
+    for authority in old.timestamping:
+        if authority not in new.timestamping:
+            raise VerificationError(
+                f"terms version {new.version}: the time-stamp authority "
+                f"{authority.certificate.hex()} may not go or change"
             )

@@ -39,7 +39,7 @@ _ABSENCES: Final = {
         "The ticket is not witnessed: the destination is bound by it, but that it shows the same "
         "log to everybody rests on its word."
     ),
-    "timestamp": "There is no RFC 3161 time stamp: the ticket's time rests on its signer's clock.",
+    "timestamps": "There is no RFC 3161 time stamp: the ticket's time rests on its signer's clock.",
     "closed": "The closing of the call is not shown.",
     "opening": "The opening of the call is not shown: it may not have been opened yet.",
     "status": "No signed status is here: where the submission stands is not shown.",
@@ -51,11 +51,11 @@ _ABSENCES: Final = {
     ),
     "file_key": "The envelope's file key is not here: this file does not open the envelope.",
 }
-"""What it means that a part is missing; a missing refusal or rotation means nothing."""
+"""What it means that a part is missing; a missing refusal, rotation or hold means nothing."""
 
 _UNCHECKED: Final = {
     "admission": "admissions of registered filers",
-    "timestamp": "RFC 3161 time stamps",
+    "timestamps": "RFC 3161 time stamps",
     "witnessed": "the cosignatures of witnesses",
 }
 """Parts with a place in the format that this version cannot judge: claimed, so not ignored."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bistro.crypto.age.keys import parse_recipient
-from bistro.crypto.digest import sha256
+from bistro.crypto.digest import HASH_SIZE, sha256
 from bistro.crypto.keys import KEY_ID_SIZE, VerifierKey, decode_base64, require_key_name
 from bistro.errors import FormatError
 from bistro.ids import (
@@ -25,6 +25,7 @@ from bistro.ids import (
 from bistro.instant import UnixMillis
 from bistro.wire.document import Fields, Json
 from bistro.wire.fragment import MAX_FRAGMENTS, require_spread
+from bistro.wire.lines import require_hash
 
 MAX_LINE_LENGTH: Final = 200
 MAX_REGION_LENGTH: Final = 64
@@ -305,35 +306,32 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True)
-class Officers:
-    """Among whom the call's key is split.
+class Authority:
+    """An RFC 3161 authority whose stamps count.
 
     Attributes:
-        threshold: How many of them open together.
-        keys: Their age public keys, one each.
+        certificate: SHA-256 of its DER certificate.
+        url: Where it answers, without a slash at the end.
     """
 
-    threshold: int
-    keys: tuple[str, ...]
+    certificate: bytes
+    url: str
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that they cannot reach."""
-        require_recipients("officers, keys", self.keys)
-        if not 1 <= self.threshold <= len(self.keys):
-            raise FormatError(
-                f"officers, threshold: expected 1 to {len(self.keys)}, found {self.threshold}"
-            )
+        """Refuse fields that no authority has."""
+        require_hash("timestamping, certificate", self.certificate)
+        require_base_url(self.url)
 
     @classmethod
-    def read(cls, fields: Fields) -> Officers:
-        """The officers that an object of the terms describes, or ``FormatError``."""
-        officers = cls(
-            threshold=fields.uint("threshold"),
-            keys=fields.texts("keys", MAX_RECIPIENTS, longest=MAX_RECIPIENT_LENGTH),
+    def read(cls, fields: Fields) -> Authority:
+        """The authority that an object of the terms describes, or ``FormatError``."""
+        authority = cls(
+            certificate=fields.hex("certificate", HASH_SIZE),
+            url=fields.text("url", MAX_URL_LENGTH),
         )
         fields.end()
-        return officers
+        return authority
 
     def document(self) -> dict[str, Json]:
-        """The object that describes these officers."""
-        return {"threshold": self.threshold, "keys": self.keys}
+        """The object that describes this authority."""
+        return {"certificate": self.certificate.hex(), "url": self.url}

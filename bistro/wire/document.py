@@ -276,6 +276,10 @@ class Fields:
             Fields(f"{self._kind}, {name!r} {number}", item) for number, item in enumerate(items)
         ]
 
+    def optional_objects(self, name: str, maximum: int, *, minimum: int = 0) -> list[Fields]:
+        """As ``objects``, or none for null."""
+        return [] if self._take_optional(name) else self.objects(name, maximum, minimum=minimum)
+
     def end(self) -> None:
         """Refuse fields that nobody has asked for."""
         if self._left:

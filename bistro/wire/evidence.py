@@ -16,8 +16,9 @@ This module knows the parts' sizes only; what they say is ``bistro.protocol.veri
 | ``ticket`` | proof | the ticket |
 | ``refusal`` | proof | the refusal: proof of an attempt |
 | ``witnessed`` | proof | the ticket's entry under a witnessed or stamped checkpoint |
-| ``timestamp`` | ``{token, certificate}`` | RFC 3161 token and its certificate |
+| ``timestamps`` | ``[{token, certificates}]`` | RFC 3161 tokens and their certificates |
 | ``receipts`` | proofs | the relays' receipts |
+| ``held`` | proofs | entries by which relays prolonged what receipts promised |
 | ``admission`` | bytes | the admission of a registered filer |
 | ``postmarks`` | bytes | the postmark bundle |
 | ``closed``, ``opening`` | proof | those entries of the call's log |
@@ -54,6 +55,10 @@ MAX_EVIDENCE_SIZE: Final = 8 * 1_048_576
 MAX_TERMS: Final = 256
 MAX_ROTATIONS: Final = 64
 MAX_RECEIPTS: Final = 1_024
+MAX_TIMESTAMPS: Final = 16
+MAX_TOKEN_SIZE: Final = 65_536
+MAX_CERTIFICATES: Final = 8
+MAX_CERTIFICATE_SIZE: Final = 16_384
 MAX_NOTE_LENGTH: Final = 400_000
 MAX_KEY_LENGTH: Final = 1_200
 MAX_BLOB_SIZE: Final = 4 * 1_048_576
@@ -66,6 +71,7 @@ OPTIONAL_PARTS: Final = (
     "closed",
     "consistency",
     "file_key",
+    "held",
     "manifest",
     "minutes",
     "opening",
@@ -76,7 +82,7 @@ OPTIONAL_PARTS: Final = (
     "rotations",
     "status",
     "ticket",
-    "timestamp",
+    "timestamps",
     "witnessed",
 )
 """Parts that may be absent, sorted as in ``absent``."""
@@ -93,10 +99,10 @@ class TermsVersion(NamedTuple):
 
 
 class Timestamp(NamedTuple):
-    """An RFC 3161 token over the ticket's checkpoint, and the certificate of its signer, DER."""
+    """An RFC 3161 token over a checkpoint, and certificates, the signer's first; all DER."""
 
     token: bytes
-    certificate: bytes
+    certificates: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +123,9 @@ class Evidence:
     manifest: bytes | None = None
     rotations: tuple[str, ...] = ()
     witnessed: str | None = None
-    timestamp: Timestamp | None = None
+    timestamps: tuple[Timestamp, ...] = ()
     receipts: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
     admission: bytes | None = None
     postmarks: bytes | None = None
     closed: str | None = None
@@ -196,6 +203,9 @@ class Evidence:
         def proof(part: str) -> str:
             return fields.text(part, MAX_PROOF_SIZE, minimum=1)
 
+        def proofs(part: str) -> tuple[str, ...]:
+            return fields.texts(part, MAX_RECEIPTS, longest=MAX_PROOF_SIZE, minimum=1)
+
         def blob(part: str) -> bytes:
             return fields.blob(part, MAX_BLOB_SIZE, minimum=1)
 
@@ -217,12 +227,15 @@ class Evidence:
             )
             or (),
             witnessed=optional("witnessed", proof),
-            timestamp=optional("timestamp", lambda part: _read_timestamp(fields.nested(part))),
-            receipts=optional(
-                "receipts",
-                lambda part: fields.texts(part, MAX_RECEIPTS, longest=MAX_PROOF_SIZE, minimum=1),
-            )
-            or (),
+            timestamps=tuple(
+                _read_timestamp(item)
+                for item in optional(
+                    "timestamps", lambda part: fields.objects(part, MAX_TIMESTAMPS, minimum=1)
+                )
+                or ()
+            ),
+            receipts=optional("receipts", proofs) or (),
+            held=optional("held", proofs) or (),
             admission=optional("admission", blob),
             postmarks=optional("postmarks", blob),
             closed=optional("closed", proof),
@@ -253,7 +266,7 @@ def _to_json(value: object) -> Json:
         case bytes():
             return format_base64(value)
         case Timestamp():
-            return {name: format_base64(data) for name, data in value._asdict().items()}
+            return {name: _to_json(part) for name, part in value._asdict().items()}
         case tuple():
             return [_to_json(item) for item in value]
         case _:
@@ -261,13 +274,23 @@ def _to_json(value: object) -> Json:
 
 
 def _read_blobs(
-    fields: Fields, part: str, maximum: int, *, minimum: int = 0, size: int | None = None
+    fields: Fields,
+    part: str,
+    maximum: int,
+    *,
+    minimum: int = 0,
+    longest: int = MAX_DESCRIPTOR_SIZE,
+    size: int | None = None,
 ) -> tuple[bytes, ...]:
-    """An array of base64 values, each of exactly ``size`` bytes where one is given."""
-    texts = fields.texts(part, maximum, longest=2 * MAX_DESCRIPTOR_SIZE, minimum=minimum)
+    """An array of base64 values of 1 to ``longest`` bytes, or of exactly ``size``."""
+    texts = fields.texts(part, maximum, longest=2 * longest, minimum=minimum)
     values = tuple(decode_base64(f"evidence, {part}", text) for text in texts)
-    if size is not None and any(len(value) != size for value in values):
-        raise FormatError(f"evidence, {part}: expected values of {size} bytes")
+    for value in values:
+        if len(value) > longest or (size is not None and len(value) != size):
+            expected = f"at most {longest}" if size is None else str(size)
+            raise FormatError(
+                f"evidence, {part}: expected values of {expected} bytes, found {len(value)}"
+            )
     return values
 
 
@@ -282,8 +305,10 @@ def _read_version(fields: Fields) -> TermsVersion:
 
 def _read_timestamp(fields: Fields) -> Timestamp:
     timestamp = Timestamp(
-        token=fields.blob("token", MAX_NOTE_LENGTH, minimum=1),
-        certificate=fields.blob("certificate", MAX_NOTE_LENGTH, minimum=1),
+        token=fields.blob("token", MAX_TOKEN_SIZE, minimum=1),
+        certificates=_read_blobs(
+            fields, "certificates", MAX_CERTIFICATES, minimum=1, longest=MAX_CERTIFICATE_SIZE
+        ),
     )
     fields.end()
     return timestamp

@@ -1,4 +1,4 @@
-"""Receipts: a relay's signed promise to hold a fragment until a time.
+"""Receipts: a relay's signed promise to hold a fragment until a time; holds: to hold it longer.
 
 Source: docs/spec/staging.md.
 """
@@ -6,26 +6,25 @@ Source: docs/spec/staging.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from bistro.crypto.signing import VerifierKey
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.wire.checkpoint import Checkpoint
-from bistro.wire.entry import Entry, ReceiptEntry
+from bistro.wire.entry import Entry, HeldEntry, ReceiptEntry
 from bistro.wire.promise import Promise
+
+CustodyT = TypeVar("CustodyT", ReceiptEntry, HeldEntry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt(Promise[ReceiptEntry]):
-    """A fragment is in the custody ledger of a relay."""
-
-    NAME = "receipt"
-    ENTRIES: ClassVar[tuple[type[Entry], ...]] = (ReceiptEntry,)
+class _Custody(Promise[CustodyT]):
+    """What receipts and holds have in common."""
 
     @property
     def relay(self) -> str:
-        """The name that the receipt gives its relay; :meth:`verify` compares it with the key."""
+        """The name that it gives its relay; :meth:`verify` compares it with the key."""
         return self.entry.relay
 
     @property
@@ -59,3 +58,19 @@ class Receipt(Promise[ReceiptEntry]):
         return self._verify(
             relay_key, Origin.parse(str(origin)).custody(relay_key.name), commitment
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt(_Custody[ReceiptEntry]):
+    """A fragment is in the custody ledger of a relay."""
+
+    NAME = "receipt"
+    ENTRIES: ClassVar[tuple[type[Entry], ...]] = (ReceiptEntry,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(_Custody[HeldEntry]):
+    """A relay holds a fragment longer than its receipt says."""
+
+    NAME = "held"
+    ENTRIES: ClassVar[tuple[type[Entry], ...]] = (HeldEntry,)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Final, Literal, Protocol, cast, get_args
+from typing import Final, Literal, cast, get_args
 
 from bistro.crypto.digest import HASH_SIZE, sha256
 from bistro.crypto.signing import Note, SigningKey, VerifierKey, sign_note, verify_note
@@ -23,8 +23,8 @@ from bistro.wire.clauses import (
     MAX_LINE_LENGTH,
     MAX_RECIPIENT_LENGTH,
     MAX_RECIPIENTS,
+    Authority,
     Keys,
-    Officers,
     Outage,
     Postmark,
     Relay,
@@ -36,6 +36,7 @@ from bistro.wire.clauses import (
 from bistro.wire.document import MAX_INTEGER, Fields, Json, encode_json
 from bistro.wire.fragment import MAX_ENVELOPE_SIZE
 from bistro.wire.manifest import MAX_FILES
+from bistro.wire.officers import Officers
 
 SealedUntil = Literal["stage_by", "closes", "none"]
 Padding = Literal["none", "padme"]
@@ -48,17 +49,12 @@ MAX_GRACE_MS: Final = 86_400_000
 MAX_RELAYS: Final = 255
 MAX_WITNESSES: Final = 32
 MAX_OUTAGES: Final = 100
+MAX_AUTHORITIES: Final = 8
 _MAX_TIME_ZONE_LENGTH: Final = 64
 _TIME_ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(?:/[A-Za-z0-9][A-Za-z0-9_+-]*)*")
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-def _require_distinct(what: str, named: Sequence[_Named]) -> None:
-    names = [one.name for one in named]
+def _require_distinct(what: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise FormatError(f"terms, {what}: expected distinct names, found {name!a} twice")
@@ -89,6 +85,7 @@ class Terms:
         files_limit: Most files of a filing.
         tickets_per_filer: Most tickets of one registered filer; ``None`` where anyone files.
         witness_quorum: How many witnesses make a checkpoint witnessed.
+        timestamping: Whose RFC 3161 stamps count; null in the text where nobody's do.
 
     Raises:
         FormatError: A field is not what it must be, alone or beside another.
@@ -118,6 +115,7 @@ class Terms:
     outages: tuple[Outage, ...] = ()
     witnesses: tuple[Witness, ...] = ()
     witness_quorum: int = 0
+    timestamping: tuple[Authority, ...] = ()
     officers: Officers | None = None
 
     def __post_init__(self) -> None:
@@ -182,8 +180,10 @@ class Terms:
         _require_range("outages", len(self.outages), 0, MAX_OUTAGES)
         _require_range("witnesses", len(self.witnesses), 0, MAX_WITNESSES)
         _require_range("witness_quorum", self.witness_quorum, 0, len(self.witnesses))
-        _require_distinct("relays", self.relays)
-        _require_distinct("witnesses", self.witnesses)
+        _require_range("timestamping", len(self.timestamping), 0, MAX_AUTHORITIES)
+        _require_distinct("relays", [relay.name for relay in self.relays])
+        _require_distinct("witnesses", [witness.name for witness in self.witnesses])
+        _require_distinct("timestamping", [one.certificate.hex() for one in self.timestamping])
         if self.tickets_per_filer is not None:
             _require_range("tickets_per_filer", self.tickets_per_filer, 1, MAX_INTEGER)
             if self.filers != "registered":
@@ -243,6 +243,10 @@ class Terms:
                 Witness.read(witness) for witness in fields.objects("witnesses", MAX_WITNESSES)
             ),
             witness_quorum=fields.uint("witness_quorum"),
+            timestamping=tuple(
+                Authority.read(one)
+                for one in fields.optional_objects("timestamping", MAX_AUTHORITIES, minimum=1)
+            ),
             officers=None if officers is None else Officers.read(officers),
         )
         fields.end()
@@ -274,6 +278,7 @@ class Terms:
             "outages": [outage.document() for outage in self.outages],
             "witnesses": [witness.document() for witness in self.witnesses],
             "witness_quorum": self.witness_quorum,
+            "timestamping": [one.document() for one in self.timestamping] or None,
             "officers": None if self.officers is None else self.officers.document(),
         }
 

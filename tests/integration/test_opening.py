@@ -25,7 +25,16 @@ from bistro.wire.status import verify_outcome, verify_status
 from tests.support.tools import require_tool
 from tests.support.world import SMALL_FILES, Filing, World, archive_of, world
 
-ABSENT = {"admission", "file_key", "postmarks", "refusal", "rotations", "timestamp", "witnessed"}
+ABSENT = {
+    "admission",
+    "file_key",
+    "held",
+    "postmarks",
+    "refusal",
+    "rotations",
+    "timestamps",
+    "witnessed",
+}
 
 
 async def collected_world_opens(found: World) -> None:

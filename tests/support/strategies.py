@@ -24,6 +24,7 @@ from bistro.wire.claim import Claim
 from bistro.wire.fragment import Cut, Descriptor, Layout
 from bistro.wire.header import SIGNATURE_PREFIX, Header, SignedHeader
 from bistro.wire.manifest import File, Manifest, find_clash
+from bistro.wire.officers import Officer, Officers
 from bistro.wire.terms import Terms
 
 
@@ -296,8 +297,23 @@ def terms(draw: st.DrawFn) -> Terms:
         relays=tuple(draw(st.lists(RELAYS, max_size=3, unique_by=lambda relay: relay.name))),
         postmark=postmark,
         outages=_outages(draw(st.lists(st.integers(0, 2**42), max_size=4, unique=True))),
+        timestamping=tuple(
+            draw(
+                st.lists(
+                    st.builds(clauses.Authority, HASHES, BASE_URLS),
+                    max_size=3,
+                    unique_by=lambda authority: authority.certificate,
+                )
+            )
+        ),
         officers=draw(
-            st.none() | st.just(clauses.Officers(threshold=2, keys=tuple(X25519_RECIPIENTS)))
+            st.none()
+            | st.just(
+                Officers(
+                    threshold=2,
+                    keys=tuple(Officer(f"Officer {key[-6:]}", key) for key in X25519_RECIPIENTS),
+                )
+            )
         ),
     )
 

@@ -48,6 +48,14 @@ def make_terms() -> None:
     }
     identifier = sha256(b"w.example\n\x04" + bytes(32))[:4].hex()
     witness["vkey"] = witness["vkey"].replace("b08e0b55", identifier)
+    officers = [
+        {"key": recipient, "name": f"Officer {number}"}
+        for number, recipient in enumerate(X25519_RECIPIENTS, 1)
+    ]
+    authority = {
+        "certificate": sha256(b"certificate").hex(),
+        "url": "http://time.example/tsa",
+    }
     day = 86_400_000
     closes = 1_790_000_000_000
     plain: dict[str, Any] = {
@@ -74,6 +82,7 @@ def make_terms() -> None:
         "outages": [],
         "witnesses": [],
         "witness_quorum": 0,
+        "timestamping": None,
         "officers": None,
     }
     full: dict[str, Any] = plain | {
@@ -88,7 +97,8 @@ def make_terms() -> None:
         "outages": [{"from": closes - day, "to": closes}, {"from": closes, "to": closes + 1}],
         "witnesses": [witness],
         "witness_quorum": 1,
-        "officers": {"threshold": 2, "keys": X25519_RECIPIENTS},
+        "timestamping": [authority, authority | {"certificate": OTHER.hex()}],
+        "officers": {"threshold": 2, "keys": officers},
     }
     hybrid = plain | {"recipients": HYBRID_RECIPIENTS}
     turned = full | {"keys": keys | {"terms": other.verifier.format()}}
@@ -313,7 +323,55 @@ def make_terms() -> None:
             but(
                 "too few officers",
                 "threshold at most their number",
-                officers={"threshold": 4, "keys": X25519_RECIPIENTS},
+                officers={"threshold": 4, "keys": officers},
+            ),
+            but(
+                "two officers of one name",
+                "distinct names",
+                officers={"threshold": 1, "keys": [one | {"name": "Ana"} for one in officers]},
+            ),
+            but(
+                "officers of one key",
+                "distinct keys",
+                officers={
+                    "threshold": 1,
+                    "keys": [one | {"key": X25519_RECIPIENTS[0]} for one in officers],
+                },
+            ),
+            but(
+                "an officer without a name",
+                "1 to 200 characters",
+                officers={"threshold": 1, "keys": [officers[0] | {"name": ""}]},
+            ),
+            but(
+                "officers as keys alone",
+                "each has a name",
+                officers={"threshold": 1, "keys": X25519_RECIPIENTS},
+            ),
+            but("no authority", "null where there is none", timestamping=[]),
+            but(
+                "nine authorities",
+                "at most 8",
+                timestamping=[
+                    authority | {"certificate": sha256(bytes([number])).hex()}
+                    for number in range(9)
+                ],
+            ),
+            but("an authority twice", "distinct certificates", timestamping=[authority] * 2),
+            but(
+                "an authority by another hash",
+                "SHA-256",
+                timestamping=[authority | {"certificate": "00" * 20}],
+            ),
+            but(
+                "an authority whose URL ends in a slash",
+                "no slash",
+                timestamping=[authority | {"url": "http://time.example/"}],
+            ),
+            but(
+                "an authority with a name",
+                "no such field",
+                timestamping=[authority | {"name": "time"}],
             ),
             but("no officers", "at least one key", officers={"threshold": 1, "keys": []}),
         ],

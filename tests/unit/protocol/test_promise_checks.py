@@ -10,12 +10,14 @@ from bistro.protocol.findings import State
 from bistro.protocol.verification import verify_evidence
 from bistro.wire.entry import (
     ClosedEntry,
+    HeldEntry,
     PostmarkedEntry,
     PostmarkEntry,
     TicketEntry,
 )
 from bistro.wire.evidence import Timestamp
 from bistro.wire.postmark import Postmark, PostmarkBundle
+from bistro.wire.receipt import Receipt
 from tests.support.evidence import (
     CLOSES,
     DAY,
@@ -232,6 +234,41 @@ def test_postmarks_for_something_else_fail(call: str) -> None:
     assert only_failure(filing.evidence)[0] == "postmarks"
 
 
+def _held(filing: Filing, *, index: int = 0, until: int = REPAIR_BY + 30 * DAY) -> Filing:
+    """A receipt, and behind it in the same ledger the relay's word to hold longer."""
+    origin = ORIGIN.custody(RELAYS[0])
+    ledger = MemoryLedger(note_key(RELAYS[0]).renamed(origin))
+    receipt = Receipt.parse(filing.receipt(0)).entry
+    entry = HeldEntry(
+        origin=origin,
+        time=at(CLOSES),
+        digest=filing.commitment,
+        index=index,
+        hold_until=at(until),
+    )
+    return filing.add(receipts=(ledger.promise(receipt),), held=(ledger.promise(entry),))
+
+
+def test_a_hold_prolongs_what_a_receipt_promised() -> None:
+    """By the same relay, in the same ledger, for the same fragment."""
+    report = check(_held(Filing().ticketed()).evidence)
+    assert report.exit_ok, report.failures
+    assert "hold fragment 0 longer" in texts(report, State.OK, "held")[0]
+
+
+@pytest.mark.parametrize("changes", [{"index": 1}, {"until": REPAIR_BY}])
+def test_a_hold_that_prolongs_nothing_fails(changes: dict[str, int]) -> None:
+    """Another fragment's, or a time that the receipt reached already."""
+    part, text = only_failure(_held(Filing().ticketed(), **changes).evidence)
+    assert (part, "no receipt in this file" in text) == ("held", True)
+
+
+def test_a_hold_without_its_receipt_fails() -> None:
+    """It prolongs a promise; alone it would be one nobody can weigh."""
+    filing = _held(Filing().ticketed()).staged(1, 2)
+    assert only_failure(filing.evidence)[0] == "held"
+
+
 def _bundle(commitment: bytes, call: str) -> bytes:
     marks = []
     for relay in RELAYS[:2]:
@@ -247,7 +284,7 @@ def _bundle(commitment: bytes, call: str) -> bytes:
     "parts",
     [
         {"admission": b"admission"},
-        {"timestamp": Timestamp(b"token", b"certificate")},
+        {"timestamps": (Timestamp(b"token", (b"certificate",)),)},
         {"witnessed": "proof"},
     ],
 )

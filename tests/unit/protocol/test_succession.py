@@ -12,7 +12,7 @@ from bistro.crypto.digest import sha256
 from bistro.errors import VerificationError
 from bistro.instant import UnixMillis
 from bistro.protocol.succession import required_signers, verify_successor
-from bistro.wire.clauses import Keys, Outage, Postmark, Spread, Witness
+from bistro.wire.clauses import Authority, Keys, Outage, Postmark, Spread, Witness
 from tests.unit.protocol.builders import (
     CLOSES,
     GRACE_MS,
@@ -147,6 +147,18 @@ def test_witnesses_may_change_with_their_quorum() -> None:
     witness = Witness(name="w.example", operator="W", vkey=cosigner, url="https://w.example")
     old = make_terms()
     verify_successor(old, successor(old, witnesses=(witness,), witness_quorum=1))
+
+
+def test_time_stamp_authorities_may_be_added_and_never_taken_away() -> None:
+    """What could be stamped under one version can be under every later one."""
+    first, second = (Authority(bytes([n]) * 32, "http://time.example") for n in range(2))
+    old = make_terms()
+    verify_successor(old, successor(old, timestamping=(second,)))
+    old = make_terms(timestamping=(first,))
+    verify_successor(old, successor(old, timestamping=(second, first)))
+    for found in ((), (second,), (replace(first, url="http://other.example"),)):
+        with pytest.raises(VerificationError, match="time-stamp authority 0000"):
+            verify_successor(old, successor(old, timestamping=found))
 
 
 def _witness_key(name: str, public: bytes) -> str:

@@ -99,7 +99,7 @@ def test_what_is_absent_is_said_and_does_not_fail_the_file() -> None:
     report = check(replace(Filing().ticketed().evidence, manifest=None))
     assert report.exit_ok
     absent = {one.part for one in report.findings if one.state is State.ABSENT}
-    assert absent == set(OPTIONAL_PARTS) - {"ticket", "refusal", "rotations"}
+    assert absent == set(OPTIONAL_PARTS) - {"held", "ticket", "refusal", "rotations"}
     [said] = texts(report, State.ABSENT, "witnessed")
     assert "rests on its word" in said
 

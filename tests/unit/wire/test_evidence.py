@@ -25,6 +25,7 @@ BUILDERS = {
     "closed": TEXTS,
     "consistency": st.lists(st.binary(min_size=32, max_size=32), max_size=3).map(tuple),
     "file_key": st.binary(min_size=16, max_size=16),
+    "held": st.lists(TEXTS, min_size=1, max_size=3).map(tuple),
     "manifest": BLOBS,
     "minutes": TEXTS,
     "opening": TEXTS,
@@ -34,7 +35,11 @@ BUILDERS = {
     "refusal": TEXTS,
     "rotations": st.lists(TEXTS, min_size=1, max_size=3).map(tuple),
     "status": TEXTS,
-    "timestamp": st.builds(Timestamp, BLOBS, BLOBS),
+    "timestamps": st.lists(
+        st.builds(Timestamp, BLOBS, st.lists(BLOBS, min_size=1, max_size=3).map(tuple)),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
     "witnessed": TEXTS,
 }
 MINIMAL = Evidence(
@@ -115,6 +120,11 @@ def test_evidence_needs_a_ticket_or_a_refusal() -> None:
         {"file_key": bytes(15)},
         {"ticket": "x" * 65_537},
         {"descriptors": (b"x" * 200,)},
+        {"timestamps": (Timestamp(bytes(65_537), (b"x",)),)},
+        {"timestamps": (Timestamp(b"x", (bytes(16_385),)),)},
+        {"timestamps": (Timestamp(b"x", (b"x",) * 9),)},
+        {"timestamps": (Timestamp(b"x", ()),)},
+        {"timestamps": (Timestamp(b"x", (b"x",)),) * 17},
         {"manifest": bytes(MAX_BLOB_SIZE), "admission": bytes(MAX_BLOB_SIZE)},
     ],
 )
