@@ -280,12 +280,10 @@ async def test_a_ticket_of_another_log_under_our_key_is_not_believed(tmp_path: P
         call = found.site.call
         filing = found.seal()
         forged = MemoryLedger(decode_note_key(call.folder.key("log").read_bytes()))
-        for _ in range(3):
-            entry = TicketEntry(
-                origin=str(call.origin), time=found.clock.now(), digest=filing.commitment
-            )
-            text = forged.promise(entry)
-        filing = with_ticket(filing, text)
+        entry = TicketEntry(
+            origin=str(call.origin), time=found.clock.now(), digest=filing.commitment
+        )
+        filing = with_ticket(filing, forged.promise(entry))
         await found.staged(filing, is_presented=False)
         done = await found.collect()
         assert done.progress.staged_count == done.progress.collected_count == 0

@@ -48,7 +48,8 @@ from bistro_server.services.collecting_restore import (
     blob_name,
 )
 from bistro_server.services.collecting_survey import OpenLog, Surveyor, side_by_side
-from bistro_server.store.collection import CollectionStore, Fate, Progress, Staged, patiently
+from bistro_server.store.collection import CollectionStore, Fate, Staged, patiently
+from bistro_server.store.collection_done import DoneStore, Progress
 from bistro_server.store.submissions import Submissions
 
 PAGE_COUNT: Final = 200
@@ -108,7 +109,8 @@ class Collector:
         self._restorer = restorer
         self._clock = clock
         self._fetcher = Fetcher(restorer.files)
-        self._releaser = Releaser(call, surveyor.store)
+        self._done = DoneStore(surveyor.store.database, call.id, clock)
+        self._releaser = Releaser(call, self._done)
         self._slow: set[str] = set()
         self._damaged: Counter[int] = Counter()
         self._told_at: int | None = None
@@ -157,14 +159,14 @@ class Collector:
         found = await asyncio.to_thread(lambda: list(self._files.commitments()))
         for at in range(0, len(found), PAGE_COUNT):
             part = found[at : at + PAGE_COUNT]
-            standing = await self._store.standing(self.call.id, [one for _, one in part])
+            standing = await self._done.standing([one for _, one in part])
             for path, commitment in part:
                 if standing.get(commitment) in {"collected", "lapsed", "opened"}:
                     await asyncio.to_thread(self._files.drop, path)
 
     async def progress(self) -> Progress:
         """How far it is."""
-        return await self._store.progress(self.call.id)
+        return await self._done.progress()
 
     async def round(self, report: Report | None = None) -> Round:
         """Do once everything that can be done now.
@@ -313,7 +315,7 @@ class Collector:
                 # The fragments stay: they are what proves it.
                 reasons = encode_json([{"code": "inconsistent", "text": text}]).decode()
                 await self._store.record_inconsistent(staged, reasons=reasons)
-                _log.warning("submission_found_inconsistent", commitment=staged.commitment.hex())
+                _log.warning("inconsistency_found", commitment=staged.commitment.hex())
 
     async def _conclude(self, staged: Staged, cut: Cut) -> None:
         descriptors = codec.encode([one.encode() for one in cut.descriptors])

@@ -214,7 +214,7 @@ class Fetcher:
         else:
             found.fates.append((one, "wrong"))
             _log.warning(
-                "fragment_wrong",
+                "wrong_bytes_received",
                 relay=one.relay,
                 commitment=one.commitment.hex(),
                 fragment_index=one.descriptor.index,

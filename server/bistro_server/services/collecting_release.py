@@ -15,7 +15,7 @@ from bistro.errors import UnavailableError
 from bistro.wire.batches import Release, Released
 from bistro_server.services.calls import Call
 from bistro_server.services.collecting_relays import RelayDesk
-from bistro_server.store.collection import CollectionStore
+from bistro_server.store.collection_done import DoneStore
 
 RELEASES_AT_ONCE: Final = 1_000
 _NOT_HELD: Final = "unknown-object"
@@ -31,7 +31,7 @@ class Releaser:
         store: Knows what may be released, and records what was.
     """
 
-    def __init__(self, call: Call, store: CollectionStore) -> None:
+    def __init__(self, call: Call, store: DoneStore) -> None:
         self._call = call
         self._store = store
 
@@ -42,9 +42,7 @@ class Releaser:
             How many releases it confirmed, and why it stopped answering, if it did.
         """
         count, after = 0, -1
-        while found := await self._store.releasable(
-            self._call.id, desk.name, after=after, limit=RELEASES_AT_ONCE
-        ):
+        while found := await self._store.releasable(desk.name, after=after, limit=RELEASES_AT_ONCE):
             after = found[-1].submission
             releases = [
                 Release(

@@ -20,7 +20,7 @@ from bistro_server.services.collecting_relays import RelayDesk, newest_relays
 from bistro_server.services.collecting_survey import OpenLog
 from bistro_server.services.control import open_log
 from bistro_server.services.folder import ServerFolder
-from bistro_server.store.collection import Progress
+from bistro_server.store.collection_done import Progress
 from bistro_server.store.schema import open_database
 from bistro_server.store.status_files import StatusFiles
 from bistro_server.store.submissions import Submissions

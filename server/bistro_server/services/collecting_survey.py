@@ -133,7 +133,7 @@ class Surveyor:
         good = [row for row in rows if _is_entry_of(row[0], entries.get(row[0].log_index))]
         if len(good) < len(rows):
             # Only the holder of our log key can have made such a proof: this is an alarm.
-            _log.error("ticket_missing_from_log", relay=relay, count=len(rows) - len(good))
+            _log.error("foreign_tickets_refused", relay=relay, count=len(rows) - len(good))
         return good
 
 

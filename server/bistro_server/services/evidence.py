@@ -20,7 +20,7 @@ from bistro.wire.evidence import MAX_BLOB_SIZE, MAX_RECEIPTS, Evidence, TermsVer
 from bistro.wire.fragment import MAX_DESCRIPTOR_SIZE, MAX_FRAGMENTS
 from bistro_server.services.calls import Call
 from bistro_server.services.control import CallLog
-from bistro_server.store.opening import Result
+from bistro_server.store.opening_results import Result
 
 _log = logs.get_logger("opening")
 
@@ -124,7 +124,7 @@ class CallEvidence:
                 if not self._problems(replace(evidence, receipts=(text,)))
             )
             left_out = len(evidence.receipts) - len(good)
-            _log.warning("receipts_left_out", commitment=commitment.hex(), count=left_out)
+            _log.warning("receipts_omitted", commitment=commitment.hex(), count=left_out)
             evidence = replace(evidence, receipts=good)
             problems = self._problems(evidence)
         if problems:

@@ -18,7 +18,7 @@ from bistro.storage.durable import (
     temporary_for,
 )
 from bistro.wire.document import Json, encode_json
-from bistro_server.store.opening import Result
+from bistro_server.store.opening_results import Result
 
 INDEX: Final = "index.jsonl"
 _FLUSH_SIZE: Final = 262_144

@@ -47,6 +47,7 @@ from bistro_server.services.opening_record import Recorder
 from bistro_server.services.unpacking import Inbox
 from bistro_server.store.collection import patiently
 from bistro_server.store.opening import OpeningStore
+from bistro_server.store.opening_results import ResultStore
 from bistro_server.store.schema import open_database
 from bistro_server.store.status_files import StatusFiles
 from bistro_server.store.submissions import Submissions, Ticketed
@@ -137,6 +138,7 @@ class CallOpening:
         store: OpeningStore,
         identity: Path | None,
     ) -> Opened:
+        results = ResultStore(submissions.database, call.id, self.clock)
         if opening is None or not (call.folder.inbox / INDEX).exists():
             # Before the entry that cannot be taken back: is this the right key?
             identities = await asyncio.to_thread(load_identities, call, identity)
@@ -147,10 +149,15 @@ class CallOpening:
             passes = Passes(call, store, inbox, identities, self.disk, self.report)
             await passes.read_all()
             await passes.decide_all()
-            recorder = Recorder(call, log, store, submissions, inbox, self.disk, self.report)
+            recorder = Recorder(call, log, results, submissions, inbox, self.disk, self.report)
             await recorder.record(opening)
             _log.info("call_opened", call=call.id, index=opening.index)
-        return Opened(call.id, opening.time, await store.counts(), call.folder.inbox)
+        return Opened(
+            call.id,
+            opening.time,
+            await ResultStore(submissions.database, call.id, self.clock).counts(),
+            call.folder.inbox,
+        )
 
     def _require_time(self, call: Call, *, unstaged_count: int, uncollected_count: int) -> None:
         may_open(

@@ -129,9 +129,7 @@ class Passes:
         )
         if isinstance(found, Fault):
             await self.store.record_fault(read.submission, found)
-            _log.warning(
-                "submission_rejected", commitment=commitment.hex(), reason=found.reason.code
-            )
+            _log.warning("unpacking_failed", commitment=commitment.hex(), reason=found.reason.code)
         else:
             # A crash before this finds the filing where it is.
             await self.store.record_unpacked(read.submission, found)

@@ -32,7 +32,7 @@ from bistro_server.services.opening_minutes import MinutesTree
 from bistro_server.services.opening_passes import Report
 from bistro_server.services.unpacking import Inbox
 from bistro_server.store.collection import patiently
-from bistro_server.store.opening import OpeningStore, Result
+from bistro_server.store.opening_results import Result, ResultStore
 from bistro_server.store.submissions import Submissions
 
 EVIDENCE: Final = "evidence.json"
@@ -56,7 +56,7 @@ class Recorder:
 
     call: Call
     log: CallLog
-    store: OpeningStore
+    store: ResultStore
     submissions: Submissions
     inbox: Inbox
     disk: Disk

@@ -39,16 +39,10 @@ ROWS_AT_ONCE: Final = 200
 """Rows that one transaction records: ``serve`` waits for it meanwhile."""
 _ATTEMPTS: Final = 12
 
-_NOT_CONCLUDED: Final = (
+NOT_CONCLUDED: Final = (
     "NOT EXISTS (SELECT 1 FROM envelope WHERE envelope.submission = s.id) "
     "AND NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.submission = s.id)"
 )
-_CONCLUDED: Final = (
-    "(EXISTS (SELECT 1 FROM envelope WHERE envelope.submission = s.id) "
-    "OR EXISTS (SELECT 1 FROM outcome WHERE outcome.submission = s.id "
-    "AND outcome.outcome = 'void' AND outcome.reasons LIKE '%\"inconsistent\"%'))"
-)
-"""Whose envelope is durable here, or whose fragments were found not to belong together."""
 
 
 async def patiently(change: Callable[[], Awaitable[T]]) -> T:
@@ -111,27 +105,6 @@ class Staged:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Releasable:
-    """A fragment that a relay may delete."""
-
-    submission: int
-    commitment: bytes
-    descriptor: Descriptor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far collecting a call is: numbers of submissions, and of fragments not released."""
-
-    staged_count: int
-    collected_count: int
-    void_count: int
-    lapsed_count: int
-    ticketed_count: int
-    unreleased_count: int
-
-
 class CollectionStore:
     """The database as ``collect`` uses it.
 
@@ -183,7 +156,7 @@ class CollectionStore:
         rows = await self.database.fetch_all(
             "SELECT id, commitment, log_index, header_leaf, layout FROM submission AS s "
             "WHERE call = ? AND state = 'staged' AND log_index > ? AND layout IS NOT NULL "
-            f"AND {_NOT_CONCLUDED} ORDER BY log_index LIMIT ?",
+            f"AND {NOT_CONCLUDED} ORDER BY log_index LIMIT ?",
             (call, after_index, limit),
         )
         fragments = await self._fragments([int(row["id"]) for row in rows])
@@ -193,7 +166,7 @@ class CollectionStore:
         """One submission read anew; ``None`` once it is concluded."""
         row = await self.database.fetch_one(
             "SELECT id, commitment, log_index, header_leaf, layout FROM submission AS s "
-            f"WHERE id = ? AND state = 'staged' AND layout IS NOT NULL AND {_NOT_CONCLUDED}",
+            f"WHERE id = ? AND state = 'staged' AND layout IS NOT NULL AND {NOT_CONCLUDED}",
             (submission,),
         )
         if row is None:
@@ -317,48 +290,6 @@ class CollectionStore:
         await patiently(change)
         return True
 
-    async def releasable(
-        self, call: str, relay: str, *, after: int, limit: int
-    ) -> list[Releasable]:
-        """Fragments that the relay may delete and did not confirm yet.
-
-        Args:
-            call: The call.
-            relay: The relay's name.
-            after: Row of the last submission that was tried; -1 at the beginning.
-            limit: Most rows.
-        """
-        rows = await self.database.fetch_all(
-            "SELECT s.id, s.commitment, fragment.claim FROM fragment "
-            "JOIN submission AS s ON s.id = fragment.submission "
-            f"WHERE relay = ? AND released_at IS NULL AND call = ? AND fragment.submission > ? "
-            f"AND {_CONCLUDED} ORDER BY fragment.submission LIMIT ?",
-            (relay, call, after, limit),
-        )
-        return [
-            Releasable(
-                int(row["id"]),
-                bytes(row["commitment"]),
-                Claim.decode(bytes(row["claim"])).descriptor,
-            )
-            for row in rows
-        ]
-
-    async def mark_released(self, relay: str, released: Sequence[Releasable]) -> None:
-        """The relay has recorded these releases."""
-
-        async def change() -> None:
-            async with self.database.transaction() as tx:
-                now = self._clock.now()
-                await tx.execute_many(
-                    "UPDATE fragment SET released_at = ? "
-                    "WHERE submission = ? AND fragment_index = ? AND relay = ?",
-                    [(now, one.submission, one.descriptor.index, relay) for one in released],
-                )
-
-        if released:
-            await patiently(change)
-
     async def silences(self, call: str) -> dict[str, UnixMillis]:
         """Relays that cannot be used, and since when."""
         rows = await self.database.fetch_all(
@@ -384,49 +315,10 @@ class CollectionStore:
 
         await patiently(change)
 
-    async def standing(self, call: str, commitments: Sequence[bytes]) -> dict[bytes, str]:
-        """For each known commitment ``collected``, ``void``, ``lapsed`` or its other state."""
-        marks = ", ".join("?" * len(commitments))
-        rows = await self.database.fetch_all(
-            "SELECT commitment, state, "
-            "EXISTS (SELECT 1 FROM envelope WHERE envelope.submission = s.id) AS has_envelope, "
-            "EXISTS (SELECT 1 FROM outcome WHERE outcome.submission = s.id) AS has_outcome "
-            f"FROM submission AS s WHERE call = ? AND commitment IN ({marks})",
-            (call, *commitments),
-        )
-        return {bytes(row["commitment"]): _standing(row) for row in rows}
-
-    async def progress(self, call: str) -> Progress:
-        """Numbers for people."""
-        row = await self.database.fetch_one(
-            "SELECT "
-            f"sum(state = 'staged' AND {_NOT_CONCLUDED}) AS staged, "
-            "sum(EXISTS (SELECT 1 FROM envelope WHERE envelope.submission = s.id)) AS collected, "
-            "sum(EXISTS (SELECT 1 FROM outcome WHERE outcome.submission = s.id "
-            "AND outcome.outcome = 'void')) AS void, "
-            "sum(state = 'lapsed') AS lapsed, sum(state = 'ticketed') AS ticketed "
-            "FROM submission AS s WHERE call = ?",
-            (call,),
-        )
-        left = await self.database.fetch_one(
-            "SELECT count(*) FROM fragment JOIN submission AS s ON s.id = fragment.submission "
-            f"WHERE released_at IS NULL AND call = ? AND {_CONCLUDED}",
-            (call,),
-        )
-        found = {} if row is None else {key: int(row[key] or 0) for key in row.keys()}  # noqa: SIM118
-        return Progress(
-            staged_count=found.get("staged", 0),
-            collected_count=found.get("collected", 0),
-            void_count=found.get("void", 0),
-            lapsed_count=found.get("lapsed", 0),
-            ticketed_count=found.get("ticketed", 0),
-            unreleased_count=0 if left is None else int(left[0]),
-        )
-
 
 async def _is_open(tx: Transaction, submission: int) -> bool:
     row = await tx.fetch_one(
-        f"SELECT 1 FROM submission AS s WHERE id = ? AND {_NOT_CONCLUDED}",
+        f"SELECT 1 FROM submission AS s WHERE id = ? AND {NOT_CONCLUDED}",
         (submission,),
     )
     return row is not None
@@ -441,9 +333,3 @@ def _staged(row: Row, fragments: Sequence[FragmentRow]) -> Staged:
         layout=Layout.decode(bytes(row["layout"])),
         fragments=tuple(fragments),
     )
-
-
-def _standing(row: Row) -> str:
-    if row["has_envelope"]:
-        return "collected"
-    return "void" if row["has_outcome"] and row["state"] != "lapsed" else str(row["state"])
