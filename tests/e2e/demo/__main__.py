@@ -12,9 +12,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
-from tests.e2e.demo.cast import PerformanceError
+from tests.e2e.demo.companions import PerformanceError
 from tests.e2e.demo.filings import Shape
 from tests.e2e.demo.performance import Order, perform
 from tests.e2e.demo.report import render
@@ -52,8 +53,11 @@ def main(*, seed: int, keep: bool, report: Path, quick: bool, sabotage: tuple[st
     console = Console(highlight=False, soft_wrap=False)
     began = time.monotonic()
 
-    def since() -> str:
-        return f"[dim]{time.monotonic() - began:5.1f} s[/dim]"
+    def say(text: str, *, style: str = "", indent: int = 0) -> None:
+        """One line or more behind the seconds since the start."""
+        grid = Table.grid(padding=(0, 2 + indent, 0, 0))
+        grid.add_row(Text(f"{time.monotonic() - began:5.1f} s", style="dim"), Text(text, style))
+        console.print(grid)
 
     root = Path(tempfile.mkdtemp(prefix="bistro-demo-"))
     order = Order(
@@ -61,8 +65,8 @@ def main(*, seed: int, keep: bool, report: Path, quick: bool, sabotage: tuple[st
         seed=seed,
         shape=_QUICK if quick else Shape(),
         sabotage=frozenset(Sabotage(kind) for kind in sabotage),
-        begin=lambda title: console.print(f"{since()}  [bold]{title}[/bold]"),
-        tell=lambda text: console.print(f"{since()}    {escape(text)}"),
+        begin=lambda title: say(title, style="bold"),
+        tell=lambda text: say(text, indent=2),
     )
     try:
         _require_room(root)
@@ -72,14 +76,15 @@ def main(*, seed: int, keep: bool, report: Path, quick: bool, sabotage: tuple[st
         console.print(f"report: {report.absolute()}")
         code = 0 if story.verdicts.are_kept else 1
     except PerformanceError as exc:
-        console.print(f"[bold red]the demo could not go on:[/bold red] {escape(str(exc))}")
+        console.print("[bold red]the demo could not go on:[/bold red]")
+        console.print(Text(str(exc)))
         code = 2
     finally:
         if keep:
             console.print(f"kept: {root}")
         else:
             shutil.rmtree(root, ignore_errors=True)
-    console.print(f"{since()}  {'every promise was kept' if code == 0 else 'BROKEN'}")
+    say("every promise was kept" if code == 0 else "BROKEN", style="green" if code == 0 else "red")
     sys.exit(code)
 
 

@@ -20,15 +20,12 @@ from typing import Final
 
 from bistro.clock import SystemClock
 from bistro.instant import UnixMillis
+from tests.e2e.demo.companions import Companion, PerformanceError
 
 _START_LIMIT_S: Final = 30.0
 _STOP_LIMIT_S: Final = 15.0
 _POLL_S: Final = 0.02
 _TAIL: Final = 3_000
-
-
-class PerformanceError(Exception):
-    """The demo itself cannot go on: a program did not start or ended in an unforeseen way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,17 +167,29 @@ class Cast:
             for process in self._running:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
+                await process.wait()
             async with asyncio.TaskGroup() as group:
                 for daemon in self._daemons:
                     group.create_task(daemon.stop())
 
     def daemon(self, name: str, *argv: str) -> Daemon:
         """A daemon, not started yet; its log is ``<name>.log``."""
-        log = self.root / "logs" / f"{name}.log"
-        log.parent.mkdir(exist_ok=True)
-        daemon = Daemon(name, _resolved(argv), log, self._whole_environ())
+        daemon = Daemon(name, _resolved(argv), self._log(name), self._whole_environ())
         self._daemons.append(daemon)
         return daemon
+
+    async def companion(self, what: str, *argv: str) -> Companion:
+        """Start a process to talk with; what it says besides goes to ``<what>.log``."""
+        with self._log(what).open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *_resolved(argv),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self._whole_environ(),
+            )
+        self._running.add(process)
+        return Companion(process, what)
 
     async def run(self, *argv: str, limit_s: float = 120.0, prefix: Sequence[str] = ()) -> Finished:
         """Run a command to its end; what it says is kept, whatever its exit code.
@@ -214,6 +223,11 @@ class Cast:
             began_at=began_at,
             ended_at=self._clock.now(),
         )
+
+    def _log(self, name: str) -> Path:
+        folder = self.root / "logs"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.log"
 
     def _whole_environ(self) -> dict[str, str]:
         inherited = os.environ  # noqa: TID251 - for the processes, not for us

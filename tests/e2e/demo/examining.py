@@ -7,9 +7,7 @@ compared by their hashes, relays are asked for what they signed for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from bistro.crypto.keyfile import decode_filer_key, filer_public
@@ -20,21 +18,16 @@ from bistro.wire.receipt import Receipt
 from bistro.wire.terms import Terms
 from bistro_client.home import Home
 from tests.e2e.demo.auditing import audit, held
-from tests.e2e.demo.cast import Finished, PerformanceError, without_network
+from tests.e2e.demo.cast import Finished
+from tests.e2e.demo.companions import PerformanceError
+from tests.e2e.demo.drawing import size_text
 from tests.e2e.demo.filings import digests
 from tests.e2e.demo.promises import Promise
 from tests.e2e.demo.searching import needles_for, search, size_of
 from tests.e2e.demo.stage import CALL, Stage
 from tests.e2e.demo.story import FilingStory, Story
 
-_REFUSED: Final = 3
-_AT_ONCE: Final = 3
 _SIGKILL: Final = -9
-_OWN_PARTS: Final = frozenset(
-    ("ticket", "manifest", "receipts", "closed", "opening", "status", "outcome", "minutes")
-)
-"""What a filer's evidence must show in the end, beside what no evidence can be without."""
-_INBOX_PARTS: Final = frozenset(("ticket", "manifest", "closed", "opening"))
 
 
 @dataclass(slots=True)
@@ -51,10 +44,10 @@ class Examiner:
                 raise PerformanceError(f"the search does not find the marks in {one.source}")
 
     async def relays_that_hold(self) -> None:
-        """Between the deadline and collection, when relays hold all that they will ever hold."""
+        """After the rush and before collection, when relays hold all that they will ever hold."""
         self._staged()
         await self._killed()
-        await self.relays_unreadable("holding everything")
+        await self.relays_unreadable("before collection")
 
     async def relays_unreadable(self, when: str) -> None:
         """Search all that relays keep, and all that they said."""
@@ -66,7 +59,7 @@ class Examiner:
                 size += size_of(folder)
                 found = await asyncio.to_thread(search, folder, needles)
                 faults += [f"{site.name}: {sentence}" for sentence in found]
-        detail = f"{len(needles)} marks, names and keys in {size / 1e6:.0f} MB, {when}"
+        detail = f"{len(needles)} marks, names and keys in {size_text(size)} {when}"
         self.story.verdicts.examined(Promise.UNREADABLE, faults, detail)
 
     async def collected(self) -> None:
@@ -87,37 +80,6 @@ class Examiner:
         await asyncio.to_thread(self._opened)
         self._minutes()
         await self._reconciled()
-
-    async def evidence(self) -> None:
-        """Verify every evidence file there is, without network where that can be had."""
-        prefix = await without_network()
-        self.story.verified_without_network = bool(prefix)
-        verifier = _Verifier(self.stage, prefix, asyncio.Semaphore(_AT_ONCE))
-        async with asyncio.TaskGroup() as group:
-            own = {
-                one.label: group.create_task(
-                    verifier.verify(one.folder.evidence if one.folder else None, _OWN_PARTS)
-                )
-                for one in self.story.on_time
-            }
-            theirs = {
-                one.label: group.create_task(
-                    verifier.verify(one.inbox and one.inbox / "evidence.json", _INBOX_PARTS)
-                )
-                for one in self.story.on_time
-            }
-            attempt = group.create_task(self._late(verifier))
-        for one in self.story.on_time:
-            one.is_own_evidence_good = own[one.label].result() is None
-            one.is_inbox_evidence_good = theirs[one.label].result() is None
-        how = "with no network at all" if prefix else "with no network used"
-        for promise, results in ((Promise.FILERS_EVIDENCE, own), (Promise.INBOX_EVIDENCE, theirs)):
-            faults = [f"{name}: {task.result()}" for name, task in results.items() if task.result()]
-            detail = f"{len(results)} files by `bistro verify`, {how}"
-            self.story.verdicts.examined(promise, faults, detail)
-        self.story.verdicts.examined(
-            Promise.LATE, attempt.result(), "no ticket, exit code 3, refusal and evidence verify"
-        )
 
     async def daemons(self) -> None:
         """Stop everything and see that it was still there to be stopped."""
@@ -199,7 +161,7 @@ class Examiner:
         faults += await audit(self.stage, site, receipts)
         size = sum(receipt.entry.size for receipt in receipts)
         detail = (
-            f"{len(receipts)} fragments of {size / 1e6:.0f} MB fetched and compared, "
+            f"{len(receipts)} fragments, {size_text(size)}, fetched and compared, "
             f"{kill.receipts_before} of them signed for before the kill"
         )
         self.story.verdicts.examined(Promise.KILLED, faults, detail)
@@ -223,7 +185,7 @@ class Examiner:
         found = {path.name for path in self.stage.call.inbox.iterdir() if path.is_dir()}
         faults += [f"{name}: was opened and nobody filed it" for name in found - expected]
         count = sum(len(one.filing.files) for one in self.story.on_time)
-        detail = f"{count} files of {self.story.size / 1e6:.1f} MB compared by SHA-256"
+        detail = f"{count} files, {size_text(self.story.size)}, compared by SHA-256"
         self.story.verdicts.examined(Promise.OPENED, faults, detail)
 
     def _minutes(self) -> None:
@@ -252,49 +214,11 @@ class Examiner:
         )
         self.story.verdicts.examined(
             Promise.RECONCILED,
-            reconcile_faults(finished, {one.commitment for one in self.story.on_time}),
+            reconcile_faults(
+                finished, {one.commitment for one in self.story.on_time if one.commitment}
+            ),
             "`bistro-server reconcile` lists every ticket as opened, without gaps",
         )
-
-    async def _late(self, verifier: _Verifier) -> list[str]:
-        late, terms = self.story.late, self._terms
-        faults: list[str] = []
-        if late.exits != [_REFUSED]:
-            faults.append(f"expected exit code 3, found {late.exits}: {late.said[-300:]}")
-        if late.ticket is not None:
-            faults.append("it has a ticket")
-        if late.refusal is None or late.folder is None:
-            return [*faults, "it has no signed refusal"]
-        if late.refusal.time <= latest_on_time(terms):
-            faults.append("its refusal is of a time before the deadline")
-        for file in (late.folder.refusal, late.folder.evidence):
-            fault = await verifier.verify(file, frozenset({"refusal"}))
-            faults += [f"{file.suffix}: {fault}"] if fault else []
-        return faults
-
-
-@dataclass(frozen=True, slots=True)
-class _Verifier:
-    """Runs ``bistro verify`` as a stranger would who was given nothing but the terms key."""
-
-    stage: Stage
-    prefix: tuple[str, ...]
-    slots: asyncio.Semaphore
-
-    async def verify(self, file: Path | None, parts: frozenset[str]) -> str | None:
-        """None if the file verifies and shows all ``parts``; what is wrong otherwise."""
-        if file is None or not file.exists():  # noqa: ASYNC240 - nothing else runs meanwhile
-            return "there is no such file"
-        async with self.slots:
-            finished = await self.stage.cast.run(
-                *("bistro", "verify", str(file), f"--trust={self.stage.trust.format()}"),
-                *("--json", f"--home={self.stage.root / 'stranger'}"),
-                prefix=self.prefix,
-            )
-        if finished.exit_code != 0:
-            return f"exit code {finished.exit_code}: {_failed(finished)}"
-        missing = parts - set(_parts(finished, "ok"))
-        return f"does not show {', '.join(sorted(missing))}" if missing else None
 
 
 def _receipt_faults(one: FilingStory, terms: Terms) -> list[str]:
@@ -311,21 +235,15 @@ def _receipt_faults(one: FilingStory, terms: Terms) -> list[str]:
     return faults
 
 
-def reconcile_faults(finished: Finished, expected: Iterable[str]) -> list[str]:
+def reconcile_faults(finished: Finished, expected: set[str]) -> list[str]:
     """What is wrong with the answer of ``bistro-server reconcile --json``."""
-    del expected
-    return [finished.stdout[:300], finished.stderr[-300:]]
-
-
-def _findings(finished: Finished) -> list[dict[str, object]]:
-    found = finished.document.get("findings")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-
-
-def _parts(finished: Finished, state: str) -> list[str]:
-    return [str(one["part"]) for one in _findings(finished) if one["state"] == state]
-
-
-def _failed(finished: Finished) -> str:
-    failed = [f"{x['part']}: {x['text']}" for x in _findings(finished) if x["state"] == "failed"]
-    return "; ".join(failed) or (finished.stderr or finished.stdout)[-300:]
+    found = finished.document.get("tickets")
+    if finished.exit_code != 0 or not isinstance(found, list):
+        return [f"exit code {finished.exit_code}: {finished.stderr or finished.stdout}"]
+    tickets = {str(one["commitment"]): one for one in found}
+    faults = [f"{name}: a ticket that no filer has" for name in tickets.keys() - expected]
+    faults += [f"{name}: a filer's ticket is not listed" for name in expected - tickets.keys()]
+    for name, one in tickets.items():
+        if one["state"] != "opened" or one["outcome"] != "opened" or one["gaps"]:
+            faults.append(f"{name}: {one['state']}, {one['outcome']}, gaps {one['gaps']}")
+    return faults

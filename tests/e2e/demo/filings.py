@@ -34,8 +34,9 @@ FILERS: Final = (
 )
 """Who files; the last one comes too late."""
 WORKERS: Final = len(FILERS) - 1
+_TURNS: Final = 4
 _BLOCK: Final = 4_096
-_RUSH_C_S: Final = 8.0
+_RUSH_C_S: Final = 12.0
 _FIRST_S: Final = 0.4
 _MANY_EVERY: Final = 8
 _HEAVY_EVERY: Final = 6
@@ -60,6 +61,8 @@ class Filing:
         filer: Index of the client that files it.
         arrives_s: Seconds after the start at which its filer gets to it.
         is_late: Whether it is to come after the deadline.
+        by_command: Whether it is filed with ``bistro submit``, a process of its own; the others
+            go through their filer's client that stays.
         files: In the order of their paths.
     """
 
@@ -67,6 +70,7 @@ class Filing:
     filer: int
     arrives_s: float
     is_late: bool
+    by_command: bool
     files: tuple[PlannedFile, ...]
 
     @property
@@ -77,7 +81,7 @@ class Filing:
     @property
     def slot(self) -> str:
         """The slot that it is filed in; it names its filer."""
-        return f"{FILERS[self.filer]} {NAME_MARK} {self.number}"
+        return f"{FILERS[self.filer]}.{NAME_MARK}.{self.number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +96,7 @@ class Shape:
 
     count: int = 40
     closes_s: int = 20
-    rush_s: float = 15.5
+    rush_s: float = 12.0
 
 
 def plan(seed: int, shape: Shape) -> tuple[Filing, ...]:
@@ -107,6 +111,7 @@ def plan(seed: int, shape: Shape) -> tuple[Filing, ...]:
             filer=(number - 1) % WORKERS,
             arrives_s=arrives_s,
             is_late=False,
+            by_command=_is_by_command(number),
             files=_files(chance, number, size),
         )
         for number, (arrives_s, size) in enumerate(
@@ -118,6 +123,7 @@ def plan(seed: int, shape: Shape) -> tuple[Filing, ...]:
         filer=WORKERS,
         arrives_s=float(shape.closes_s),
         is_late=True,
+        by_command=True,
         files=_files(chance, shape.count, late_size),
     )
     return (*filings, late)
@@ -141,6 +147,12 @@ def digests(folder: Path) -> dict[str, str]:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             found[path.relative_to(folder).as_posix()] = digest
     return found
+
+
+def _is_by_command(number: int) -> bool:
+    """One filing of each filer, not all at the beginning."""
+    filer, turn = (number - 1) % WORKERS, (number - 1) // WORKERS
+    return turn == filer % _TURNS
 
 
 def _sizes(chance: random.Random, count: int) -> list[int]:

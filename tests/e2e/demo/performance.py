@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bistro.clock import SystemClock
-from tests.e2e.demo.cast import PerformanceError
+from bistro.errors import BistroError
+from tests.e2e.demo.companions import PerformanceError
 from tests.e2e.demo.examining import Examiner
 from tests.e2e.demo.filings import FILERS, Filing, Shape, plan, write
 from tests.e2e.demo.promises import shortened
+from tests.e2e.demo.proving import Prover
 from tests.e2e.demo.sabotage import Sabotage, spoil
 from tests.e2e.demo.scenes import Scenes
 from tests.e2e.demo.stage import RELAYS, SERVER, Stage, build_stage, kernel_clock
@@ -68,7 +70,7 @@ async def perform(order: Order) -> Story:
         )
         try:
             await _play(order, stage, story)
-        except* PerformanceError as failures:
+        except* (PerformanceError, BistroError) as failures:
             story.accident = shortened("; ".join(_messages(failures)))
             order.tell(f"this cannot go on: {story.accident}")
         story.ended_at = clock.now()
@@ -88,11 +90,11 @@ async def _play(order: Order, stage: Stage, story: Story) -> None:
     await scenes.open_call(closes_s=order.shape.closes_s)
     order.begin("The rush")
     await scenes.rush()
-    order.begin("The deadline")
-    await scenes.come_late()
     await sabotage("staging")
     order.begin("What relays hold")
     await examiner.relays_that_hold()
+    order.begin("The deadline")
+    await scenes.come_late()
     order.begin("Collect")
     await scenes.collect()
     await examiner.collected()
@@ -101,12 +103,12 @@ async def _play(order: Order, stage: Stage, story: Story) -> None:
     await sabotage("opening")
     await examiner.outcome()
     order.begin("Verify")
-    await examiner.evidence()
+    await Prover(stage, story).evidence()
     await examiner.daemons()
-    await examiner.relays_unreadable("after collection, logs of their end included")
+    await examiner.relays_unreadable("after it")
 
 
-def _messages(failures: BaseExceptionGroup[PerformanceError]) -> Iterator[str]:
+def _messages(failures: BaseExceptionGroup[Exception]) -> Iterator[str]:
     for one in failures.exceptions:
         if isinstance(one, BaseExceptionGroup):
             yield from _messages(one)

@@ -66,7 +66,8 @@ def _head(story: Story, title: str) -> str:
         f'<h1 class="{kind}">{escape(title)}</h1>'
         f'<p class="soft">{format_rfc3339(story.began_at)}, Bistro {escape(__version__)}, filings '
         f"from seed {story.seed}; {took_s:.0f} s from the opening of the call to the last check. "
-        "One destination, three relays, nine clients: real processes on loopback.</p>"
+        "One destination, three relays, eight filers' clients that stay and nine runs of "
+        "<code>bistro submit</code>: real processes on loopback.</p>"
         f"{accident}"
         f'<p class="note"><strong>{label}.</strong> {escape(story.clock_statement)}</p>'
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,8 @@ from bistro.crypto.keyfile import decode_note_key
 from bistro.crypto.signing import SigningKey, VerifierKey
 from bistro.wire.terms import SignedTerms
 from bistro_server.services.folder import CallFolder, ServerFolder
-from tests.e2e.demo.cast import Cast, Daemon, PerformanceError
+from tests.e2e.demo.cast import Cast, Daemon
+from tests.e2e.demo.companions import Companion, PerformanceError
 from tests.e2e.demo.measure import Gate, Meter
 from tests.e2e.demo.story import RelayStory
 
@@ -100,6 +101,7 @@ class Stage:
     meter: Meter
     destination: Site
     relays: tuple[Site, ...]
+    clients: dict[Path, Companion] = field(default_factory=dict)
 
     @property
     def server(self) -> ServerFolder:
@@ -125,15 +127,19 @@ class Stage:
         """The call's terms as they are published."""
         return SignedTerms.parse((self.call.terms / "1.note").read_bytes())
 
-    async def raise_curtain(self) -> None:
-        """Make and start all daemons; each relay allows the destination."""
+    async def raise_curtain(self, homes: Iterable[Path]) -> None:
+        """Make and start all daemons, each relay allows the destination; and filers' clients.
+
+        Args:
+            homes: Folders of the clients that stay.
+        """
+        serving = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            for site in (self.destination, *self.relays):
-                group.create_task(self._init(site))
-        await self.destination.start()
-        async with asyncio.TaskGroup() as group:
+            group.create_task(self._invite(serving))
             for site in self.relays:
-                group.create_task(self._join(site))
+                group.create_task(self._join(site, serving))
+            for home in homes:
+                group.create_task(self._seat(home))
 
     async def create_call(self, *, closes_s: int, patience_s: int) -> SignedTerms:
         """Create the call; it opens at once.
@@ -177,7 +183,19 @@ class Stage:
         )
         site.vkey = printed_vkey(finished.require().stdout)
 
-    async def _join(self, site: Site) -> None:
+    async def _seat(self, home: Path) -> None:
+        argv = ("python", "-m", "tests.e2e.demo.filer", str(home))
+        client = self.clients[home] = await self.cast.companion(home.name, *argv)
+        await client.require_ready()
+
+    async def _invite(self, serving: asyncio.Event) -> None:
+        await self._init(self.destination)
+        await self.destination.start()
+        serving.set()
+
+    async def _join(self, site: Site, serving: asyncio.Event) -> None:
+        await self._init(site)
+        await serving.wait()
         trust = f"--trust={self.destination.vkey}"
         finished = await self.cast.run(
             "bistro-relay", "allow", self.destination.gate.url, trust, f"--dir={site.root}"

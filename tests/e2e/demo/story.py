@@ -126,6 +126,7 @@ class Story:
     Attributes:
         clock_statement: What is known or assumed of the clock's error, in a sentence.
         is_clock_assumed: Whether the error is assumed.
+        slowness: By what all times were stretched, on a machine that others keep busy.
         destination: The channel of the destination at the meter.
         accident: What kept the demo from going on; promises not examined by then are broken.
         collecting: When collection began and ended; so are the others that follow.
@@ -140,8 +141,8 @@ class Story:
     filings: list[FilingStory]
     began_at: UnixMillis
     terms: Terms | None = None
+    slowness: float = 1.0
     kill: KillStory | None = None
-    closed_at: UnixMillis | None = None
     collecting: tuple[UnixMillis, UnixMillis] | None = None
     opening: tuple[UnixMillis, UnixMillis] | None = None
     opened_at: UnixMillis | None = None

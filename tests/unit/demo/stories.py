@@ -37,7 +37,7 @@ def terms() -> Terms:
         repair_by=UnixMillis(NOON + 180_000),
         sealed_until="closes",
         time_zone="UTC",
-        recipients=X25519_RECIPIENTS[:1],
+        recipients=tuple(X25519_RECIPIENTS[:1]),
         envelope_limit=2**31,
         files_limit=1_000,
         spread=Spread(k=2, n=3),

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.demo.cast import Cast, PerformanceError
+from tests.e2e.demo.cast import Cast
+from tests.e2e.demo.companions import PerformanceError
+from tests.support.strategies import note_key
 
 
 async def test_a_command_is_run_to_its_end_and_its_words_are_kept(tmp_path: Path) -> None:
@@ -41,6 +43,39 @@ async def test_a_daemon_that_ends_at_once_stops_the_demo_with_its_words(tmp_path
             await daemon.start()
         assert await daemon.stop() == 2
         assert await daemon.stop() is None
+
+
+async def test_a_client_that_stays_makes_its_key_and_tells_how_each_filing_ended(
+    tmp_path: Path,
+) -> None:
+    """An order that cannot be carried out ends as the command would, with its exit code."""
+    (tmp_path / "report.txt").write_text("x", encoding="utf-8")
+    home = tmp_path / "home"
+    order = {
+        "number": 7,
+        "at": 0,
+        "paths": [str(tmp_path / "report.txt")],
+        "url": "http://127.0.0.1:9",
+        "call": "spring",
+        "slot": "no slot!",
+        "trust": note_key("permits.example").verifier.format(),
+    }
+    async with Cast(tmp_path, {}).on_stage() as cast:
+        client = await cast.companion("filer", "python", "-m", "tests.e2e.demo.filer", str(home))
+        await client.require_ready()
+        assert (home / "keys" / "filer.pem").exists()
+        [answer] = [one async for one in client.answers([order])]
+    assert answer["number"] == 7
+    assert answer["exits"] == [3]
+    assert "slot" in str(answer["said"])
+
+
+async def test_a_client_that_does_not_start_is_told_from_one_that_is_slow(tmp_path: Path) -> None:
+    """Its last words stand in its log."""
+    async with Cast(tmp_path, {}).on_stage() as cast:
+        client = await cast.companion("filer", "python", "-c", "raise SystemExit(3)")
+        with pytest.raises(PerformanceError, match="expected ready"):
+            await client.require_ready()
 
 
 async def test_a_missing_script_is_named(tmp_path: Path) -> None:

@@ -80,6 +80,14 @@ def test_each_filing_has_a_slot_of_its_own_for_its_filer() -> None:
         assert FILERS[filing.filer] in filing.slot
 
 
+def test_one_filing_of_each_filer_and_the_late_one_go_by_command() -> None:
+    """Both ways in are used: the command, and the library in a client that stays."""
+    filings = plan(1, Shape())
+    by_command = [filing.filer for filing in filings if filing.by_command]
+    assert sorted(by_command) == list(range(len(FILERS)))
+    assert filings[-1].by_command
+
+
 def test_written_files_are_those_planned_and_carry_the_mark(tmp_path: Path) -> None:
     """The bytes depend on the seed alone, and no 4 KiB of them are unmarked."""
     filing = max(plan(1, Shape(count=10)), key=lambda one: len(one.files))

@@ -8,7 +8,8 @@ import contextlib
 import pytest
 
 from bistro.instant import UnixMillis
-from tests.e2e.demo.measure import Gate, Meter, RequestReader, Transfer, modelled_rates
+from tests.e2e.demo.following import RequestReader
+from tests.e2e.demo.measure import Gate, Meter, Transfer, modelled_rates
 from tests.support.clocks import ManualClock
 
 NOW = UnixMillis(1_790_000_000_000)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.demo.cast import PerformanceError
-from tests.e2e.demo.measure import Request
-from tests.e2e.demo.scenes import is_mid_upload
+from tests.e2e.demo.companions import PerformanceError
+from tests.e2e.demo.following import Request
+from tests.e2e.demo.scenes import is_mid_upload, slowness_of
 from tests.e2e.demo.stage import plan_clock, printed_vkey
 
 
@@ -41,6 +41,11 @@ def test_the_vkey_is_read_from_what_init_prints() -> None:
     assert printed_vkey("server  x\nvkey         a.b+1+2\nfingerprint  1") == "a.b+1+2"
     with pytest.raises(PerformanceError):
         printed_vkey("nothing")
+
+
+def test_a_busy_machine_gives_everybody_more_time_but_not_for_ever() -> None:
+    """On a free machine the deadline is as far away as it should be."""
+    assert [slowness_of(ms) for ms in (3_000, 15_000, 30_000, 10**9)] == [1, 1, 2, 5]
 
 
 @pytest.mark.parametrize(
