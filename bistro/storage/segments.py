@@ -4,7 +4,9 @@ A segment holds one record after another. Its head and claim are written and syn
 first byte of data, so what a crash leaves always says what it was meant to be. A record is
 complete when its end is there; the end is written only when the data has been verified.
 
-A file of one record, as relays write now, and one of many are read by the same code.
+A file of one record, as relays write now, and one of many are read by the same code. All records
+of a file repeat its generation, a random number that never leaves the relay: neither what the
+file held before nor bytes that a filer chose can pose as one of its records.
 
 Source: docs/spec/storage.md, segments.
 """
@@ -25,10 +27,11 @@ VERSION: Final = 1
 
 MAX_CLAIM_SIZE: Final = 65_536
 MAX_DATA_SIZE: Final = 1 << 48
+GENERATION_BITS: Final = 64
 
-_HEAD = struct.Struct(">4sHHIIQ")
+_HEAD = struct.Struct(">4sHHQIIQ")
 _CRC = struct.Struct(">I")
-_END = struct.Struct(">I4s")
+_END = struct.Struct(">IQ4s")
 _CHUNK = 1 << 20
 
 HEAD_SIZE: Final = _HEAD.size + _CRC.size
@@ -48,11 +51,13 @@ class SegmentRecord:
         offset: Where its head begins.
         claim: What the data is; opaque here.
         data_size: Bytes of data when complete.
+        generation: Of its file.
     """
 
     offset: int
     claim: bytes
     data_size: int
+    generation: int
 
     @property
     def data_offset(self) -> int:
@@ -81,39 +86,51 @@ class Found:
     state: State
 
 
-def encode_head(claim: bytes, data_size: int) -> bytes:
+def encode_head(claim: bytes, data_size: int, *, generation: int) -> bytes:
     """Head and claim, to be written before any data.
+
+    Args:
+        claim: What the data is.
+        data_size: Bytes of data that will follow.
+        generation: Of the file: 64 random bits, drawn when the file was begun.
 
     Raises:
         FormatError: The claim is empty or too long, or the size beyond all limits.
     """
     if not 0 < len(claim) <= MAX_CLAIM_SIZE or not 0 <= data_size <= MAX_DATA_SIZE:
         raise FormatError(f"segment record: claim of {len(claim)} bytes, data of {data_size}")
-    head = _HEAD.pack(MAGIC, VERSION, 0, len(claim), zlib.crc32(claim), data_size)
+    head = _HEAD.pack(MAGIC, VERSION, 0, generation, len(claim), zlib.crc32(claim), data_size)
     return head + _CRC.pack(zlib.crc32(head)) + claim
 
 
-def encode_end(data_crc: int) -> bytes:
-    """The end of a record: CRC-32 of the data (``zlib.crc32``) and a magic number."""
-    return _END.pack(data_crc, END_MAGIC)
+def encode_end(data_crc: int, *, generation: int) -> bytes:
+    """The end of a record: CRC-32 of the data (``zlib.crc32``), generation, a magic number."""
+    return _END.pack(data_crc, generation, END_MAGIC)
 
 
-def decode_head(read: ReadAt, offset: int) -> SegmentRecord:
+def decode_head(read: ReadAt, offset: int, *, generation: int | None = None) -> SegmentRecord:
     """The record whose head begins at ``offset``.
 
+    Args:
+        read: Reads the segment.
+        offset: Where the head begins.
+        generation: Of the file; None for the record at offset 0, which says it.
+
     Raises:
-        FormatError: No head, another version, or damage in head or claim.
+        FormatError: No head, another version or generation, or damage in head or claim.
     """
     data = read(offset, HEAD_SIZE)
     if len(data) < HEAD_SIZE or data[_HEAD.size :] != _CRC.pack(zlib.crc32(data[: _HEAD.size])):
         raise FormatError(f"segment record at byte {offset}: head is missing or damaged")
-    magic, version, flags, claim_size, claim_crc, data_size = _HEAD.unpack_from(data)
+    magic, version, flags, found, claim_size, claim_crc, data_size = _HEAD.unpack_from(data)
     if magic != MAGIC or (version, flags) != (VERSION, 0) or claim_size > MAX_CLAIM_SIZE:
         raise FormatError(f"segment record at byte {offset}: magic {magic!r}, version {version}")
+    if generation not in {None, found}:
+        raise FormatError(f"segment record at byte {offset}: it is of another generation")
     claim = read(offset + HEAD_SIZE, claim_size)
     if len(claim) != claim_size or zlib.crc32(claim) != claim_crc:
         raise FormatError(f"segment record at byte {offset}: claim is missing or damaged")
-    return SegmentRecord(offset, claim, data_size)
+    return SegmentRecord(offset, claim, data_size, found)
 
 
 def inspect(read: ReadAt, record: SegmentRecord, *, file_size: int, check_data: bool) -> Found:
@@ -127,7 +144,7 @@ def inspect(read: ReadAt, record: SegmentRecord, *, file_size: int, check_data: 
     """
     stored = max(0, min(record.data_size, file_size - record.data_offset))
     end = read(record.data_offset + record.data_size, END_SIZE) if file_size >= record.end else b""
-    if end[_CRC.size :] != END_MAGIC:
+    if end[_CRC.size :] != encode_end(0, generation=record.generation)[_CRC.size :]:
         return Found(record, stored, "incomplete")
     if check_data and end[: _CRC.size] != _CRC.pack(_crc_of(read, record)):
         return Found(record, stored, "damaged")
@@ -142,11 +159,13 @@ def scan(read: ReadAt, *, file_size: int, check_data: bool) -> Iterator[Found]:
     promised more (its database names a record that is not found) has met damage.
     """
     offset = 0
+    generation: int | None = None
     while offset < file_size:
         try:
-            record = decode_head(read, offset)
+            record = decode_head(read, offset, generation=generation)
         except FormatError:
             return
+        generation = record.generation
         found = inspect(read, record, file_size=file_size, check_data=check_data)
         yield found
         if found.state == "incomplete":

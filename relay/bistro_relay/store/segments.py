@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import re
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,14 +52,19 @@ def is_full(error: BaseException | None) -> bool:
 class Segment:
     """A segment open for appending data behind its head.
 
+    Args:
+        file: The file.
+        record: Its record.
+
     Attributes:
         data_offset: Where the data begins.
         is_broken: Whether a write or sync has failed: what is on the medium is unknown.
     """
 
-    def __init__(self, file: AppendFile, *, data_offset: int) -> None:
+    def __init__(self, file: AppendFile, record: segments.SegmentRecord) -> None:
         self._file = file
-        self.data_offset = data_offset
+        self._generation = record.generation
+        self.data_offset = record.data_offset
         self.is_broken = False
 
     @property
@@ -78,7 +84,7 @@ class Segment:
         the upload goes on: nothing was promised about them.
         """
         with self._changing():
-            self._file.append(segments.encode_end(crc))
+            self._file.append(segments.encode_end(crc, generation=self._generation))
             self._file.sync()
 
     def sync(self) -> None:
@@ -130,8 +136,9 @@ class SegmentFiles:
         """
         path = self._path(segment_id)
         make_directories(path.parent, disk=self._disk)
+        generation = secrets.randbits(segments.GENERATION_BITS)
         with AppendFile.create(path, disk=self._disk) as file:
-            file.append(segments.encode_head(claim, data_size))
+            file.append(segments.encode_head(claim, data_size, generation=generation))
             file.sync()
         sync_directory(path.parent, disk=self._disk)
 
@@ -148,7 +155,7 @@ class SegmentFiles:
         file = AppendFile.open(path, disk=self._disk)
         try:
             record = segments.decode_head(lambda at, size: file.read(offset=at, size=size), 0)
-            segment = Segment(file, data_offset=record.data_offset)
+            segment = Segment(file, record)
             _require_size(segment_id, segment, durable_size)
             if segment.data_size > durable_size:
                 segment.cut(durable_size)

@@ -24,8 +24,15 @@ RECORDS = st.lists(
 )
 
 
-def encode(claim: bytes, data: bytes) -> bytes:
-    return encode_head(claim, len(data)) + data + encode_end(zlib.crc32(data))
+GENERATION = 0x0123_4567_89AB_CDEF
+
+
+def encode(claim: bytes, data: bytes, *, generation: int = GENERATION) -> bytes:
+    return (
+        encode_head(claim, len(data), generation=generation)
+        + data
+        + encode_end(zlib.crc32(data), generation=generation)
+    )
 
 
 def scan_bytes(data: bytes, *, check_data: bool = True) -> list[Found]:
@@ -90,26 +97,40 @@ def test_a_file_that_shrinks_while_it_is_read_is_damaged() -> None:
     assert found.state == "damaged"
 
 
+def test_what_a_file_held_before_is_no_record_of_it() -> None:
+    """A file that is used again has a new generation; old records end the scan."""
+    whole = encode(b"new", b"data") + encode(b"old", b"old data", generation=GENERATION ^ 1)
+    assert [one.record.claim for one in scan_bytes(whole)] == [b"new"]
+
+
+def test_the_end_of_another_generation_ends_no_record() -> None:
+    """Nor do bytes of a fragment that look like one."""
+    data = b"data"
+    head = encode_head(b"claim", len(data), generation=GENERATION)
+    whole = head + data + encode_end(zlib.crc32(data), generation=GENERATION + 1)
+    assert [one.state for one in scan_bytes(whole)] == ["incomplete"]
+
+
 @pytest.mark.parametrize(
     ("claim", "size"), [(b"", 1), (b"x" * (MAX_CLAIM_SIZE + 1), 1), (b"x", -1)]
 )
 def test_impossible_records_are_refused(claim: bytes, size: int) -> None:
     """Nothing is written that could not be read."""
     with pytest.raises(FormatError):
-        encode_head(claim, size)
+        encode_head(claim, size, generation=GENERATION)
 
 
 def test_a_head_of_another_version_is_refused() -> None:
     """A newer layout is not guessed at."""
-    head = bytearray(encode_head(b"c", 3))
+    head = bytearray(encode_head(b"c", 3, generation=GENERATION))
     head[5] = 2
-    head[24:28] = zlib.crc32(bytes(head[:24])).to_bytes(4, "big")
+    head[32:36] = zlib.crc32(bytes(head[:32])).to_bytes(4, "big")
     with pytest.raises(FormatError, match="version 2"):
         decode_head(lambda offset, size: bytes(head[offset : offset + size]), 0)
 
 
 def test_places_within_a_record_follow_from_its_sizes() -> None:
     """Head, claim, data, end."""
-    record = SegmentRecord(offset=10, claim=b"abc", data_size=7)
+    record = SegmentRecord(offset=10, claim=b"abc", data_size=7, generation=GENERATION)
     assert record.data_offset == 10 + HEAD_SIZE + 3
     assert record.end == record.data_offset + 7 + END_SIZE
