@@ -10,6 +10,7 @@ from typing import Final
 from bistro.clock import Clock
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import UnavailableError
+from bistro.ids import Origin
 from bistro.net.session import Session
 from bistro.protocol.submission import Submission
 from bistro.storage.durable import Disk
@@ -19,7 +20,7 @@ from bistro_client.home import Home
 from bistro_client.keyring import FilerKey
 from bistro_client.known_servers import KnownServers
 from bistro_client.listening import Listener
-from bistro_client.patience import Patience
+from bistro_client.patience import Patience, Wait
 
 FIRST_CONTACT_MS: Final = 4_000
 """How long to try a server that never answered: its address is more likely wrong than it down."""
@@ -57,10 +58,17 @@ class Equipment:
         """The destination at ``url``, tried for a few seconds; see ``Reception.reach``."""
         known = KnownServers(self.home.known_servers, disk=self.disk)
         reception = Reception(self.session, known, self.clock, self.listener)
-        policy = self.patience
-        limits = [FIRST_CONTACT_MS, *([] if policy.limit_ms is None else [policy.limit_ms])]
-        wait = replace(policy, limit_ms=min(limits)).begin()
-        return await wait.ask(lambda: reception.reach(url, given=given))
+        return await self._briefly().ask(lambda: reception.reach(url, given=given))
+
+    async def fetch_terms(self, destination: Destination, origin: Origin) -> Visit:
+        """A destination with the terms of a call, tried for a few seconds."""
+        versions = await self._briefly().ask(lambda: destination.fetch_versions(origin))
+        return Visit(destination, versions)
+
+    def _briefly(self) -> Wait:
+        limit_ms = self.patience.limit_ms
+        least_ms = FIRST_CONTACT_MS if limit_ms is None else min(limit_ms, FIRST_CONTACT_MS)
+        return replace(self.patience, limit_ms=least_ms).begin()
 
     async def visit(self, submission: Submission) -> Visit:
         """The destination of a submission, waited for as long as patience lasts."""
@@ -69,7 +77,7 @@ class Equipment:
             request = submission.request
             trusted = VerifierKey.parse(request.terms_key)
             destination = await self.reach(request.server_url, given=trusted)
-            return Visit(destination, await destination.fetch_versions(request.origin))
+            return await self.fetch_terms(destination, request.origin)
 
         return await self.patience.begin().ask(attempt)
 

@@ -18,6 +18,7 @@ from bistro.errors import (
     BistroError,
     ChecksumMismatchError,
     DeadlinePassedError,
+    FormatError,
     RelayFullError,
     StorageError,
     UnavailableError,
@@ -26,7 +27,7 @@ from bistro.instant import UnixMillis
 from bistro.net.relay_client import RelayClient
 from bistro.net.session import Session
 from bistro.protocol.placement import Placement, RelayProbe
-from bistro.protocol.submission import Attempt, Step, Submission, SubmissionState
+from bistro.protocol.submission import Attempt, Step, SubmissionState
 from bistro.wire.clauses import Relay
 from bistro.wire.terms import SignedTerms, Terms
 from bistro_client import notices, peer_messages
@@ -65,14 +66,15 @@ class Stager:
     _probes: tuple[RelayProbe, ...] = ()
     _problems: dict[str, str] = field(default_factory=dict)
     _chosen: dict[int, str] = field(default_factory=dict)
+    _left: set[int] = field(default_factory=set)
     _round: int = 0
     _wait: Wait | None = None
     _waiting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     _presenting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def stage(self) -> Submission:
-        """Bring every fragment without receipt to a relay.
+    async def stage(self) -> bool:
+        """Bring every fragment without receipt to a relay; whether none was left out.
 
         Once the submission is staged, fragments that no relay takes are left for another run.
 
@@ -92,7 +94,7 @@ class Stager:
             await run_all(self._place(fragment.index) for fragment in missing)
         finally:
             self.listener.end(Task.UPLOADING)
-        return self.journal.submission
+        return not self._left
 
     @property
     def _placement(self) -> Placement:
@@ -118,6 +120,7 @@ class Stager:
                 return
             if not self._has_fresh_relay(tried):
                 if self._is_staged:
+                    self._left.add(index)
                     self.listener.tell(notices.left_for_later(index, self.journal.submission.id))
                     return
                 await self._wait_for_relays(round_seen)
@@ -244,7 +247,7 @@ class Stager:
                 return
             try:
                 await present(self.journal, self.destination, self.patience)
-            except UnavailableError as exc:
+            except (UnavailableError, FormatError) as exc:
                 # The step that follows asks again, with patience.
                 self.listener.tell(notices.not_presented(exc))
 

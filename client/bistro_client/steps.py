@@ -60,8 +60,7 @@ class Steps:
                 visit = visit or await self.equipment.visit(journal.submission)
                 await self.ticket(journal, visit)
             elif step is Step.UPLOAD:
-                await self._stage(journal, visit)
-                if journal.submission.missing:
+                if not await self._stage(journal, visit):
                     break  # staged already, and no relay takes the rest now
             elif step is Step.PRESENT:
                 visit = visit or await self.equipment.visit(journal.submission)
@@ -148,7 +147,7 @@ class Steps:
         await self._renew_evidence(journal)
         raise peer_messages.refused(journal.folder.refusal, refusal, visit.versions.terms)
 
-    async def _stage(self, journal: Journal, visit: Visit | None) -> None:
+    async def _stage(self, journal: Journal, visit: Visit | None) -> bool:
         before = journal.submission.state
         sealed = journal.submission.sealed
         if visit is not None:
@@ -169,7 +168,7 @@ class Steps:
             self.equipment.listener,
         )
         try:
-            await stager.stage()
+            return await stager.stage()
         finally:
             await self._renew_evidence(journal)
             self._tell_if_staged(journal, before)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bistro.clock import Clock
 from bistro.crypto.signing import VerifierKey
+from bistro.errors import FormatError
 from bistro.ids import DEFAULT_SLOT, require_slot
 from bistro.instant import format_rfc3339
 from bistro.net.session import Session
@@ -117,7 +118,7 @@ class Submitter:
         )
         destination = await self._equipment.reach(wish.url, given=wish.trust)
         origin = destination.choose_call(wish.call)
-        visit = Visit(destination, await destination.fetch_versions(origin))
+        visit = await self._equipment.fetch_terms(destination, origin)
         self._require_possible(visit, sources)
         request = Request(
             sources=tuple(_as_text(path) for path in wish.paths),
@@ -219,7 +220,10 @@ class Submitter:
 
     async def _watch(self, journal: Journal, visit: Visit) -> None:
         listener = self._equipment.listener
-        await Watcher(journal, visit.destination, visit.versions, listener).look()
+        try:
+            await Watcher(journal, visit.destination, visit.versions, listener).look()
+        except FormatError as exc:
+            raise peer_messages.nonsense(exc) from exc
 
 
 @contextmanager

@@ -140,8 +140,7 @@ class Delivery:
 
     async def _continue(self, file: ReadFile, upload: Upload, size: int) -> Upload:
         if upload.offset >= size:
-            receipt = await self.client.fetch_receipt(upload.id)
-            return Upload(upload.id, upload.offset, receipt)
+            return await self._await_receipt(upload)
         self._progress_to(upload.offset)
         rest = Piece(self._chunks(file, upload.offset, size), size - upload.offset)
         try:
@@ -149,6 +148,16 @@ class Delivery:
         except ConflictError:
             # An earlier request of ours was stored further than we heard.
             return await self._asked_again(upload)
+
+    async def _await_receipt(self, upload: Upload) -> Upload:
+        """The receipt of a fragment that is whole: a relay may have been unable to sign it."""
+        try:
+            receipt = await self.client.fetch_receipt(upload.id)
+        except UnknownObjectError as exc:
+            raise UnavailableError(
+                f"relay {self.relay.name}: has the whole fragment and no receipt for it yet"
+            ) from exc
+        return Upload(upload.id, upload.offset, receipt)
 
     async def _asked_again(self, upload: Upload) -> Upload:
         found = await self.client.fetch_offset(upload.id)

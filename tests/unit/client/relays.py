@@ -18,7 +18,13 @@ from bistro.api import routes
 from bistro.api.problems import encode_problem, problem_headers
 from bistro.clock import Clock
 from bistro.crypto.digest import sha256
-from bistro.errors import BistroError, RelayFullError, UnknownObjectError
+from bistro.errors import (
+    BistroError,
+    ChecksumMismatchError,
+    ConflictError,
+    RelayFullError,
+    UnknownObjectError,
+)
 from bistro.instant import UnixMillis
 from bistro.wire.claim import Claim
 from bistro.wire.clauses import Relay
@@ -53,6 +59,7 @@ class FakeRelay:
     | breaks | takes 70,000 bytes of an upload and closes the connection, then is as ``then`` |
     | forged | signs receipts with another key |
     | short | promises to hold for a minute only |
+    | blames | says once that the bytes are not what the claim says |
     | gone | forgets the upload that is asked for next, then is good |
     """
 
@@ -147,7 +154,8 @@ class FakeRelay:
 
     async def _append(self, request: web.Request) -> web.Response:
         upload = self._known(request)
-        assert routes.parse_offset(request.headers) == len(self.uploads[upload].data)
+        if routes.parse_offset(request.headers) != len(self.uploads[upload].data):
+            raise ConflictError("another offset")
         await self._take(request, upload)
         return self._answer(upload, 204)
 
@@ -166,6 +174,9 @@ class FakeRelay:
         return upload
 
     async def _take(self, request: web.Request, upload: str) -> None:
+        if self.how == "blames":
+            self.how = "good"
+            raise ChecksumMismatchError("expected another hash")
         held = self.uploads[upload]
         async for chunk in request.content.iter_chunked(65_536):
             held.data += chunk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from bistro.errors import (
     LimitExceededError,
     NotOpenError,
     NotRegisteredError,
+    RefusedError,
     SettingsError,
     StorageError,
     UnavailableError,
     UnknownObjectError,
     VerificationError,
 )
+from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.wire.clauses import Spread
 from bistro.wire.discovery import ServerDiscovery
@@ -26,8 +29,8 @@ from bistro.wire.entry import TermsEntry, TicketEntry
 from bistro.wire.served_terms import ServedTerms
 from bistro.wire.terms import Terms, build
 from bistro.wire.ticket import TermsInForce, Ticket
-from bistro_client.contact import Versions
-from bistro_client.known_servers import KnownServers, follow
+from bistro_client.contact import Reception, Versions
+from bistro_client.known_servers import KnownServers, Pin, follow
 from tests.support.clocks import NOON, ManualClock
 from tests.support.destinations import HOUR_MS, SPRING
 from tests.support.promises import MemoryLedger
@@ -305,3 +308,67 @@ async def test_a_closed_call_is_asked_for_a_signed_refusal(tmp_path: Path) -> No
         with pytest.raises(DeadlinePassedError):
             await w.submitter().submit(w.wish(call="spring"))
         assert "closed" in w.listener.text("deadline")
+
+
+def _served(terms: Terms, ledger: MemoryLedger, *keys: SigningKey) -> ServedTerms:
+    signed = build(terms, *keys)
+    entry = TermsEntry(origin=str(SPRING), time=NOON, digest=signed.hash)
+    return ServedTerms(signed, TermsInForce.parse(ledger.promise(entry)))
+
+
+async def test_all_versions_of_the_terms_are_fetched_and_verified(tmp_path: Path) -> None:
+    """Back to the first by the hash each one names, also past a change of the terms key."""
+    old, new = note_key("permits.example"), note_key("permits.example", seed="new")
+    first = _terms()
+    keys = replace(first.keys, terms=new.verifier)
+    second = replace(
+        first, version=2, supersedes=first.hash, closes=UnixMillis(first.closes + 1_000), keys=keys
+    )
+    ledger = MemoryLedger(note_key(str(SPRING)))
+    served = _served(first, ledger, old), _served(second, ledger, old, new)
+    async with world(tmp_path) as w:
+        w.wire.changes["bistro.json"] = showing(new)
+        w.wire.answers["/terms"] = served[1].encode()
+        w.wire.answers[f"/terms/{first.hash.hex()}"] = served[0].encode()
+        reception = Reception(w.session, pins(w), w.clock, w.listener)
+        found = await reception.reach(w.url)
+        versions = await found.fetch_versions(SPRING)
+        assert [one.signed.terms.version for one in versions.served] == [1, 2]
+        assert versions.terms == second
+
+        shorter = replace(second, closes=UnixMillis(first.closes - 1))
+        w.wire.answers["/terms"] = _served(shorter, ledger, old, new).encode()
+        with pytest.raises(VerificationError, match="closes may not go"):
+            await found.fetch_versions(SPRING)
+
+        w.wire.answers["/terms"] = served[0].encode()
+        with pytest.raises(VerificationError):
+            await found.fetch_versions(SPRING)
+        w.wire.changes["bistro.json"] = showing(old)
+        found = await reception.reach(w.url, given=old.verifier)
+        with pytest.raises(VerificationError, match="expected those of"):
+            await found.fetch_versions(Origin("permits.example", "summer"))
+
+
+async def test_a_server_of_another_protocol_is_named(tmp_path: Path) -> None:
+    """A newer program is needed, not another try."""
+    async with world(tmp_path) as w:
+        w.wire.changes["bistro.json"] = lambda body: replace(
+            ServerDiscovery.decode(body), protocols=(2, 3)
+        ).encode()
+        with pytest.raises(RefusedError, match="speaks protocol 1, found 2, 3"):
+            await w.submitter().submit(w.wish())
+
+
+def test_pins_of_several_processes_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    """Each one reads, adds and writes under a lock."""
+    path = tmp_path / "known-servers.json"
+
+    def pin(number: int) -> None:
+        name = f"s{number}.example"
+        key = note_key(name).verifier
+        KnownServers(path).save(Pin(name, key, NOON, f"https://{name}"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(pin, range(24)))
+    assert len(KnownServers(path).pins()) == 24
