@@ -87,6 +87,7 @@ class Wire:
         down: Whether to close every connection.
         asked: Method and path of every request.
         queries: Query of every request.
+        has_date: Whether answers say what time it is.
         skew_ms: By how much the destination's clock seems to be ahead.
     """
 
@@ -99,6 +100,7 @@ class Wire:
     queries: list[str] = field(default_factory=list)
     answers: dict[str, bytes] = field(default_factory=dict)
     skew_ms: int = 0
+    has_date: bool = True
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=2**30)
@@ -124,14 +126,10 @@ class Wire:
                 return web.Response(body=wanted)
         body = self._changed(request.path, body) if answer.status == 200 else body
         now_s = (self.clock.now() + self.skew_ms) / 1_000
-        return web.Response(
-            body=body,
-            status=answer.status,
-            headers={
-                "Content-Type": answer.headers.get("Content-Type", ""),
-                "Date": formatdate(now_s, usegmt=True),
-            },
-        )
+        date = formatdate(now_s, usegmt=True) if self.has_date else "unknown"
+        kind = answer.headers.get("Content-Type", "")
+        headers = {"Content-Type": kind, "Date": date}
+        return web.Response(body=body, status=answer.status, headers=headers)
 
     def _changed(self, path: str, body: bytes) -> bytes:
         if path == routes.DISCOVERY.template:
