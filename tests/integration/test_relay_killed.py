@@ -260,6 +260,11 @@ async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
                     assert process.returncode is None
                     await asyncio.sleep(0.05)
             client = RelayClient(session, command.url)
+            # Terms are learned and written before the room is measured.
+            probe_upload = await client.create_upload(
+                call.claim(Sealed(9)).encode(), size=Sealed(9).layout.fragment_size
+            )
+            await client.terminate(probe_upload.id)
             free = (await client.fetch_discovery()).free_bytes
             huge = Sealed(1, size=2 * free + 200_000)
             claim = call.claim(huge).encode()

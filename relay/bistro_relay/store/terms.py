@@ -5,7 +5,6 @@ Source: docs/spec/terms.md, versions; docs/spec/collection.md, signed requests.
 
 from __future__ import annotations
 
-from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.storage.database import Database
 from bistro.wire.served_terms import ServedTerms
@@ -37,14 +36,6 @@ class TermsStore:
             "SELECT body, MAX(version) FROM terms GROUP BY server, call"
         )
         return [ServedTerms.decode(row["body"]) for row in rows]
-
-    async def load(self, origin: Origin, version: int) -> ServedTerms | None:
-        """One version of a call's terms."""
-        row = await self._database.fetch_one(
-            "SELECT body FROM terms WHERE server = ? AND call = ? AND version = ?",
-            (origin.server, origin.call, version),
-        )
-        return None if row is None else ServedTerms.decode(row["body"])
 
 
 class NonceStore:
