@@ -113,6 +113,9 @@ async def test_minutes_count_every_commitment_of_the_log(tmp_path: Path) -> None
         outcome = verify_outcome(note.encode(), call.status_key.verifier)
         assert outcome.minutes is not None
         assert minutes.verify_place(outcome.minutes).commitment == other.commitment
+        note = await found.site.api.fetch_outcome(call.id, lapsed.commitment, bytes(32))
+        outcome = verify_outcome(note.encode(), call.status_key.verifier)
+        assert (outcome.outcome, outcome.reasons[0].code) == ("lapsed", "not-staged")
         status = await found.site.api.fetch_status(call.id, lapsed.commitment)
         assert verify_status(status.encode(), call.status_key.verifier).state == "lapsed"
 

@@ -319,7 +319,11 @@ async def _destination(
 
 @contextlib.asynccontextmanager
 async def world(
-    root: Path, *, names: Sequence[str] = RELAY_NAMES, **changes: Any
+    root: Path,
+    *,
+    names: Sequence[str] = RELAY_NAMES,
+    clock: ManualClock | None = None,
+    **changes: Any,
 ) -> AsyncIterator[World]:
     """A destination with the call ``spring`` and the relays it names, all running.
 
@@ -337,7 +341,7 @@ async def world(
         )
         for name, one in settings.items()
     )
-    clock = ManualClock()
+    clock = ManualClock() if clock is None else clock
     async with _destination(root / "server", clock, relays=relays, **changes) as site:
         for one in settings.values():
             key = site.terms.keys.terms

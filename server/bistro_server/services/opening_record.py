@@ -19,6 +19,7 @@ from bistro.storage.durable import read_file, write_atomically
 from bistro.wire.checkpoint import verify_checkpoint
 from bistro.wire.entry import Entry, PostmarkedEntry, TicketEntry
 from bistro.wire.evidence import MAX_EVIDENCE_SIZE
+from bistro.wire.header import TOKEN_SIZE
 from bistro.wire.minutes import Minutes, MinutesEntry, salted_outcome
 from bistro.wire.status import MinutesPlace, Outcome, Reason
 from bistro.wire.ticket import Opening
@@ -37,6 +38,8 @@ from bistro_server.store.submissions import Submissions
 
 EVIDENCE: Final = "evidence.json"
 LAPSED: Final = "lapsed"
+NO_TOKEN: Final = bytes(TOKEN_SIZE)
+"""Where the outcome is found of what no header could be read of: its filer has no other key."""
 OPENED: Final = "opened"
 
 
@@ -144,8 +147,6 @@ class Recorder:
 
     def _write_page(self, page: list[Result], tree: MinutesTree, first: int) -> None:
         for number, result in enumerate(page, first):
-            if not result.token:
-                continue  # nobody holds one: no header that is the commitment's was ever read
             note = Outcome(
                 origin=self.call.origin,
                 commitment=result.commitment,
@@ -160,7 +161,7 @@ class Recorder:
             self.submissions.statuses.write_outcome(
                 self.call.id,
                 result.commitment,
-                token=result.token,
+                token=result.token or NO_TOKEN,
                 note=note.sign(self.call.status_key),
             )
 
