@@ -13,9 +13,8 @@ Where the header of ``previous`` could not be read, because it lapsed or its fra
 nobody can say whose it was. That does not count against the amendment: it touches only its own
 key and slot.
 
-What is found wrong only while unpacking (pass 2) is given as a fault to a second ``resolve``:
-the submission before it then stands again, and has to be unpacked too. The caller repeats this
-until nothing new is to be unpacked; it ends, since every round adds a fault.
+What is found wrong only while unpacking (pass 2) is given to ``Resolution.reject``: the submission
+before it then stands again, and has to be unpacked too. It ends, since every fault takes one away.
 
 Source: docs/spec/opening.md.
 """
@@ -155,28 +154,95 @@ def judge_header(
     return None
 
 
+class Resolution:
+    """An outcome for every commitment, kept up to date while unpacking finds faults.
+
+    A fault costs the same however many submissions there are: only the last valid one of a slot
+    is ever unpacked, and without it the one before stands as it stood.
+
+    Args:
+        candidates: In any order, each commitment once.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self._decisions: dict[bytes, Decision] = {}
+        # Earlier commitments, valid or not; None: whose header was not read.
+        self._known: dict[bytes, _Slot | None] = {}
+        # What counts in each slot, oldest first: all but the last were replaced.
+        self._valid: dict[_Slot, list[Candidate]] = {}
+        for candidate in sorted(candidates, key=lambda c: (c.time, c.index)):
+            header = candidate.header
+            fault = candidate.fault or _unknown_previous(header, self._known)
+            self._known[candidate.commitment] = None if header is None else _slot_of(header)
+            if fault is not None:
+                self._decide(candidate, fault)
+            elif header is not None:  # a candidate without header has a fault
+                self._count(candidate, header)
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """An outcome for every commitment, in log order."""
+        return tuple(sorted(self._decisions.values(), key=lambda decision: decision.index))
+
+    @property
+    def standing(self) -> tuple[bytes, ...]:
+        """The commitments that count, one a slot at most: those to unpack."""
+        tops = (valid[-1] for valid in self._valid.values() if valid)
+        return tuple(one.commitment for one in tops if not _is_withdrawal(one))
+
+    def reject(self, commitment: bytes, fault: Fault) -> bytes | None:
+        """Take into account that unpacking found something wrong.
+
+        Args:
+            commitment: One of ``standing``.
+            fault: What was found.
+
+        Returns:
+            The commitment that stands again in its place, and has to be unpacked too, if any.
+
+        Raises:
+            ValueError: The commitment does not stand.
+        """
+        slot = self._known.get(commitment)
+        valid = [] if slot is None else self._valid.get(slot, [])
+        if not valid or valid[-1].commitment != commitment or _is_withdrawal(valid[-1]):
+            raise ValueError(f"commitment {commitment.hex()}: expected one that stands")
+        self._decide(valid.pop(), fault)
+        if not valid or _is_withdrawal(valid[-1]):
+            return None
+        self._decide(valid[-1], Outcome.OPENED)
+        return valid[-1].commitment
+
+    def _count(self, candidate: Candidate, header: Header) -> None:
+        outcome = _EFFECTS[header.kind]
+        valid = self._valid.setdefault(_slot_of(header), [])
+        if valid and not _is_withdrawal(valid[-1]):
+            self._decide(valid[-1], _REPLACED[outcome], by=candidate)
+        valid.append(candidate)
+        self._decide(candidate, outcome)
+
+    def _decide(
+        self, candidate: Candidate, result: Outcome | Fault, *, by: Candidate | None = None
+    ) -> None:
+        outcome, reasons = (
+            (result.outcome, (result.reason,)) if isinstance(result, Fault) else (result, ())
+        )
+        self._decisions[candidate.commitment] = Decision(
+            commitment=candidate.commitment,
+            index=candidate.index,
+            outcome=outcome,
+            reasons=reasons,
+            replaced_by=None if by is None else by.commitment,
+        )
+
+
 def resolve(candidates: Sequence[Candidate]) -> tuple[Decision, ...]:
     """An outcome for every commitment, in log order."""
-    decisions: dict[bytes, Decision] = {}
-    known: dict[bytes, _Slot | None] = {}  # earlier commitments, valid or not; None: unread
-    standing: dict[_Slot, Candidate] = {}
-    for candidate in sorted(candidates, key=lambda c: (c.time, c.index)):
-        header = candidate.header
-        fault = candidate.fault or _unknown_previous(header, known)
-        known[candidate.commitment] = None if header is None else _slot_of(header)
-        if fault is not None:
-            decisions[candidate.commitment] = _decide(candidate, fault)
-        if fault is not None or header is None:  # a candidate without header has a fault
-            continue
-        slot, outcome = _slot_of(header), _EFFECTS[header.kind]
-        before = standing.pop(slot, None)
-        if before is not None:
-            replaced = _REPLACED[outcome]
-            decisions[before.commitment] = _decide(before, replaced, by=candidate)
-        if outcome is Outcome.OPENED:
-            standing[slot] = candidate
-        decisions[candidate.commitment] = _decide(candidate, outcome)
-    return tuple(sorted(decisions.values(), key=lambda decision: decision.index))
+    return Resolution(candidates).decisions
+
+
+def _is_withdrawal(candidate: Candidate) -> bool:
+    return candidate.header is not None and candidate.header.kind == "withdraw"
 
 
 def _slot_of(header: Header) -> _Slot:
@@ -191,18 +257,3 @@ def _unknown_previous(header: Header | None, known: Mapping[bytes, _Slot | None]
         return None
     text = "previous is no earlier commitment, or one under another key or slot"
     return Fault.rejected("unknown-previous", text)
-
-
-def _decide(
-    candidate: Candidate, result: Outcome | Fault, *, by: Candidate | None = None
-) -> Decision:
-    outcome, reasons = (
-        (result.outcome, (result.reason,)) if isinstance(result, Fault) else (result, ())
-    )
-    return Decision(
-        commitment=candidate.commitment,
-        index=candidate.index,
-        outcome=outcome,
-        reasons=reasons,
-        replaced_by=None if by is None else by.commitment,
-    )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from bistro.crypto.age.keys import KeyIdentity
 from bistro.daemon import logs
 from bistro.errors import StorageError
-from bistro.protocol.opening import Decision, Fault, Outcome, Reason, resolve
+from bistro.protocol.opening import Decision, Fault, Outcome, Reason, Resolution
 from bistro.storage.blobs import BlobStore
 from bistro.storage.disk import Disk
 from bistro.wire.header import SignedHeader
@@ -97,24 +97,18 @@ class Passes:
 
     async def _decide(self, reads: list[Read], blobs: BlobStore) -> None:
         """Unpack until nothing of this slot is left to unpack, then record all its outcomes."""
-        header = reads[0].signed.header
-        while True:
-            known = {read.candidate.commitment: read for read in reads}
-            decisions = resolve([read.candidate for read in reads])
-            counting = [
-                known[decision.commitment]
-                for decision in decisions
-                if decision.outcome is Outcome.OPENED
-            ]
-            left = [read for read in counting if not read.is_unpacked]
-            if not left:
-                break
-            for read in left:
-                await self._unpack(read, blobs)
-            reads = await self.store.slot(header.filer_key, header.slot)
-        await self.store.record_outcomes([_outcome(one, known) for one in decisions])
+        known = {read.candidate.commitment: read for read in reads}
+        resolution = Resolution([read.candidate for read in reads])
+        waiting = list(resolution.standing)
+        while waiting:
+            read = known[waiting.pop()]
+            fault = None if read.is_unpacked else await self._unpack(read, blobs)
+            if fault is not None:
+                again = resolution.reject(read.candidate.commitment, fault)
+                waiting += [] if again is None else [again]
+        await self.store.record_outcomes([_outcome(one, known) for one in resolution.decisions])
 
-    async def _unpack(self, read: Read, blobs: BlobStore) -> None:
+    async def _unpack(self, read: Read, blobs: BlobStore) -> Fault | None:
         header = read.signed.header
         signed = self.call.version(header.terms_hash)
         if signed is None:
@@ -130,9 +124,10 @@ class Passes:
         if isinstance(found, Fault):
             await self.store.record_fault(read.submission, found)
             _log.warning("unpacking_failed", commitment=commitment.hex(), reason=found.reason.code)
-        else:
-            # A crash before this finds the filing where it is.
-            await self.store.record_unpacked(read.submission, found)
+            return found
+        # A crash before this finds the filing where it is.
+        await self.store.record_unpacked(read.submission, found)
+        return None
 
     def _envelope(self, blobs: BlobStore, one: Unread | Read) -> Envelope:
         return Envelope(blobs.path_of(one.blob), sha256=one.sha256, disk=self.disk)

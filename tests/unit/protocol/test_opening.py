@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bistro.crypto.digest import sha256
 from bistro.instant import UnixMillis
-from bistro.protocol.opening import Candidate, Fault, Outcome, judge_header, resolve
+from bistro.protocol.opening import Candidate, Fault, Outcome, Resolution, judge_header, resolve
 from bistro.wire.header import SignedHeader
 from tests.unit.protocol.builders import make_header, sign_header
 
@@ -193,6 +193,55 @@ def test_any_log_is_resolved_completely_and_the_same_way(
     shuffled = list(candidates)
     chance.shuffle(shuffled)
     assert resolve(shuffled) == decisions
+
+
+@given(st.lists(STEPS, max_size=12), st.data())
+def test_faults_of_unpacking_give_what_deciding_anew_would_give(
+    steps: list[tuple[str, str, int, int, Fault | None]], data: st.DataObject
+) -> None:
+    """Whichever of those that count turn out to be bad, in whatever order."""
+    candidates = [
+        candidate(i, who, kind=kind, of=None if kind == "submit" else of, time=time, fault=fault)
+        for i, (who, kind, of, time, fault) in enumerate(steps)
+    ]
+    resolution = Resolution(candidates)
+    bad = Fault.rejected("malformed", "no archive")
+    while resolution.standing and data.draw(st.booleans()):
+        commitment = data.draw(st.sampled_from(resolution.standing))
+        before = set(resolution.standing)
+        again = resolution.reject(commitment, bad)
+        assert set(resolution.standing) - before == ({again} if again else set())
+        candidates = [
+            replace(one, fault=bad) if one.commitment == commitment else one for one in candidates
+        ]
+        assert resolution.decisions == resolve(candidates)
+    opened = {one.commitment for one in resolution.decisions if one.outcome is Outcome.OPENED}
+    assert set(resolution.standing) == opened
+
+
+def test_many_faults_of_one_slot_cost_one_step_each() -> None:
+    """A filer who hands in rubbish a thousand times does not hold up the opening."""
+    candidates = [candidate(index) for index in range(1_000)]
+    resolution = Resolution(candidates)
+    bad = Fault.rejected("malformed", "no archive")
+    order = []
+    waiting = list(resolution.standing)
+    while waiting:
+        order.append(waiting.pop())
+        again = resolution.reject(order[-1], bad)
+        waiting += [again] if again else []
+    assert order == [mark(index) for index in reversed(range(1_000))]
+    assert {one.outcome for one in resolution.decisions} == {Outcome.REJECTED}
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 3])
+def test_only_what_stands_can_be_found_faulty(index: int) -> None:
+    """Superseded, withdrawn, withdrawing, unknown: none of these is ever unpacked."""
+    resolution = Resolution(
+        [candidate(0), candidate(1), candidate(2, kind="withdraw", of=1), candidate(4, "bob")]
+    )
+    with pytest.raises(ValueError, match="expected one that stands"):
+        resolution.reject(mark(index), Fault.rejected("malformed", "no archive"))
 
 
 def test_a_header_is_judged_by_commitment_terms_and_signature() -> None:
