@@ -251,8 +251,11 @@ class Submission:
 
     @property
     def may_delete_spool(self) -> bool:
-        """Whether no fragment can be asked for again: only then may its bytes go."""
-        return _RANKS.get(self.state, 0) >= _RANKS[SubmissionState.COLLECTED]
+        """Whether the destination has the envelope: only then may its bytes go.
+
+        What lapsed stays: an extension may revive the ticket, and nobody else has the bytes.
+        """
+        return self.state in {SubmissionState.COLLECTED, SubmissionState.OPENED}
 
     # --- events ---
 

@@ -183,9 +183,9 @@ def test_older_news_changes_nothing() -> None:
 
 
 def test_a_lapsed_submission_rests() -> None:
-    """Nothing helps it any more."""
+    """There is nothing to do; but nobody else has its bytes, so that they stay."""
     lapsed = ticketed().observe(SubmissionState.LAPSED)
-    assert (lapsed.next_step, lapsed.may_delete_spool) == (Step.REST, True)
+    assert (lapsed.next_step, lapsed.may_delete_spool) == (Step.REST, False)
     assert lapsed.conclude("lapsed", note="note").outcome == "lapsed"
     with pytest.raises(ConflictError):
         staged().conclude("opened", note="note")
