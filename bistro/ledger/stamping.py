@@ -8,9 +8,10 @@
 | wall time ran ahead of the monotonic clock by more than 500 ms | the ledger stops |
 
 Going back is seen against the last entry, against what was received, and against the monotonic
-clock; so also after a restart, and after an idle hour.
+clock; so also after a restart, and after an idle hour. Both clocks are compared since the guard
+was made, not since the last stamp: many small steps must not add up unseen.
 
-Source: docs/spec/protocol.md, section 5, rule 2.
+Source: docs/spec/ticketing.md, the clock.
 """
 
 from __future__ import annotations

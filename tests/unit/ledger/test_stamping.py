@@ -46,6 +46,17 @@ def test_larger_steps_stop_the_ledger(step: int, idle: int) -> None:
         ask(guard)
 
 
+def test_small_steps_do_not_add_up_unseen() -> None:
+    """Drift is measured since the ledger was opened, not since the last stamp."""
+    clock = ManualClock()
+    guard = ClockGuard(clock)
+    clock.step(300)
+    assert ask(guard) == NOON + 300
+    clock.step(300)
+    with pytest.raises(StorageError, match="since the ledger was opened"):
+        ask(guard)
+
+
 def test_after_a_restart_the_last_entry_is_the_witness() -> None:
     """A clock that was set back while the ledger was down is seen."""
     guard = ClockGuard(ManualClock())
