@@ -228,16 +228,26 @@ class Opener:
         return self._chunks.finish()
 
     def _open_header(self, header: Header) -> ChunkOpener:
-        file_key = self._file_key or self._unwrap(header)
-        header.verify(file_key)
-        self._file_key = file_key
-        return ChunkOpener(payload_key(file_key, header.nonce))
+        if self._file_key is None:
+            self._file_key = self._find_key(header)
+        else:
+            header.verify(self._file_key)
+        return ChunkOpener(payload_key(self._file_key, header.nonce))
 
-    def _unwrap(self, header: Header) -> bytes:
+    def _find_key(self, header: Header) -> bytes:
+        mismatch: VerificationError | None = None
         for identity in self._identities:
-            file_key = identity.unwrap(header.stanzas)
-            if file_key is not None:
+            for file_key in identity.file_keys(header.stanzas):
+                try:
+                    header.verify(file_key)
+                except VerificationError as exc:
+                    # Anybody can wrap a wrong key for one of ours: whether the envelope opens
+                    # must not depend on the order of keys and stanzas.
+                    mismatch = exc
+                    continue
                 return file_key
+        if mismatch is not None:
+            raise mismatch
         raise VerificationError(
             f"age header: no match: none of {len(self._identities)} keys opens any of "
             f"{len(header.stanzas)} stanzas",

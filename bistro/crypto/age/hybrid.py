@@ -10,7 +10,7 @@ draft-ietf-hpke-pq-03.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -107,8 +107,8 @@ class HybridIdentity:
             lattice.public_key().public_bytes_raw() + curve.public_key().public_bytes_raw()
         )
 
-    def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
-        """The file key, or None when no stanza is for this key.
+    def file_keys(self, stanzas: Sequence[Stanza]) -> Iterator[bytes]:
+        """What the stanzas for this key hold; the header's MAC tells which is the file key.
 
         Raises:
             FormatError: Any mlkem768x25519 stanza is malformed, or the X25519 part of its
@@ -118,10 +118,10 @@ class HybridIdentity:
         sealed = [_share_of(s) + s.body for s in stanzas if s.kind == _STANZA_KIND]
         for candidate in sealed:
             try:
-                return _SUITE.decrypt(candidate, key, info=_INFO)
+                file_key = _SUITE.decrypt(candidate, key, info=_INFO)
             except InvalidTag:
                 continue  # wrapped for somebody else
-        return None
+            yield file_key
 
     @cached_property
     def _keys(self) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:

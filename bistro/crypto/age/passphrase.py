@@ -6,7 +6,7 @@ Source: C2SP age specification, "The scrypt recipient type"; RFC 7914.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -32,8 +32,8 @@ class PassphraseIdentity:
 
     passphrase: str = field(repr=False)
 
-    def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
-        """The file key, or None when there is no scrypt stanza or the passphrase is wrong.
+    def file_keys(self, stanzas: Sequence[Stanza]) -> Iterator[bytes]:
+        """What scrypt stanzas for this passphrase hold; the header's MAC tells which is the key.
 
         Raises:
             FormatError: The scrypt stanza is malformed, or its work factor is above
@@ -48,10 +48,10 @@ class PassphraseIdentity:
             kdf = Scrypt(salt=_SALT_PREFIX + salt, length=32, n=1 << factor, r=8, p=1)
             wrap_key = kdf.derive(self.passphrase.encode())
             try:
-                return ChaCha20Poly1305(wrap_key).decrypt(_ZERO_NONCE, stanza.body, None)
+                file_key = ChaCha20Poly1305(wrap_key).decrypt(_ZERO_NONCE, stanza.body, None)
             except InvalidTag:
                 continue
-        return None
+            yield file_key
 
 
 def _work_factor(text: str) -> int:

@@ -5,7 +5,7 @@ Source: C2SP age specification, "The X25519 recipient type"; RFC 7748.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -95,8 +95,8 @@ class X25519Identity:
         """The public key that belongs to this secret one."""
         return X25519Recipient(self._key.public_key().public_bytes_raw())
 
-    def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
-        """The file key, or None when no stanza is for this key.
+    def file_keys(self, stanzas: Sequence[Stanza]) -> Iterator[bytes]:
+        """What the stanzas for this key hold; the header's MAC tells which is the file key.
 
         Raises:
             FormatError: Any X25519 stanza is malformed, or its share is of low order.
@@ -106,10 +106,10 @@ class X25519Identity:
             shared = self._key.exchange(X25519PublicKey.from_public_bytes(share))
             wrap_key = derive_key(shared, salt=share + self.recipient.public, info=_INFO)
             try:
-                return ChaCha20Poly1305(wrap_key).decrypt(_ZERO_NONCE, body, None)
+                file_key = ChaCha20Poly1305(wrap_key).decrypt(_ZERO_NONCE, body, None)
             except InvalidTag:
                 continue  # wrapped for somebody else
-        return None
+            yield file_key
 
     @cached_property
     def _key(self) -> X25519PrivateKey:

@@ -346,6 +346,26 @@ def test_a_passphrase_opens_its_own_file() -> None:
         Opener([PassphraseIdentity("open")]).feed(seal([IDENTITY.recipient], b""))
 
 
+@pytest.mark.parametrize("identities", [[IDENTITY], [IDENTITY, OTHER], [OTHER, IDENTITY]])
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_an_envelope_opens_if_any_stanza_holds_its_key(
+    identities: list[X25519Identity], *, is_reversed: bool
+) -> None:
+    """A wrong key that somebody wrapped for one of ours changes nothing, wherever it stands."""
+    wrong = bytes(16)
+    stanzas = [
+        IDENTITY.recipient.wrap(wrong),
+        OTHER.recipient.wrap(wrong),
+        IDENTITY.recipient.wrap(FILE_KEY),
+    ]
+    header = header_with(*(stanzas[::-1] if is_reversed else stanzas)) + bytes(16)
+    opener = Opener(identities)
+    opener.feed(header)
+    assert opener.file_key == FILE_KEY
+    with pytest.raises(VerificationError, match="the MAC does not match"):
+        Opener([OTHER]).feed(header)
+
+
 @pytest.mark.parametrize(
     ("factor", "message"),
     [
@@ -359,4 +379,4 @@ def test_a_work_factor_is_a_plain_number_within_reason(factor: str, message: str
     """The sender chooses it, and we would have to compute it."""
     stanza = Stanza("scrypt", (encode_base64(bytes(16)), factor), bytes(32))
     with pytest.raises(FormatError, match=message):
-        PassphraseIdentity("x").unwrap([stanza])
+        next(PassphraseIdentity("x").file_keys([stanza]))
