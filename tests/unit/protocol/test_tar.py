@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bistro.errors import FormatError
 from bistro.protocol import tar
 
-LONG = "ordner/" + "ä" * 120 + "/" + "x" * 90 + ".txt"
+LONG = "folder/" + "ä" * 120 + "/" + "x" * 90 + ".txt"
 MEMBERS = {
     "a.txt": b"hello",
     "empty": b"",
@@ -179,7 +179,7 @@ def with_records(records: bytes) -> bytes:
         tar.END[:512],
         pack({"a": b"x"})[:-512],
         pack({"a": b"x"})[:-1],
-        tar.encode_header("a", 5) + b"hel",
+        tar.encode_header("a", 5) + b"abc",
         pack({"a": b"x"}) + b"\1",
         changed(pack({"a": b"x"}), 512 + 1, b"\1"),
         changed(pack({"a": b"x"}), 1024 + 512, b"\1"),
