@@ -18,6 +18,8 @@ TILE: Final = "application/octet-stream"
 BATCH: Final = "application/vnd.bistro.batch"
 """The frames of a batch response."""
 TUS_BYTES: Final = "application/offset+octet-stream"
+TIMESTAMP_QUERY: Final = "application/timestamp-query"
+TIMESTAMP_REPLY: Final = "application/timestamp-reply"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 

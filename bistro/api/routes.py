@@ -83,6 +83,7 @@ REFUSALS_CHECKPOINT: Final = Route(
 )
 REFUSALS_TILE: Final = Route("refusals_tile", "GET", "/calls/{call}/refusals/tile/{tile:.+}")
 MINUTES: Final = Route("minutes", "GET", "/calls/{call}/minutes")
+TIMESTAMPS: Final = Route("timestamps", "POST", "/tsa")
 
 # --- relay ---
 RELAY_DISCOVERY: Final = Route("relay_discovery", "GET", "/.well-known/bistro-relay.json")
@@ -115,6 +116,7 @@ SERVER_ROUTES: Final = (
     REFUSALS_CHECKPOINT,
     REFUSALS_TILE,
     MINUTES,
+    TIMESTAMPS,
 )
 RELAY_ROUTES: Final = (
     RELAY_DISCOVERY,

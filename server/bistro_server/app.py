@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from bistro import clock as clocks
 from bistro.clock import Clock
+from bistro.crypto.timestamp.token import PREFIX_SIZE
 from bistro.daemon import logs, metrics, supervise
 from bistro.daemon.listening import HttpPart, bind_unix
 from bistro.daemon.web import ReadinessCheck, new_app
@@ -36,6 +37,7 @@ from bistro_server.services.serving import CallsInService, require_trusted_clock
 from bistro_server.services.staging import ReceiptDesk
 from bistro_server.services.statuses import StatusDesk
 from bistro_server.services.tickets import TicketDesk
+from bistro_server.services.timestamps import TimestampDesk, load_authority
 from bistro_server.settings import ServerSettings
 from bistro_server.store.schema import open_database
 from bistro_server.store.status_files import StatusFiles
@@ -131,6 +133,7 @@ class Server:
             TicketDesk(clock, chooser, address_limit=settings.tickets.address_count),
             ReceiptDesk(submissions, clock),
             StatusDesk(statuses),
+            _timestamp_desk(folder, settings, clock, measures),
         )
         _observe(measures, desks, clock)
         ready = _readiness(calls, folder, settings)
@@ -163,6 +166,20 @@ class Server:
     async def close(self) -> None:
         """Give back ledgers, database and lock."""
         await self.resources.aclose()
+
+
+def _timestamp_desk(
+    folder: ServerFolder, settings: ServerSettings, clock: Clock, measures: ServerMetrics
+) -> TimestampDesk:
+    wanted = settings.timestamps
+    return TimestampDesk(
+        load_authority(folder, key_path=wanted.key_path, certificate_path=wanted.certificate_path),
+        clock,
+        policy=wanted.policy,
+        error_limit_ms=settings.clock.error_limit_ms,
+        randomness=secrets.token_bytes(PREFIX_SIZE),
+        report=lambda result: measures.timestamps.labels(result).inc(),
+    )
 
 
 def _reporter(measures: ServerMetrics) -> Report:

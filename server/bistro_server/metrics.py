@@ -23,6 +23,7 @@ class ServerMetrics:
     batch_sizes: Histogram
     batch_waits: Histogram
     batch_durations: Histogram
+    timestamps: Counter
     waiting: Gauge
     calls: Gauge
     clock_bound: Gauge
@@ -68,6 +69,12 @@ class ServerMetrics:
                 "Signing, writing and syncing one batch",
                 ["ledger"],
                 buckets=_WAIT_BUCKETS_S,
+                registry=registry,
+            ),
+            timestamps=Counter(
+                "bistro_server_timestamps_total",
+                "RFC 3161 requests answered, with a token or without",
+                ["result"],
                 registry=registry,
             ),
             waiting=Gauge(

@@ -8,14 +8,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from bistro.daemon.settings import ClockSettings, HttpSettings, LogSettings, Section, load
+from bistro.crypto.timestamp.der import encode_object
+from bistro.daemon.settings import (
+    ClockSettings,
+    HttpSettings,
+    LocalPath,
+    LogSettings,
+    Section,
+    load,
+)
 from bistro.errors import FormatError
 from bistro.ids import require_host_name
 
 PREFIX: Final = "BISTRO_SERVER"
 DEFAULT_PORT: Final = 8_440
+DEFAULT_POLICY: Final = "2.25.312015433782341952892851618126410201302"
+"""The rules of docs/spec/timestamps.md."""
 
 
 class TicketSettings(Section):
@@ -39,6 +49,37 @@ class CallSettings(Section):
     )
 
 
+class TimestampSettings(Section):
+    """``[timestamps]``: the authority behind RFC 3161 time stamps."""
+
+    key_path: LocalPath | None = Field(
+        default=None, description="PEM file with the authority's P-256 key; keys/tsa.key if unset"
+    )
+    certificate_path: LocalPath | None = Field(
+        default=None,
+        description="PEM file with its certificate, then those above it; tsa.crt if unset",
+    )
+    policy: str = Field(
+        default=DEFAULT_POLICY,
+        description="Object identifier of the policy under which time stamps are given",
+    )
+
+    @field_validator("policy")
+    @classmethod
+    def _require_policy(cls, policy: str) -> str:
+        try:
+            encode_object(policy)
+        except FormatError as exc:
+            raise ValueError(exc.message) from exc
+        return policy
+
+    @model_validator(mode="after")
+    def _require_both_or_none(self) -> TimestampSettings:
+        if (self.certificate_path is None) != (self.key_path is None):
+            raise ValueError("certificate_path and key_path are given both or not at all")
+        return self
+
+
 class DiskSettings(Section):
     """``[disk]``: when the disk counts as full."""
 
@@ -60,6 +101,7 @@ class ServerSettings(Section):
     clock: ClockSettings = ClockSettings()
     tickets: TicketSettings = TicketSettings()
     calls: CallSettings = CallSettings()
+    timestamps: TimestampSettings = TimestampSettings()
     disk: DiskSettings = DiskSettings()
 
     @field_validator("name")
@@ -104,6 +146,12 @@ base_url = "{base_url}"
 # error_limit_ms = 100
 # Where the kernel does not know its clock's error: the error to assume, openly.
 # assumed_error_ms = 50
+
+[timestamps]
+# RFC 3161 time stamps of an authority that others know: its P-256 key and its certificate chain.
+# key_path = "tls/tsa.key"
+# certificate_path = "tls/tsa-chain.pem"
+# policy = "1.2.3.4"
 
 [log]
 # output_format = "auto"

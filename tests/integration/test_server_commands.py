@@ -158,7 +158,7 @@ def test_terms_that_cannot_be_are_refused(
     assert create(shell, root, "spring", *options) == 2
     assert words in shell.err
     assert list((Path(root) / "calls").iterdir()) == []
-    assert sorted(path.name for path in (Path(root) / "keys").iterdir()) == ["terms.key"]
+    assert sorted(path.name for path in (Path(root) / "keys").iterdir()) == ["terms.key", "tsa.key"]
 
 
 def test_a_bad_call_id_and_a_repeated_relay_are_refused(root: str, shell: Shell) -> None:
@@ -234,7 +234,7 @@ def test_doctor_finds_a_healthy_server(root: str, shell: Shell) -> None:
     """Every part is looked at."""
     assert create(shell, root) == 0
     assert shell("doctor", "--dir", root) == 0
-    for part in ("network", "TLS", "clock", "disk", "keys", "database", "ledgers"):
+    for part in ("network", "TLS", "clock", "disk", "keys", "database", "ledgers", "RFC 3161"):
         assert f"ok      {part}" in shell.out
     assert shell("doctor", "--dir", root, "--json") == 0
     assert shell.json["ok"] is True
@@ -261,6 +261,7 @@ def test_doctor_names_what_is_wrong(root: str, shell: Shell, monkeypatch: Any) -
         "keys": "settings",
         "database": "storage",
         "ledgers": "storage",
+        "RFC 3161": None,
     }
     assert shell("doctor", "--dir", root) == 5
     assert "FAILED  clock" in shell.out

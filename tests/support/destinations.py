@@ -29,7 +29,7 @@ from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.creating import Plan, create_call, init_server, load_terms_key
 from bistro_server.services.folder import ServerFolder
 from bistro_server.settings import ServerSettings, initial_settings
-from tests.support.clocks import ManualClock
+from tests.support.clocks import NOON, ManualClock
 from tests.support.strategies import note_key
 
 NAME = "permits.example"
@@ -60,7 +60,7 @@ def make_server(
     folder = ServerFolder(root)
     url = f"http://127.0.0.1:{port}"
     text = initial_settings(name=NAME, host="127.0.0.1", port=port, base_url=url)
-    init_server(folder, name=NAME, settings=text)
+    init_server(folder, name=NAME, settings=text, now=UnixMillis(NOON - HOUR_MS))
     return folder, settings_for(port=port, **options)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import click
 from cryptography import x509
 
+from bistro.api import routes
 from bistro.clock import Clock
 from bistro.daemon.listening import bind_tcp, server_tls
 from bistro.errors import SettingsError
@@ -26,8 +27,9 @@ from bistro_server.cli.running import (
     shown,
     system_clock,
 )
-from bistro_server.services.checkup import Checkup, Finding, found
+from bistro_server.services.checkup import Checkup, Finding, found, require_private
 from bistro_server.services.folder import ServerFolder
+from bistro_server.services.timestamps import describe_authority, load_authority
 from bistro_server.settings import ServerSettings
 
 _SOON_MS: Final = timedelta(days=14) // timedelta(milliseconds=1)
@@ -37,7 +39,7 @@ _SOON_MS: Final = timedelta(days=14) // timedelta(milliseconds=1)
 @dir_option
 @json_option
 def doctor(folder: ServerFolder, *, as_json: bool) -> None:
-    """Check network, TLS, clock, disk, keys, database and ledgers."""
+    """Check network, TLS, clock, disk, keys, database, ledgers and time stamps."""
     settings = load(folder)
     findings = run(_examine(folder, settings))
     failed = [finding.error for finding in findings if finding.error is not None]
@@ -67,7 +69,12 @@ async def _examine(folder: ServerFolder, settings: ServerSettings) -> list[Findi
         return _check_tls(settings, clock)
 
     network_findings = [await found("network", network), await found("TLS", tls)]
-    return network_findings + await checkup.run()
+
+    async def time_stamps() -> str:
+        return _check_time_stamps(folder, settings, clock)
+
+    own_findings = await checkup.run()
+    return [*network_findings, *own_findings, await found("RFC 3161", time_stamps)]
 
 
 def _check_network(settings: ServerSettings, *, is_served: bool) -> str:
@@ -89,6 +96,17 @@ def _check_tls(settings: ServerSettings, clock: Clock) -> str:
     if until - clock.now() < _SOON_MS:
         raise SettingsError(f"the certificate is valid until {shown(until)} only", hint="renew it")
     return f"certificate valid until {shown(until)}"
+
+
+def _check_time_stamps(folder: ServerFolder, settings: ServerSettings, clock: Clock) -> str:
+    wanted = settings.timestamps
+    authority = load_authority(
+        folder, key_path=wanted.key_path, certificate_path=wanted.certificate_path
+    )
+    if authority is None:
+        return f"no key here: {routes.TIMESTAMPS.template} answers 404"
+    require_private(wanted.key_path or folder.tsa_key)
+    return describe_authority(authority, clock)
 
 
 def _show(finding: Finding) -> None:

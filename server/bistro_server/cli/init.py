@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from bistro.clock import SystemClock
 from bistro.errors import FormatError, SettingsError
 from bistro.ids import require_base_url, require_host_name
 from bistro_server.cli.running import json_option, print_json
@@ -42,7 +43,7 @@ def init(
         raise SettingsError(exc.message, hint="correct --name or --base-url") from exc
     folder = ServerFolder(directory.absolute())
     settings = initial_settings(name=name, host=host, port=port, base_url=url)
-    vkey = init_server(folder, name=name, settings=settings)
+    vkey = init_server(folder, name=name, settings=settings, now=SystemClock().now())
     if as_json:
         print_json(
             {

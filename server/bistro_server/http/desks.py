@@ -20,6 +20,7 @@ from bistro_server.services.serving import CallsInService
 from bistro_server.services.staging import ReceiptDesk
 from bistro_server.services.statuses import StatusDesk
 from bistro_server.services.tickets import TicketDesk
+from bistro_server.services.timestamps import TimestampDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Desks:
     tickets: TicketDesk
     receipts: ReceiptDesk
     statuses: StatusDesk
+    timestamps: TimestampDesk
 
 
 DESKS: Final = web.AppKey("desks", Desks)

@@ -5,7 +5,13 @@ Source: docs/spec/api.md, destination.
 
 from __future__ import annotations
 
-from bistro_server.http import control, logs, notices, statuses, submitting
+from bistro_server.http import control, logs, notices, statuses, submitting, timestamps
 
-PUBLIC = (*notices.ENDPOINTS, *submitting.ENDPOINTS, *logs.ENDPOINTS, *statuses.ENDPOINTS)
+PUBLIC = (
+    *notices.ENDPOINTS,
+    *submitting.ENDPOINTS,
+    *logs.ENDPOINTS,
+    *statuses.ENDPOINTS,
+    *timestamps.ENDPOINTS,
+)
 CONTROL = control.ENDPOINTS

@@ -105,7 +105,7 @@ class Checkup:
 
     async def _keys(self) -> str:
         key = await asyncio.to_thread(load_terms_key, self.folder, name=self.name)
-        _require_private(self.folder.terms_key)
+        require_private(self.folder.terms_key)
         calls = await asyncio.to_thread(CallRegistry(self.folder).load_all)
         away = [call.id for call in calls if not _check_keys(call)]
         note = f"; identities kept elsewhere: {', '.join(away)}" if away else ""
@@ -156,15 +156,20 @@ def _check_keys(call: Call) -> bool:
     """Check the files of a call's keys; whether the envelope identity is among them."""
     call.log_signers()
     for name in ("log", "status", "collect"):
-        _require_private(call.folder.key(name))
+        require_private(call.folder.key(name))
     if not call.folder.identity.exists():
         return False
     call.load_identities()
-    _require_private(call.folder.identity)
+    require_private(call.folder.identity)
     return True
 
 
-def _require_private(path: Path) -> None:
+def require_private(path: Path) -> None:
+    """Accept the file of a key that nobody but its owner can read.
+
+    Raises:
+        SettingsError: Others can.
+    """
     mode = path.stat().st_mode
     if mode & _OTHERS:
         raise SettingsError(

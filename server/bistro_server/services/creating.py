@@ -32,15 +32,17 @@ from bistro.wire.terms import SealedUntil, SignedTerms, Terms, build
 from bistro_server.services.calls import Call
 from bistro_server.services.folder import CallFolder, ServerFolder, require_file
 from bistro_server.services.ledgers import begin_log
+from bistro_server.services.timestamps import make_authority
 
 
-def init_server(folder: ServerFolder, *, name: str, settings: str) -> VerifierKey:
-    """Make a server's folders and its terms key; the vkey that clients will pin.
+def init_server(folder: ServerFolder, *, name: str, settings: str, now: UnixMillis) -> VerifierKey:
+    """Make a server's folders and keys; the vkey that clients will pin.
 
     Args:
         folder: May exist, but no server may be in it.
         name: The server's name.
         settings: The text of its settings file.
+        now: From when the certificate of its time stamps is valid.
 
     Raises:
         FormatError: ``name`` is no host name.
@@ -58,6 +60,7 @@ def init_server(folder: ServerFolder, *, name: str, settings: str) -> VerifierKe
         make_directories(directory)
     key = SigningKey.generate(name)
     write_atomically(folder.terms_key, encode_note_key(key))
+    make_authority(folder, name=name, now=now)
     # Last: only a folder with settings is a server.
     write_atomically(folder.settings_file, settings.encode())
     return key.verifier

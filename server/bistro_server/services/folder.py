@@ -5,6 +5,7 @@ bistro-server.toml      settings
 server.sqlite3          what is known of submissions, shared by serve, collect and open
 control.sock            through which other processes reach the ledgers of a running serve
 keys/terms.key          signs terms, as the server
+keys/tsa.key  tsa.crt   key and certificate of RFC 3161 time stamps
 keys/<call>/            log.key status.key collect.key identity.txt
 calls/<call>/terms/     <version>.note, only versions that are in the log
 calls/<call>/log/       the ledger of tickets;  calls/<call>/refusals/  that of refusals
@@ -66,6 +67,16 @@ class ServerFolder:
     def terms_key(self) -> Path:
         """The server's own key: it signs terms and nothing else."""
         return self.keys / "terms.key"
+
+    @property
+    def tsa_key(self) -> Path:
+        """The key of RFC 3161 time stamps, PKCS#8, if ``init`` made it."""
+        return self.keys / "tsa.key"
+
+    @property
+    def tsa_certificate(self) -> Path:
+        """The certificate of that key, PEM."""
+        return self.root / "tsa.crt"
 
     @property
     def calls(self) -> Path:

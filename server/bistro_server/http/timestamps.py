@@ -1,0 +1,25 @@
+"""RFC 3161 over HTTP.
+
+Source: docs/spec/timestamps.md; RFC 3161, section 3.4.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from bistro.api import media, routes
+from bistro.crypto.timestamp.request import MAX_REQUEST_SIZE
+from bistro.daemon.bodies import read_body
+from bistro.daemon.web import Endpoint
+from bistro_server.http.desks import DESKS, private_response
+
+
+async def stamp(request: web.Request) -> web.StreamResponse:
+    """``POST /tsa``: a refusal is an answer too, and comes with status 200."""
+    media.require_media_type(request.headers.get("Content-Type"), media.TIMESTAMP_QUERY)
+    body = await read_body(request, limit=MAX_REQUEST_SIZE)
+    answer = request.app[DESKS].timestamps.answer(body)
+    return private_response(answer, content_type=media.TIMESTAMP_REPLY)
+
+
+ENDPOINTS = (Endpoint(routes.TIMESTAMPS, stamp),)
