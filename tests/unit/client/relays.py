@@ -48,7 +48,7 @@ class Held:
 
 @dataclass
 class FakeRelay:
-    """One relay; ``how`` says how it behaves from now on.
+    """One relay; ``how`` says how it behaves from now on, ``room`` how many uploads it takes.
 
     | how | behaviour |
     |---|---|
@@ -69,6 +69,7 @@ class FakeRelay:
     how: str = "good"
     then: str = "good"
     url: str = ""
+    room: int | None = None
     uploads: dict[str, Held] = field(default_factory=dict)
     creations: int = 0
     probes: int = 0
@@ -135,7 +136,7 @@ class FakeRelay:
 
     async def _create(self, request: web.Request) -> web.Response:
         self.creations += 1
-        if self.how == "full":
+        if self.how == "full" or (self.room is not None and len(self.uploads) >= self.room):
             raise RelayFullError(f"{self.name}: full")
         key, _, value = request.headers[routes.METADATA].partition(" ")
         assert key == routes.CLAIM_KEY

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bistro.errors import StorageError, UnavailableError
-from bistro.protocol.submission import SubmissionState
+from bistro.protocol.submission import Step, SubmissionState
 from bistro.wire.clauses import Spread
 from bistro_client.journal import read_journal
 from bistro_client.listening import Task
@@ -91,11 +91,18 @@ async def test_waiting_for_relays_ends_when_it_is_too_late(tmp_path: Path) -> No
 
 async def test_enough_fragments_are_enough(tmp_path: Path) -> None:
     """With k receipts it is staged; the rest is left for another run, not waited for."""
-    async with world(tmp_path, spread=Spread(2, 4)) as w:
+    async with world(tmp_path) as w:
         w.relays[0].how = w.relays[1].how = "silent"
-        w.relays[2].how = "good"
+        w.relays[2].room = 2
         done = await w.submitter().submit(w.wish())
         assert done.state is SubmissionState.STAGED
+        assert len(done.missing) == 1
+        assert done.next_step is Step.UPLOAD
+        assert "left-for-later" in w.listener.keys
+        w.relays[0].how = "good"
+        done = await w.submitter().resume(w.only_folder())
+        assert not done.missing
+        assert not done.unpresented
 
 
 async def test_no_operator_gets_more_than_it_may_lose(tmp_path: Path) -> None:
