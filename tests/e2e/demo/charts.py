@@ -165,6 +165,7 @@ def _backdrop(story: Story, frame: Frame, *, is_labelled: bool, down: str | None
         if scene is not None:
             left, right = x(scene[0]), x(scene[1])
             parts.append(box(left, top, right, bottom, "scene"))
+            parts += [line(at, top, at, bottom, "edge") for at in (left, right)]
             labels.append(text((left + right) / 2, top - 8, word, "tick", anchor="middle"))
     if story.terms is not None:
         closes, last = x(story.terms.closes), x(latest_on_time(story.terms))

@@ -29,18 +29,31 @@ class Companion:
         if line != b"ready\n":
             raise PerformanceError(f"{self.what}: expected ready, found {line!r}")
 
-    async def answers(self, orders: object) -> AsyncIterator[dict[str, object]]:
-        """Give the one order there is, and take answers until it has ended.
+    async def ask(self, request: object) -> AsyncIterator[dict[str, object]]:
+        """Ask for something, and take answers until it says that this was all.
+
+        Raises:
+            PerformanceError: It ended.
+        """
+        if self.process.stdin is None:
+            raise PerformanceError(f"{self.what}: does not listen")
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        await self.process.stdin.drain()
+        while line := await self._line():
+            answer = json.loads(line)
+            if answer is None:
+                return
+            yield answer
+        raise PerformanceError(f"{self.what}: ended with {await self.process.wait()}; see its log")
+
+    async def leave(self) -> None:
+        """Ask it to end, and wait for that.
 
         Raises:
             PerformanceError: It ended badly.
         """
-        if self.process.stdin is None:
-            raise PerformanceError(f"{self.what}: does not listen")
-        self.process.stdin.write(json.dumps(orders).encode() + b"\n")
-        await self.process.stdin.drain()
-        while line := await self._line():
-            yield json.loads(line)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         if await self.process.wait():
             raise PerformanceError(f"{self.what}: ended with {self.process.returncode}")
 

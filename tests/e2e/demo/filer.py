@@ -1,9 +1,10 @@
 """A filer's client that stays: ``python -m tests.e2e.demo.filer HOME``.
 
 It files through the library, as a program of an agency would, where the command ``bistro submit``
-files one at a time. It makes its key, prints ``ready``, reads one JSON line with its orders, and
-prints one JSON line for each filing that has ended. Each filing asks for its ticket as soon as
-it is sealed, whatever others still upload.
+files one at a time. It makes its key and prints ``ready``. Then it reads lines of JSON: a list of
+orders is filed, ``null`` has it look where its filings stand. It prints a line for each filing
+that has ended, and ``null`` when it has done what a line asked for. Each filing asks for its
+ticket as soon as it is sealed, whatever others still upload.
 """
 
 from __future__ import annotations
@@ -29,13 +30,29 @@ Order = dict[str, Any]
 
 
 async def main(home: Home) -> None:
-    """Take orders, carry them out, tell how each ended."""
+    """Do what is asked for, line by line, until there are no more lines."""
     keyring.create(home.key_file)
     _say("ready")
-    orders: list[Order] = json.loads(await asyncio.to_thread(sys.stdin.readline))
-    async with Session() as session, asyncio.TaskGroup() as group:
-        for order in orders:
-            group.create_task(_file(home, session, order))
+    async with Session() as session:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            orders: list[Order] | None = json.loads(line)
+            if orders is None:
+                await _look(home, session)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    for order in orders:
+                        group.create_task(_file(home, session, order))
+            _say("null")
+
+
+async def _look(home: Home, session: Session) -> None:
+    """Fetch and verify where every filing stands, as ``bistro status`` does."""
+    submitter = Submitter(home, session, clock=SystemClock())
+    for folder in home.folders():
+        try:
+            await submitter.look(folder)
+        except BistroError as exc:
+            _say(json.dumps({"said": f"{folder.id}: {exc.message}"}))
 
 
 async def _file(home: Home, session: Session, order: Order) -> None:

@@ -106,11 +106,17 @@ def _promises(story: Story) -> str:
 def _promise_row(verdict: Verdict) -> list[str]:
     mark = "ok" if verdict.is_kept else "BROKEN"
     kind = "kept" if verdict.is_kept else "broken"
-    faults = "".join(f"<li>{escape(fault)}</li>" for fault in verdict.faults[:20])
+    faults = "".join(f"<li>{_words(fault)}</li>" for fault in verdict.faults[:20])
     more = len(verdict.faults) - 20
     faults += f"<li>and {more} more</li>" if more > 0 else ""
-    how = f"{escape(verdict.detail)}{f'<ul>{faults}</ul>' if faults else ''}"
+    how = f"{_words(verdict.detail)}{f'<ul>{faults}</ul>' if faults else ''}"
     return [f'<span class="verdict {kind}">{mark}</span>', escape(verdict.promise.value), how]
+
+
+def _words(text: str) -> str:
+    """Text as HTML; what stands between backticks is code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{x}</code>" if at % 2 else x for at, x in enumerate(parts))
 
 
 def _figure_section(story: Story) -> str:

@@ -24,7 +24,7 @@ from bistro.wire.ticket import Ticket
 from bistro_client.home import Home
 from bistro_client.journal import read_journal
 from tests.e2e.demo.cast import Finished
-from tests.e2e.demo.companions import PerformanceError
+from tests.e2e.demo.companions import Companion, PerformanceError
 from tests.e2e.demo.following import Request
 from tests.e2e.demo.promises import Promise
 from tests.e2e.demo.stage import CALL, Stage
@@ -129,18 +129,19 @@ class Scenes:
             inbox = self.stage.call.inbox / one.commitment
             one.inbox = inbox if one.commitment and inbox.is_dir() else None
         self.tell(f"{sum(one.inbox is not None for one in self.story.on_time)} filings opened")
-        homes = {one.home: one for one in self.story.filings}
-        slots = asyncio.Semaphore(3)
-
-        async def look(one: FilingStory) -> None:
-            async with slots:
-                await self.stage.cast.run("bistro", "status", f"--home={one.home}")
-
         async with asyncio.TaskGroup() as group:
-            for one in homes.values():
-                group.create_task(look(one))
+            for client in self.stage.clients.values():
+                group.create_task(self._look(client))
+            late = f"--home={self.story.late.home}"
+            group.create_task(self.stage.cast.run("bistro", "status", late))
         for one in self.story.filings:
             self._read_journal(one)
+
+    async def _look(self, client: Companion) -> None:
+        """A filer's client fetches and verifies status, outcome and minutes, and is done."""
+        async for answer in client.ask(None):
+            self.tell(f"{client.what}: {answer['said']}")
+        await client.leave()
 
     @property
     def _terms(self) -> Terms:
@@ -183,7 +184,7 @@ class Scenes:
             }
             for number, one in theirs.items()
         ]
-        async for answer in self.stage.clients[home].answers(orders):
+        async for answer in self.stage.clients[home].ask(orders):
             one = theirs[int(str(answer["number"]))]
             one.began_at = UnixMillis(int(str(answer["began_at"])))
             one.exits = [int(code) for code in cast("list[int]", answer["exits"])]

@@ -21,7 +21,7 @@ p{max-width:46rem;margin:.4rem 0}.soft{color:var(--soft)}
 .note{border-left:4px solid var(--direct);background:var(--card);padding:.7rem 1rem;
 margin:1.2rem 0;border-radius:0 6px 6px 0}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(215px,1fr));gap:.8rem;
-margin:1.4rem 0;padding:0;list-style:none}
+margin:1.4rem 0;padding:0;list-style:none;max-width:none}
 .figures li{background:var(--card);border-radius:8px;padding:.8rem 1rem}
 .figures b{display:block;font-size:1.65rem;line-height:1.25;font-variant-numeric:tabular-nums}
 .figures span{color:var(--soft);font-size:.9rem;line-height:1.35;display:block}
@@ -30,6 +30,7 @@ svg{display:block;width:100%;min-width:820px;height:auto;font-size:11.5px}
 svg text{fill:var(--ink)}svg .tick{fill:var(--soft)}svg .name{font-size:11.5px}
 svg .strong{font-weight:650}svg .alarm{fill:var(--bad)}
 svg .grid{stroke:var(--faint)}svg .row{stroke:var(--faint)}svg .base{stroke:var(--soft)}
+svg .edge{stroke:var(--done);stroke-width:1;stroke-dasharray:2 3}
 svg .deadline{stroke:var(--ink);stroke-width:1.6}svg .grace{fill:var(--grace)}
 svg .down{fill:var(--down)}svg .scene{fill:var(--scene)}
 svg .begun{fill:none;stroke:var(--soft)}svg .ticket{fill:var(--ticket)}

@@ -64,7 +64,9 @@ async def test_a_client_that_stays_makes_its_key_and_tells_how_each_filing_ended
         client = await cast.companion("filer", "python", "-m", "tests.e2e.demo.filer", str(home))
         await client.require_ready()
         assert (home / "keys" / "filer.pem").exists()
-        [answer] = [one async for one in client.answers([order])]
+        [answer] = [one async for one in client.ask([order])]
+        assert [one async for one in client.ask(None)] == []
+        await client.leave()
     assert answer["number"] == 7
     assert answer["exits"] == [3]
     assert "slot" in str(answer["said"])
@@ -76,6 +78,8 @@ async def test_a_client_that_does_not_start_is_told_from_one_that_is_slow(tmp_pa
         client = await cast.companion("filer", "python", "-c", "raise SystemExit(3)")
         with pytest.raises(PerformanceError, match="expected ready"):
             await client.require_ready()
+        with pytest.raises(PerformanceError, match="ended with 3"):
+            await client.leave()
 
 
 async def test_a_missing_script_is_named(tmp_path: Path) -> None:
