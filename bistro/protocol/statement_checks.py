@@ -21,8 +21,8 @@ from bistro.wire.status import Outcome, verify_outcome, verify_status
 _DECIDED_LATER: Final = frozenset({"accepted", "rejected"})
 """Outcomes that may follow an opening that found nothing wrong."""
 
-_WITHOUT_HEADER: Final = frozenset({"lapsed", "void"})
-"""Outcomes for which the destination may have read no header, and so knows no token."""
+_WITHOUT_HEADER: Final = frozenset({"lapsed", "rejected", "void"})
+"""Outcomes for which the destination may not have read the header, and so knows no token."""
 
 
 def check_statements(case: Case, log: LogPromises, findings: Findings) -> None:
@@ -204,7 +204,7 @@ def _written_outcome(case: Case, stated: str, salted: bytes) -> str:
     if stated in _DECIDED_LATER and salted == salted_outcome(case.header.token, "opened"):
         return f"opened; that it was {stated} was decided later"
     if stated in _WITHOUT_HEADER and salted == salted_outcome(b"", stated):
-        return f"{stated}, and say that no header could be read"
+        return f"{stated}, and say that no header of it could be read"
     raise VerificationError(f"the minutes have another outcome for this submission than {stated}")
 
 

@@ -21,6 +21,8 @@ MAX_HEADER_SIZE: Final = 512
 MAX_SIGNED_HEADER_SIZE: Final = 1_024
 NONCE_SIZE: Final = 32
 TOKEN_SIZE: Final = 32
+NO_TOKEN: Final = bytes(TOKEN_SIZE)
+"""Stands in the URL of an outcome for the token that nobody could make: no header was read."""
 SIGNATURE_PREFIX: Final = b"bistro/header/v1\n"
 _TOKEN_PREFIX: Final = b"bistro/status/v1\n"
 _VERSION: Final = 1

@@ -14,7 +14,7 @@ from bistro.crypto.signing import Note
 from bistro.errors import UnknownObjectError, VerificationError
 from bistro.ids import Origin
 from bistro.protocol.submission import Submission, SubmissionState
-from bistro.wire.header import TOKEN_SIZE
+from bistro.wire.header import NO_TOKEN
 from bistro.wire.minutes import verify_minutes
 from bistro.wire.status import Status, verify_outcome, verify_status
 from bistro.wire.terms import Terms
@@ -31,7 +31,6 @@ T = TypeVar("T")
 _REPAIRABLE: Final = frozenset(
     {SubmissionState.TICKETED, SubmissionState.STAGING, SubmissionState.STAGED}
 )
-_NO_TOKEN: Final = bytes(TOKEN_SIZE)
 _ENDED: Final = frozenset({SubmissionState.OPENED, SubmissionState.LAPSED})
 
 
@@ -130,7 +129,7 @@ class Watcher:
             return
         note = await self._fetch_outcome(sealed.signed.header.token)
         # Where the destination could read no header, it knows no token.
-        note = note or await self._fetch_outcome(_NO_TOKEN)
+        note = note or await self._fetch_outcome(NO_TOKEN)
         if note is None:
             return  # not opened for this submission yet
         text = note.encode()

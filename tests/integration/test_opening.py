@@ -195,6 +195,18 @@ async def test_the_last_submission_of_a_slot_counts(tmp_path: Path) -> None:
         assert not (found.inbox / first.commitment.hex()).exists()
 
 
+async def test_what_lapsed_may_be_amended(tmp_path: Path) -> None:
+    """Nobody could read whose it was; the amendment touches its own slot only."""
+    async with world(tmp_path) as found:
+        lapsed = await found.ticket(found.seal(nonce="1"))
+        amended = await found.submit(kind="amend", previous=lapsed.commitment, nonce="2")
+        other = await found.submit(kind="amend", previous=bytes(32), slot="appendix", nonce="3")
+        await collected_world_opens(found)
+        assert found.outcome(lapsed)[0] == "lapsed"
+        assert found.outcome(amended) == ("opened", [])
+        assert found.outcome(other) == ("rejected", ["unknown-previous"])
+
+
 async def test_a_withdrawal_takes_back_what_stood(tmp_path: Path) -> None:
     """Both end as withdrawn."""
     async with world(tmp_path) as found:

@@ -98,7 +98,8 @@ class Passes:
     async def _decide(self, reads: list[Read], blobs: BlobStore) -> None:
         """Unpack until nothing of this slot is left to unpack, then record all its outcomes."""
         known = {read.candidate.commitment: read for read in reads}
-        resolution = Resolution([read.candidate for read in reads])
+        unread = await self.store.unread_previous(reads)
+        resolution = Resolution([*unread, *(read.candidate for read in reads)])
         waiting = list(resolution.standing)
         while waiting:
             read = known[waiting.pop()]
@@ -106,7 +107,9 @@ class Passes:
             if fault is not None:
                 again = resolution.reject(read.candidate.commitment, fault)
                 waiting += [] if again is None else [again]
-        await self.store.record_outcomes([_outcome(one, known) for one in resolution.decisions])
+        await self.store.record_outcomes(
+            [_outcome(one, known) for one in resolution.decisions if one.commitment in known]
+        )
 
     async def _unpack(self, read: Read, blobs: BlobStore) -> Fault | None:
         header = read.signed.header

@@ -19,7 +19,7 @@ from bistro.storage.durable import read_file, write_atomically
 from bistro.wire.checkpoint import verify_checkpoint
 from bistro.wire.entry import Entry, PostmarkedEntry, TicketEntry
 from bistro.wire.evidence import MAX_EVIDENCE_SIZE
-from bistro.wire.header import TOKEN_SIZE
+from bistro.wire.header import NO_TOKEN
 from bistro.wire.minutes import Minutes, MinutesEntry, salted_outcome
 from bistro.wire.status import MinutesPlace, Outcome, Reason
 from bistro.wire.ticket import Opening
@@ -38,8 +38,6 @@ from bistro_server.store.submissions import Submissions
 
 EVIDENCE: Final = "evidence.json"
 LAPSED: Final = "lapsed"
-NO_TOKEN: Final = bytes(TOKEN_SIZE)
-"""Where the outcome is found of what no header could be read of: its filer has no other key."""
 OPENED: Final = "opened"
 
 

@@ -198,6 +198,26 @@ class OpeningStore:
         )
         return [_read(row) for row in rows]
 
+    async def unread_previous(self, reads: Sequence[Read]) -> list[Candidate]:
+        """What these submissions amend or withdraw, as far as no header of it is believed.
+
+        Nobody can say whose it was, so that it is in no slot; that it is there counts.
+        """
+        own = {read.candidate.commitment for read in reads}
+        found: list[Candidate] = []
+        amended = {read.signed.header.previous for read in reads} - own
+        for previous in filter(None, amended):
+            row = await self.database.fetch_one(
+                "SELECT s.log_index, s.ticketed_at FROM submission AS s "
+                "LEFT JOIN reading AS r ON r.submission = s.id "
+                "WHERE s.call = ? AND s.commitment = ? AND r.filer IS NULL",
+                (self._call, previous),
+            )
+            if row is not None:
+                time = UnixMillis(row["ticketed_at"])
+                found.append(Candidate(previous, int(row["log_index"]), time, fault=Fault.lapsed()))
+        return found
+
     async def has_outcome(self, read: Read) -> bool:
         """Whether a submission is decided; then its whole slot is."""
         row = await self.database.fetch_one(

@@ -137,14 +137,14 @@ def test_what_the_back_office_decides_comes_after_the_minutes(stated: str) -> No
     assert f"opened; that it was {stated} was decided later" in said
 
 
-@pytest.mark.parametrize("outcome", ["void", "lapsed"])
+@pytest.mark.parametrize("outcome", ["void", "lapsed", "rejected"])
 def test_who_read_no_header_knows_no_token(outcome: str) -> None:
     """The outcome is then salted with nothing, and the report says what that means."""
     filing = whole_filing().recorded(outcome, token=b"", stated=outcome)
     report = check(filing.state().evidence)
     assert report.exit_ok, report.failures
-    assert "no header could be read" in texts(report, State.OK, "minutes entry")[0]
-    filing.recorded("rejected", token=b"", stated="rejected")
+    assert "no header of it could be read" in texts(report, State.OK, "minutes entry")[0]
+    filing.recorded("superseded", token=b"", stated="superseded")
     assert "another outcome" in only_failure(filing.state().evidence)[1]
 
 
