@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from bistro.clock import Clock
 from bistro.crypto.signing import VerifierKey
-from bistro.errors import UnavailableError
+from bistro.errors import SettingsError, UnavailableError
 from bistro.ids import Origin
 from bistro.net.session import Session
 from bistro.protocol.submission import Submission
@@ -49,9 +50,10 @@ class Equipment:
     def key(self, path: Path, *, may_create: bool) -> FilerKey:
         """The filer's key; made now if there is none and one may be made."""
         if may_create and not path.exists():
-            key = keyring.create(path, disk=self.disk)
-            self.listener.tell(notices.key_made(path))
-            return key
+            with suppress(SettingsError):  # another program made it meanwhile: it is ours, too
+                key = keyring.create(path, disk=self.disk)
+                self.listener.tell(notices.key_made(path))
+                return key
         return self.unlock(path)
 
     async def reach(self, url: str, *, given: VerifierKey | None) -> Destination:

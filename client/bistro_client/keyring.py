@@ -20,8 +20,8 @@ from bistro.crypto.keyfile import (
 )
 from bistro.errors import FormatError
 from bistro.storage.durable import SYSTEM_DISK, Disk, make_directories, read_file, write_atomically
-from bistro.storage.locks import FileLock
 from bistro_client import messages
+from bistro_client.brief_locks import briefly_locked
 
 _ENCRYPTED = b"-----BEGIN ENCRYPTED"
 
@@ -66,15 +66,12 @@ def create(path: Path, passphrase: str | None = None, *, disk: Disk = SYSTEM_DIS
         SettingsError: There is a key already; it is left as it is.
     """
     make_directories(path.parent, disk=disk)
-    lock = FileLock.take(path.with_suffix(".lock"), what="the filer's key")
-    try:
+    with briefly_locked(path.with_suffix(".lock"), what="the filer's key"):
         # Looked at under the lock: two programs that start together must agree on one key.
         if path.exists():
             raise messages.key_exists(path)
         private = generate_filer_key()
         write_atomically(path, encode_filer_key(private, passphrase), disk=disk)
-    finally:
-        lock.release()
     return FilerKey(path, private)
 
 

@@ -5,28 +5,25 @@ Source: docs/spec/journal.md, known-servers.json; docs/spec/terms.md, trust.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bistro.crypto.signing import VerifierKey
-from bistro.errors import BistroError, UnavailableError, VerificationError
+from bistro.errors import BistroError, VerificationError
 from bistro.ids import MAX_HOST_NAME_LENGTH
 from bistro.instant import UnixMillis
 from bistro.storage.durable import SYSTEM_DISK, Disk, make_directories, read_file, write_atomically
-from bistro.storage.locks import FileLock
 from bistro.wire.document import Fields, encode_json
 from bistro.wire.terms import SignedTerms
 from bistro_client import messages, peer_messages
+from bistro_client.brief_locks import briefly_locked
 
 _VERSION: Final = 1
 _MAX_SIZE: Final = 4_194_304
 _MAX_SERVERS: Final = 10_000
 _MAX_TEXT: Final = 4_096
-_LOCK_TRIES: Final = 50
-_LOCK_PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +84,11 @@ class KnownServers:
     def save(self, pin: Pin) -> None:
         """Pin a key, in place of one that the same server name or URL had."""
         make_directories(self._path.parent, disk=self._disk)
-        lock = self._lock()
-        try:
+        with briefly_locked(self._path.with_suffix(".lock"), what="the list of known servers"):
             others = (p for p in self.pins() if p.name != pin.name and p.url != pin.url)
             pins = sorted((*others, pin), key=lambda one: one.name)
             data = encode_json({"version": _VERSION, "servers": [_document(one) for one in pins]})
             write_atomically(self._path, data, disk=self._disk)
-        finally:
-            lock.release()
-
-    def _lock(self) -> FileLock:
-        path = self._path.with_suffix(".lock")
-        for _ in range(_LOCK_TRIES):
-            try:
-                return FileLock.take(path, what="the list of known servers")
-            except UnavailableError:
-                # Held for one small write only.
-                time.sleep(_LOCK_PAUSE_S)
-        return FileLock.take(path, what="the list of known servers")
 
 
 def follow(trusted: VerifierKey, rotations: Sequence[str]) -> VerifierKey:

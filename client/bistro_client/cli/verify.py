@@ -77,6 +77,8 @@ def command(
       2  no such file, or no key to check it with
       4  something does not hold, or no key is trusted: do not rely on the file
     """  # noqa: D301 - click reads the backspace
+    if no_trust and trust:
+        raise click.UsageError("expected --trust or --no-trust, found both")
     keys = Trust() if no_trust else Trust(parse_vkeys(trust), _pinned(frame))
     verdict = verify_file(file, keys, beside=evidence, now=SystemClock().now())
     is_good = verdict.holds and (verdict.is_trusted or no_trust)
