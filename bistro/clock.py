@@ -5,7 +5,7 @@ Linux the bound is what the kernel keeps for its own clock (``adjtimex``): it gr
 a second unless a time service renews it, and is unknown where none runs. An operator may
 state an assumed bound for such a machine, openly, in the settings.
 
-Source: docs/spec/protocol.md, section 5, rules 1 and 2; adjtimex(2).
+Source: docs/spec/ticketing.md, the batch and the clock; adjtimex(2).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 On the wire a time is a ``UnixMillis``; RFC 3339 stands in front of people.
 
-Source: docs/spec/protocol.md, preamble; RFC 3339.
+Source: docs/spec/README.md, conventions; docs/spec/encodings.md, times; RFC 3339.
 """
 
 from __future__ import annotations

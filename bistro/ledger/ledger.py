@@ -3,7 +3,7 @@
 Appending is all or stop: once a write or sync has failed, nobody knows what the medium holds,
 so this object never appends again. Reading goes on. Opening the ledger again finds out.
 
-Source: docs/spec/protocol.md, sections 2 and 5; docs/spec/storage.md.
+Source: docs/spec/promises.md, rules of a ledger; docs/spec/storage.md.
 """
 
 from __future__ import annotations

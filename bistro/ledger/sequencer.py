@@ -5,7 +5,7 @@ a batch drafts are sorted by when they were received, and ``time = max(previous,
 Each draft is answered for itself: one that is refused, or whose waiter is gone, changes
 nothing for the others. Repeated keys are answered by a task of their own, behind new ones.
 
-Source: docs/spec/protocol.md, section 5, rules 1-3.
+Source: docs/spec/ticketing.md, the batch.
 """
 
 from __future__ import annotations
