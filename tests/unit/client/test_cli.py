@@ -235,6 +235,9 @@ async def test_verify_says_what_holds_and_what_does_not(tmp_path: Path) -> None:
         alone = bistro("verify", evidence, "--no-trust", "--home", tmp_path / "x")
         assert alone.code == 0
         assert "if the key in it is the destination's" in alone.out
+        both = bistro("verify", evidence, "--no-trust", "--trust", key, "--home", tmp_path / "x")
+        assert both.code == 2
+        assert "found both" in both.err
         copy = tmp_path / "copy.evidence.json"
         receipt = evidence.read_text().index("extra ") + 40
         text = evidence.read_text()
