@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ _STYLES = {
 
 
 @click.command("verify")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option(
     "--trust",
     multiple=True,
@@ -49,7 +50,7 @@ _STYLES = {
 def command(
     frame: Frame,
     *,
-    file: Path,
+    files: tuple[Path, ...],
     trust: tuple[str, ...],
     no_trust: bool,
     evidence: Path | None,
@@ -65,9 +66,12 @@ def command(
     A bare ticket, refusal or receipt names no keys: they are taken from evidence that lies
     beside it or is named with --evidence, or given with --trust.
 
+    Several files are checked one after the other; the exit code is that of the worst.
+
     \b
     Examples:
       bistro verify 2026-11-22-173000-spring-3f2a91.evidence.json
+      bistro verify inbox/spring/*/evidence.json --trust permits.example+6cb4364f+AYE5dw6o…
       bistro verify evidence.json --trust permits.example+6cb4364f+AYE5dw6o…
       bistro verify receipts/0-relay.example.receipt --evidence spring.evidence.json
 
@@ -80,14 +84,50 @@ def command(
     if no_trust and trust:
         raise click.UsageError("expected --trust or --no-trust, found both")
     keys = Trust() if no_trust else Trust(parse_vkeys(trust), _pinned(frame))
-    verdict = verify_file(file, keys, beside=evidence, now=SystemClock().now())
-    is_good = verdict.holds and (verdict.is_trusted or no_trust)
-    frame.output.result(_document(verdict, is_good=is_good), None)
+    reader = _Reader(frame, keys, beside=evidence, needs_trust=not no_trust, is_verbose=verbose)
+    if len(files) == 1:
+        code, document = reader.judge(files[0])
+        frame.output.result(document, None)
+        sys.exit(code)
+    found = [reader.judge_one_of_many(file) for file in files]
+    frame.output.result({"files": [document for _, document in found]}, None)
+    failed = [code for code, _ in found if code]
     if not frame.output.as_json:
-        _show(frame, verdict, is_verbose=verbose)
-        _conclude(frame, verdict, is_good=is_good)
-    if not is_good:
-        sys.exit(VerificationError.exit_code)
+        style = "bold red" if failed else "bold green"
+        frame.output.line(f"{len(found) - len(failed)} of {len(found)} files hold", style)
+    is_untrue = VerificationError.exit_code in failed
+    sys.exit(VerificationError.exit_code if is_untrue else next(iter(failed), 0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Who reads the files, and what they make of each."""
+
+    frame: Frame
+    trust: Trust
+    beside: Path | None
+    needs_trust: bool
+    is_verbose: bool
+
+    def judge(self, file: Path) -> tuple[int, Json]:
+        """The exit code for a file and what to say of it in JSON; text is shown at once."""
+        verdict = verify_file(file, self.trust, beside=self.beside, now=SystemClock().now())
+        is_good = verdict.holds and (verdict.is_trusted or not self.needs_trust)
+        if not self.frame.output.as_json:
+            _show(self.frame, verdict, is_verbose=self.is_verbose)
+            _conclude(self.frame, verdict, is_good=is_good)
+        code = 0 if is_good else VerificationError.exit_code
+        return code, _document(verdict, is_good=is_good)
+
+    def judge_one_of_many(self, file: Path) -> tuple[int, Json]:
+        """As ``judge``; a file that cannot be read does not hide the others."""
+        try:
+            return self.judge(file)
+        except BistroError as exc:
+            if not self.frame.output.as_json:
+                self.frame.output.error(exc)
+            error: Json = {"code": exc.code, "message": exc.message, "hint": exc.hint}
+            return exc.exit_code, {"file": str(file), "holds": False, "error": error}
 
 
 def _pinned(frame: Frame) -> tuple[VerifierKey, ...]:

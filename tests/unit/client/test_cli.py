@@ -253,6 +253,27 @@ async def test_verify_says_what_holds_and_what_does_not(tmp_path: Path) -> None:
         missing.require_two_lines()
 
 
+async def test_verify_takes_many_files(tmp_path: Path) -> None:
+    """One that fails does not hide the others, and decides the exit code."""
+    async with real_time(tmp_path) as w:
+        await submit(w)
+        folder = w.only_folder()
+        good = (folder.evidence, folder.ticket)
+        ran = bistro("verify", *good, "--home", w.home.root)
+        assert ran.code == 0
+        assert "2 of 2 files hold" in ran.out
+        (tmp_path / "bad").write_bytes(b"nothing")
+        ran = bistro("verify", tmp_path / "none", *good, "--home", w.home.root)
+        assert ran.code == 2
+        assert "2 of 3 files hold" in ran.out
+        ran = bistro(
+            "verify", tmp_path / "none", *good, tmp_path / "bad", "--json", "--home", w.home.root
+        )
+        assert ran.code == 4
+        assert [one["holds"] for one in ran.document["files"]] == [False, True, True, False]
+        assert ran.document["files"][0]["error"]["code"] == "settings"
+
+
 def test_keys_are_made_shown_and_backed_up(tmp_path: Path) -> None:
     """Never replaced; the private part is never shown."""
     home = tmp_path / "home"
