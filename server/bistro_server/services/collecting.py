@@ -37,7 +37,7 @@ from bistro.wire.fragment import Cut
 from bistro_server.services.calls import Call
 from bistro_server.services.collecting_fetch import Fetched, Fetcher, Wanted
 from bistro_server.services.collecting_files import CollectingFolder, FragmentFiles
-from bistro_server.services.collecting_plan import missing_fragments, plan_batches
+from bistro_server.services.collecting_plan import missing_fragments, plan_batches, restorable
 from bistro_server.services.collecting_relays import RelayDesk
 from bistro_server.services.collecting_release import Releaser
 from bistro_server.services.collecting_restore import (
@@ -212,10 +212,11 @@ class Collector:
         """Fetch and restore until nothing of this page can be brought forward now."""
         left = {staged.id: staged for staged in page}
         while left:
-            for staged in list(left.values()):
-                if not staged.collection().missing_count:
-                    await self._restore(staged, done)
-                    await self._reload(left, staged.id)
+            for batch in restorable(left.values()):
+                # Side by side they share commits and syncs, which is what small ones cost.
+                await side_by_side({one.id: self._restore(one, done) for one in batch})
+                for one in batch:
+                    await self._reload(left, one.id)
             plan = await self._plan(list(left.values()), done.failures)
             fetched = await side_by_side(
                 {name: self._fetcher.fetch(self._desks[name], plan[name]) for name in plan}

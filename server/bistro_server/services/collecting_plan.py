@@ -18,6 +18,8 @@ BATCH_BYTES: Final = 67_108_864
 """What is asked of a relay at once; a single larger fragment is asked for alone."""
 PATIENCE_MS: Final = 600_000
 """How long a relay may be silent before filers are asked to stage its fragments elsewhere."""
+SMALL_BYTES: Final = 262_144
+FILES_AT_ONCE: Final = 32
 _PENALTY: Final = 1 << 50
 """Bytes that a slow relay is taken to have waiting: others come first, where there are any."""
 
@@ -44,6 +46,19 @@ def plan_batches(
                 batch.append((staged, source))
                 backlog[source.relay] = waiting + size
     return batches
+
+
+def restorable(page: Iterable[Staged]) -> list[list[Staged]]:
+    """Submissions whose fragments are here, in groups to restore side by side.
+
+    Small envelopes are taken together, a large one by itself: neither memory nor the number of
+    open files grows.
+    """
+    ready = [staged for staged in page if not staged.collection().missing_count]
+    small = [staged for staged in ready if staged.layout.envelope_size <= SMALL_BYTES]
+    count = max(1, FILES_AT_ONCE // max((one.layout.k for one in small), default=1))
+    groups = [small[at : at + count] for at in range(0, len(small), count)]
+    return [*groups, *([one] for one in ready if one.layout.envelope_size > SMALL_BYTES)]
 
 
 def missing_fragments(

@@ -11,6 +11,7 @@ calls/<call>/terms/     <version>.note, only versions that are in the log
 calls/<call>/log/       the ledger of tickets;  calls/<call>/refusals/  that of refusals
 calls/<call>/minutes.note
 envelopes/<call>/  inbox/<call>/  status/<call>/
+collecting/<call>/      fragments on their way in, wrong bytes as proof, locks: see collecting_files
 ```
 
 A call's folders appear by a rename when they are complete, so a reader sees all or nothing.

@@ -11,6 +11,7 @@ from bistro_server.services.collecting_plan import (
     PATIENCE_MS,
     missing_fragments,
     plan_batches,
+    restorable,
 )
 from bistro_server.store.collection import Fate, FragmentRow, Staged
 
@@ -91,3 +92,15 @@ def test_filers_are_asked_when_a_silence_lasts() -> None:
     assert missing(2_000, 5_000) == (1, 2)
     assert missing(2_000, 50_000) == ()
     assert missing_fragments(staged(1, *ALL), since, now=FAR, repair_by=FAR) == ()
+
+
+def test_small_envelopes_are_restored_together_and_large_ones_alone() -> None:
+    """Neither memory nor open files grow with the number or the size of submissions."""
+    ready: tuple[tuple[int, str, Fate], ...] = ((0, "a", "verified"), (1, "b", "verified"))
+    page = [staged(number, *ready) for number in range(40)]
+    page += [staged(100 + number, *ready, size=1 << 30) for number in range(2)]
+    page += [staged(200, *ALL)]
+    assert [len(group) for group in restorable(page)] == [16, 16, 8, 1, 1]
+    many: list[tuple[int, str, Fate]] = [(index, "a", "verified") for index in range(200)]
+    wide = [staged(number, *many, k=200, n=255) for number in range(3)]
+    assert [len(group) for group in restorable(wide)] == [1, 1, 1]
