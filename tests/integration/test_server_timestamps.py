@@ -1,0 +1,100 @@
+"""RFC 3161 over HTTP: a real server, asked as any program asks an authority."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bistro.api import media, routes
+from bistro.crypto.timestamp.request import MAX_REQUEST_SIZE
+from bistro.errors import FormatError, LimitExceededError, SettingsError, UnknownObjectError
+from bistro.net.session import Answer, Session
+from bistro_server.app import Server
+from bistro_server.settings import load_settings
+from tests.support.clocks import ManualClock
+from tests.support.destinations import make_server, serving_folder, settings_for
+from tests.support.timestamps import Request
+
+GRANTED = bytes.fromhex("3003020100")
+BAD_DATA_FORMAT = bytes.fromhex("03020204")
+QUERY = {"Content-Type": media.TIMESTAMP_QUERY}
+
+
+async def ask(session: Session, server: Server, body: bytes, **headers: str) -> Answer:
+    """The answer of ``POST /tsa``."""
+    url = f"http://127.0.0.1:{server.http.port}{routes.TIMESTAMPS.path()}"
+    return await session.ask("POST", url, body=body, headers=headers or QUERY)
+
+
+async def test_a_hash_is_stamped_and_noise_is_refused(tmp_path: Path) -> None:
+    """Both with status 200 and the type that clients wait for; both are counted."""
+    folder, settings = make_server(tmp_path / "d")
+    async with serving_folder(folder, settings, ManualClock()) as (server, _), Session() as session:
+        token = await ask(session, server, Request().encode())
+        refusal = await ask(session, server, b"nonsense")
+        for answer in (token, refusal):
+            assert answer.headers["Content-Type"] == media.TIMESTAMP_REPLY
+            assert answer.headers["Cache-Control"] == "no-store"
+        assert GRANTED in token.body[:16]
+        assert refusal.body.endswith(BAD_DATA_FORMAT)
+        metrics = await session.ask("GET", f"http://127.0.0.1:{server.http.port}/metrics")
+        for result in ("granted", "bad_data_format"):
+            line = f'bistro_server_timestamps_total{{result="{result}"}} 1.0'
+            assert line in metrics.body.decode()
+
+
+async def test_what_is_no_request_is_a_problem(tmp_path: Path) -> None:
+    """Another type of content, or more bytes than any request has."""
+    folder, settings = make_server(tmp_path / "d")
+    async with serving_folder(folder, settings, ManualClock()) as (server, _), Session() as session:
+        with pytest.raises(FormatError, match="content type"):
+            await ask(session, server, Request().encode(), **{"Content-Type": media.MSGPACK})
+        with pytest.raises(LimitExceededError):
+            await ask(session, server, bytes(MAX_REQUEST_SIZE + 1))
+        refusal = await ask(session, server, bytes(MAX_REQUEST_SIZE))
+        assert refusal.body.endswith(BAD_DATA_FORMAT)
+
+
+async def test_a_folder_from_before_time_stamps_is_served(tmp_path: Path) -> None:
+    """Everything works but this one route, which says so."""
+    folder, settings = make_server(tmp_path / "d")
+    folder.tsa_key.unlink()
+    folder.tsa_certificate.unlink()
+    async with serving_folder(folder, settings, ManualClock()) as (server, _), Session() as session:
+        with pytest.raises(UnknownObjectError, match="no RFC 3161 time stamps"):
+            await ask(session, server, Request().encode())
+
+
+async def test_an_authority_of_ones_own_replaces_the_one_that_init_made(tmp_path: Path) -> None:
+    """Named in the settings; a key without its certificate does not start."""
+    folder, settings = make_server(tmp_path / "d")
+    key, certificate = tmp_path / "key.pem", tmp_path / "chain.pem"
+    folder.tsa_key.rename(key)
+    folder.tsa_certificate.rename(certificate)
+    paths = {"key_path": key, "certificate_path": certificate, "policy": "1.2.3.4"}
+    settings = settings_for(timestamps=paths)
+    async with serving_folder(folder, settings, ManualClock()) as (server, _), Session() as session:
+        token = await ask(session, server, Request(policy=bytes.fromhex("06032a0304")).encode())
+        assert GRANTED in token.body[:16]
+    certificate.unlink()
+    with pytest.raises(SettingsError, match="time-stamp certificate"):
+        await Server.open(folder, settings, ManualClock())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('key_path = "tsa.key"', "given both"),
+        ('policy = "1.2.x"', "object identifier"),
+        ('policy = ""', "object identifier"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(tmp_path: Path, line: str, words: str) -> None:
+    """Before anything is opened."""
+    folder, _ = make_server(tmp_path / "d")
+    text = folder.settings_file.read_text(encoding="utf-8")
+    changed = text.replace("[timestamps]\n", f"[timestamps]\n{line}\n")
+    folder.settings_file.write_text(changed, encoding="utf-8")
+    with pytest.raises(SettingsError, match=words):
+        load_settings(folder.settings_file)

@@ -1,0 +1,184 @@
+"""The time-stamp desk: when it stamps, what time it states, and how wrong it says that may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bistro.crypto.timestamp import certificate as certificates
+from bistro.crypto.timestamp import der
+from bistro.crypto.timestamp.token import PREFIX_SIZE, encode_accuracy, encode_time
+from bistro.errors import SettingsError, UnknownObjectError
+from bistro.instant import UnixMillis
+from bistro_server.services.folder import ServerFolder
+from bistro_server.services.timestamps import (
+    TimestampDesk,
+    describe_authority,
+    load_authority,
+    make_authority,
+)
+from tests.support.clocks import NOON, ManualClock
+from tests.support.timestamps import NAME, POLICY, REQUESTS, Request, authority
+
+DAY_MS = 86_400_000
+
+
+class Desk:
+    """A desk, its clock, and what it reported."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.results: list[str] = []
+        self._desk = TimestampDesk(
+            authority(),
+            self.clock,
+            policy=POLICY,
+            error_limit_ms=100,
+            randomness=bytes(PREFIX_SIZE),
+            report=self.results.append,
+        )
+
+    def ask(self, request: bytes | None = None) -> bytes:
+        return self._desk.answer(Request().encode() if request is None else request)
+
+    def states(self, time: int, *, accuracy_ms: int) -> bool:
+        """Whether the next token has this time and accuracy."""
+        wanted = encode_time(UnixMillis(time)) + encode_accuracy(accuracy_ms)
+        response = self.ask()
+        assert self.results[-1] == "granted"
+        return wanted in response
+
+
+@given(st.binary(max_size=5_000) | REQUESTS.map(Request.encode))
+def test_every_request_is_answered(request: bytes) -> None:
+    """With a token or with status 2; nothing that is sent raises."""
+    desk = Desk()
+    outer = der.Reader("response", desk.ask(request)).nested()
+    status = outer.nested().integer()
+    assert (status == b"\x02\x01\x00") == (desk.results == ["granted"]) == (not outer.is_done())
+    assert status in {b"\x02\x01\x00", b"\x02\x01\x02"}
+
+
+def test_the_time_is_that_of_the_clock_and_its_error_is_stated() -> None:
+    """One millisecond more than the clock's bound, because the time is cut to milliseconds."""
+    desk = Desk()
+    assert desk.states(NOON, accuracy_ms=11)
+    desk.clock.advance(1_234)
+    desk.clock.bound_ms = 99
+    assert desk.states(NOON + 1_234, accuracy_ms=100)
+    desk.clock.bound_ms = 0
+    assert desk.states(NOON + 1_234, accuracy_ms=1)
+
+
+@pytest.mark.parametrize("bound_ms", [None, 101])
+def test_nothing_is_stamped_while_the_clock_may_be_wrong(bound_ms: int | None) -> None:
+    """The failure is that of a time source, and passes with it."""
+    desk = Desk()
+    desk.clock.bound_ms = bound_ms
+    desk.ask()
+    desk.clock.bound_ms = 100
+    desk.ask()
+    assert desk.results == ["time_not_available", "granted"]
+
+
+def test_a_time_never_goes_back_and_says_what_that_costs() -> None:
+    """A little is added to the accuracy; more is not stamped until the clock is there again."""
+    desk = Desk()
+    assert desk.states(NOON, accuracy_ms=11)
+    desk.clock.step(-90)
+    assert desk.states(NOON, accuracy_ms=101)
+    desk.clock.step(-1)
+    desk.ask()
+    assert desk.results[-1] == "time_not_available"
+    desk.clock.advance(91)
+    assert desk.states(NOON, accuracy_ms=11)
+
+
+@pytest.mark.parametrize("step_ms", [-1_001, 501])
+def test_nothing_is_stamped_after_the_clock_was_set(step_ms: int) -> None:
+    """Whoever set it may have set it wrong."""
+    desk = Desk()
+    desk.ask()
+    desk.clock.step(step_ms)
+    desk.ask()
+    assert desk.results == ["granted", "time_not_available"]
+
+
+@pytest.mark.parametrize("days", [-1, certificates.VALIDITY_DAYS + 1])
+def test_nothing_is_stamped_outside_the_time_of_the_certificate(days: int) -> None:
+    """Nobody could verify such a token."""
+    desk = Desk()
+    desk.clock.step(days * DAY_MS)
+    found = TimestampDesk(
+        authority(),
+        desk.clock,
+        policy=POLICY,
+        error_limit_ms=100,
+        randomness=bytes(PREFIX_SIZE),
+        report=desk.results.append,
+    )
+    found.answer(Request().encode())
+    assert desk.results == ["system_failure"]
+
+
+def test_without_a_key_there_is_no_desk(tmp_path: Path) -> None:
+    """A folder from before time stamps works all the same."""
+    folder = ServerFolder(tmp_path)
+    found = load_authority(folder, key_path=None, certificate_path=None)
+    assert found is None
+    desk = TimestampDesk(
+        found,
+        ManualClock(),
+        policy=POLICY,
+        error_limit_ms=100,
+        randomness=bytes(PREFIX_SIZE),
+        report=lambda _: None,
+    )
+    with pytest.raises(UnknownObjectError, match="no RFC 3161 time stamps"):
+        desk.answer(Request().encode())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ServerFolder:
+    """One with key and certificate."""
+    made = ServerFolder(tmp_path)
+    made.keys.mkdir()
+    make_authority(made, name=NAME, now=NOON)
+    return made
+
+
+def test_what_init_makes_is_loaded(folder: ServerFolder) -> None:
+    """The key is for its owner only."""
+    found = load_authority(folder, key_path=None, certificate_path=None)
+    assert found is not None
+    certificates.require_pair(found.key, found.chain[0])
+    assert folder.tsa_key.stat().st_mode & 0o777 == 0o600
+    assert b"BEGIN PRIVATE KEY" in folder.tsa_key.read_bytes()
+
+
+def test_files_that_do_not_fit_are_refused(folder: ServerFolder, tmp_path: Path) -> None:
+    """A key without certificate, a certificate of another key, a missing file of the settings."""
+    other = tmp_path / "other.crt"
+    other.write_bytes(certificates.encode_chain(authority().chain))
+    with pytest.raises(SettingsError, match="not that of the time-stamp key"):
+        load_authority(folder, key_path=folder.tsa_key, certificate_path=other)
+    with pytest.raises(SettingsError, match="found none"):
+        load_authority(folder, key_path=tmp_path / "gone", certificate_path=other)
+    with pytest.raises(SettingsError, match="expected certificates in PEM"):
+        load_authority(folder, key_path=folder.tsa_key, certificate_path=folder.tsa_key)
+    folder.tsa_certificate.unlink()
+    with pytest.raises(SettingsError, match="time-stamp certificate"):
+        load_authority(folder, key_path=None, certificate_path=None)
+
+
+def test_doctor_is_told_until_when_the_certificate_is_valid() -> None:
+    """Two weeks before its end it is time to act."""
+    clock = ManualClock()
+    assert "valid until 2036-11-21" in describe_authority(authority(), clock)
+    for days in (-1, certificates.VALIDITY_DAYS - 13):
+        later = ManualClock(UnixMillis(NOON + days * DAY_MS))
+        with pytest.raises(SettingsError, match="only"):
+            describe_authority(authority(), later)
