@@ -34,9 +34,7 @@ def nothing_named() -> SettingsError:
 
 def missing_path(path: Path) -> SettingsError:
     """A named path does not exist."""
-    return SettingsError(
-        f"{path}: there is no such file or folder", hint="check the spelling; nothing was sent"
-    )
+    return SettingsError(f"{path}: there is no such file or folder", hint="check the spelling")
 
 
 def vanished(path: Path) -> SettingsError:
@@ -51,7 +49,7 @@ def unreadable(path: Path, error: OSError) -> SettingsError:
     """A file or folder cannot be read."""
     return SettingsError(
         f"{path}: cannot be read: {error.strerror or type(error).__name__}",
-        hint="allow this user to read it, or leave it out; nothing was sent",
+        hint="allow this user to read it, or leave it out",
     )
 
 
@@ -83,7 +81,7 @@ def name_not_allowed(path: Path, error: BistroError) -> SettingsError:
     """A name that some system could not unpack."""
     return SettingsError(
         f"{str(path)!a}: this name cannot be filed: {error.message}",
-        hint="rename it, so that every system can unpack it, and submit again; nothing was sent",
+        hint="rename it, so that every system can unpack it, and submit again",
     )
 
 
@@ -100,7 +98,7 @@ def clashing_names(names: tuple[str, str], files: Sequence[Path]) -> SettingsErr
     return SettingsError(
         f"{' and '.join(map(str, files))}: not every system can hold {names[0]!a} beside "
         f"{names[1]!a}, where upper and lower case are the same, or one is a file and a folder",
-        hint="rename one of them and submit again; nothing was sent",
+        hint="rename one of them and submit again",
     )
 
 
@@ -115,7 +113,7 @@ def too_many_files(found: int, limit: int) -> LimitExceededError:
     """More files than the terms, or any terms, allow."""
     return LimitExceededError(
         f"filing: expected at most {limit} files, found at least {found}",
-        hint="pack small files into one, or file them under several slots; nothing was sent",
+        hint="pack small files into one, or file them under several slots",
     )
 
 
@@ -123,7 +121,7 @@ def too_large(found: int, limit: int) -> LimitExceededError:
     """More bytes than the terms allow."""
     return LimitExceededError(
         f"filing: expected an envelope of at most {limit:,} bytes, found {found:,} or more",
-        hint="leave files out, or ask the destination for a larger limit; nothing was sent",
+        hint="leave files out, or ask the destination for a larger limit",
     )
 
 

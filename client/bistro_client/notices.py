@@ -18,6 +18,8 @@ from bistro_client.known_servers import Pin
 from bistro_client.listening import Level, Notice
 from bistro_client.times import show
 
+_MOMENT_MS = 1_000
+
 
 def _info(key: str, text: str) -> Notice:
     return Notice(Level.INFO, key, text)
@@ -154,7 +156,8 @@ def repair_asked(indexes: Sequence[int]) -> Notice:
 
 def waiting(error: BistroError, delay_ms: int) -> Notice:
     """Somebody cannot be reached; it is tried again."""
-    return _warning("waiting", f"{error.message}; trying again in {format_duration(delay_ms)}")
+    when = "at once" if delay_ms < _MOMENT_MS else f"in {format_duration(delay_ms)}"
+    return _warning("waiting", f"{error.message}; trying again {when}")
 
 
 def upload_broke(relay: str, error: BistroError) -> Notice:

@@ -62,7 +62,7 @@ def no_server(url: str, error: BistroError) -> UnavailableError:
     """Somebody answers, but not a Bistro server."""
     return UnavailableError(
         f"{url}: no Bistro server answers there ({error.message})",
-        hint="check the address; nothing was sent",
+        hint="check the address",
     )
 
 
@@ -100,7 +100,7 @@ def registered_only(terms: Terms) -> NotRegisteredError:
     """This version files in calls for anyone only."""
     return NotRegisteredError(
         f"{terms.origin}: only registered filers may submit, which this version cannot do",
-        hint="ask the destination how to file; nothing was sent",
+        hint="ask the destination how to file",
     )
 
 
@@ -108,7 +108,7 @@ def not_open_yet(terms: Terms) -> NotOpenError:
     """The call opens later."""
     return NotOpenError(
         f"{terms.origin} opens {show(terms.opens, terms.time_zone)}",
-        hint="run the same command again then; nothing was sent",
+        hint="run the same command again then",
     )
 
 

@@ -26,6 +26,7 @@ from bistro_client.submitting import Submitter
 
 T = TypeVar("T")
 INTERRUPTED_EXIT = 130
+NOTHING_SENT = "you are NOT on time yet: nothing was sent, and your files are untouched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,17 @@ class Connection:
     passphrase_file: Path | None = None
 
 
-def run(frame: Frame, connection: Connection, work: Callable[[Submitter], Awaitable[T]]) -> T:
+def run(
+    frame: Frame,
+    connection: Connection,
+    work: Callable[[Submitter], Awaitable[T]],
+    *,
+    before: str = "",
+) -> T:
     """What ``work`` does with a submitter.
 
     An error, or Ctrl-C, ends the program here: only here is it known where the filer stands.
+    ``before`` says where, while there is no submission yet.
     """
     clock = SystemClock()
     with Bars(frame.output) as bars:
@@ -66,23 +74,24 @@ def run(frame: Frame, connection: Connection, work: Callable[[Submitter], Awaita
             return asyncio.run(inside())
         except BistroError as exc:
             bars.close()
-            frame.output.error(exc, _standing(submitters))
+            frame.output.error(exc, _standing(submitters, before))
             sys.exit(exc.exit_code)
         except KeyboardInterrupt:
             bars.close()
-            standing = _standing(submitters)
-            hint = f"{standing}; `bistro resume` goes on where this stopped"
+            hint = _standing(submitters, before)
+            if submitters and submitters[0].current is not None:
+                hint += "; `bistro resume` goes on where this stopped"
             frame.output.failure("interrupted", "interrupted", hint)
             sys.exit(INTERRUPTED_EXIT)
 
 
-def _standing(submitters: list[Submitter]) -> str:
+def _standing(submitters: list[Submitter], before: str) -> str:
     """Where the filer stands, as it is on disk."""
     current = submitters[0].current if submitters else None
     if current is None:
-        return ""
+        return before
     if not current.journal.exists():
-        return "you are NOT on time: nothing was sent, and your files are untouched"
+        return NOTHING_SENT
     try:
         submission = read_journal(current)
     except BistroError:

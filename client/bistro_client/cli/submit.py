@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bistro_client.cli.options import Frame, framed, parse_vkeys, unlocking, with_network
-from bistro_client.cli.running import Connection, describe, run
+from bistro_client.cli.running import NOTHING_SENT, Connection, describe, run
 from bistro_client.submitting import Submitter, Wish
 
 
@@ -98,4 +98,4 @@ def command(  # noqa: PLR0913 - one argument for each option
         frame.output.result({"submission": describe(submission, folder)}, None)
         frame.output.line(f"evidence: {folder.evidence}")
 
-    run(frame, connection, work)
+    run(frame, connection, work, before=NOTHING_SENT)
