@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,14 @@ from tests.e2e.demo.promises import Promise
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder with a short name: pytest's own are too long for Unix sockets."""
+    path = Path(tempfile.mkdtemp(prefix="demo-"))
+    yield path
+    shutil.rmtree(path)
 
 
 def demo(folder: Path, *options: str) -> tuple[int, str, str]:
@@ -30,6 +43,15 @@ def demo(folder: Path, *options: str) -> tuple[int, str, str]:
     return finished.returncode, finished.stdout, report.read_text(encoding="utf-8")
 
 
+def processes_below(folder: Path) -> list[str]:
+    """Command lines that name something in ``folder``."""
+    lines: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if str(folder) in line]
+
+
 def verdicts(output: str) -> dict[Promise, str]:
     """The word before each promise on the terminal."""
     return {
@@ -40,9 +62,9 @@ def verdicts(output: str) -> dict[Promise, str]:
     }
 
 
-def test_the_demo_keeps_every_promise_in_a_minute(tmp_path: Path) -> None:
+def test_the_demo_keeps_every_promise(folder: Path) -> None:
     """Exit code 0, every promise ok, 40 rows, a report, and nothing left behind."""
-    code, output, report = demo(tmp_path)
+    code, output, report = demo(folder)
     assert code == 0, output
     assert verdicts(output) == dict.fromkeys(Promise, "ok")
     rows = [line for line in output.splitlines() if line[:2].isdigit()]
@@ -51,19 +73,17 @@ def test_the_demo_keeps_every_promise_in_a_minute(tmp_path: Path) -> None:
     assert "refused" in rows[-1]
     assert f"all {len(Promise)} promises kept" in report
     assert all(name in report for name in FILERS)
-    assert [path.name for path in tmp_path.iterdir()] == ["demo-report.html"]
-    seconds = float(output.splitlines()[-1].split()[0])
-    assert seconds < 60, output
+    assert [path.name for path in folder.iterdir()] == ["demo-report.html"]
 
 
-def test_the_demo_fails_when_promises_are_broken(tmp_path: Path) -> None:
+def test_the_demo_fails_when_promises_are_broken(folder: Path) -> None:
     """Four things are spoiled behind the programs' backs; exactly what they break is named.
 
     A changed fragment breaks no filing, since any two of three restore it: only the word of the
     relay that had signed for it.
     """
     kinds = ("fragment", "leak", "filing", "evidence")
-    code, output, report = demo(tmp_path, "--quick", *(f"--sabotage={kind}" for kind in kinds))
+    code, output, report = demo(folder, "--quick", *(f"--sabotage={kind}" for kind in kinds))
     assert code == 1, output
     broken = {promise for promise, word in verdicts(output).items() if word == "BROKEN"}
     assert broken == {
@@ -73,3 +93,23 @@ def test_the_demo_fails_when_promises_are_broken(tmp_path: Path) -> None:
         Promise.INBOX_EVIDENCE,
     }
     assert f"4 of {len(Promise)} promises BROKEN" in report
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(folder: Path) -> None:
+    """Ctrl-C in the middle of the rush: exit code 130, no process, no folder, no traceback."""
+    argv = [sys.executable, "-um", "tests.e2e.demo", "--quick", f"--report={folder / 'r.html'}"]
+    environ = {"PATH": "/usr/bin:/bin", "TMPDIR": str(folder)}
+    with subprocess.Popen(
+        argv, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "The rush" in line:
+                assert len(processes_below(folder)) >= 4
+                process.send_signal(signal.SIGINT)
+                break
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, ""), output
+    assert "interrupted" in output
+    assert not list(folder.iterdir())
+    assert not processes_below(folder)

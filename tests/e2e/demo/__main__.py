@@ -24,6 +24,13 @@ from tests.e2e.demo.story import Story
 from tests.e2e.demo.table import show
 
 _NEEDED_BYTES = 1_000_000_000
+_LONGEST_ROOT = 70
+_ENDS = {
+    0: "every promise was kept",
+    1: "BROKEN: see above",
+    2: "the demo could not begin",
+    130: "interrupted",
+}
 _QUICK = Shape(count=10, closes_s=9, rush_s=6)
 
 
@@ -47,8 +54,8 @@ _QUICK = Shape(count=10, closes_s=9, rush_s=6)
 def main(*, seed: int, keep: bool, report: Path, quick: bool, sabotage: tuple[str, ...]) -> None:
     """The whole path with real processes on loopback, every promise checked.
 
-    Exit code 0 if every single promise was kept, 1 if one was broken, 2 if the demo itself could
-    not go on.
+    Exit code 0 if every single promise was kept, 1 if one was broken, 2 if the demo could not
+    even begin, 130 if it was interrupted. No process and, without --keep, no data is left.
     """
     console = Console(highlight=False, soft_wrap=False)
     began = time.monotonic()
@@ -76,15 +83,16 @@ def main(*, seed: int, keep: bool, report: Path, quick: bool, sabotage: tuple[st
         console.print(f"report: {report.absolute()}")
         code = 0 if story.verdicts.are_kept else 1
     except PerformanceError as exc:
-        console.print("[bold red]the demo could not go on:[/bold red]")
         console.print(Text(str(exc)))
         code = 2
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        code = 130
     finally:
         if keep:
             console.print(f"kept: {root}")
         else:
             shutil.rmtree(root, ignore_errors=True)
-    say("every promise was kept" if code == 0 else "BROKEN", style="green" if code == 0 else "red")
+    say(_ENDS[code], style="bold green" if code == 0 else "bold red")
     sys.exit(code)
 
 
@@ -97,6 +105,9 @@ async def _until_told_to_stop(order: Order) -> Story:
 
 
 def _require_room(root: Path) -> None:
+    """Refuse a folder on too small a disk, or with too long a name for Unix sockets in it."""
+    if len(str(root)) > _LONGEST_ROOT:
+        raise PerformanceError(f"{root}: too long for Unix sockets; set TMPDIR to a shorter folder")
     free = shutil.disk_usage(root).free
     if free < _NEEDED_BYTES:
         raise PerformanceError(

@@ -201,6 +201,8 @@ class Examiner:
             minutes.verify_checkpoint(terms.keys.log)
             self.story.opened_at = minutes.opened_at
             detail = f"{minutes.count} commitments counted"
+            if minutes.opened_at <= latest_on_time(terms):
+                faults.append("the minutes say that the call was opened before its deadline")
             if minutes.count != len(self.story.on_time):
                 faults.append(f"expected {len(self.story.on_time)} tickets, found {detail}")
         except (BistroError, OSError) as exc:

@@ -59,6 +59,12 @@ def _head(story: Story, title: str) -> str:
     took_s = ((story.ended_at or story.began_at) - story.began_at) / _MS_PER_S
     kind = "kept" if story.verdicts.are_kept else "broken"
     accident = ""
+    busy = ""
+    if story.slowness > 1:
+        busy = (
+            '<p class="note"><strong>A busy machine.</strong> Starting the programs took long, so '
+            f"all times of the call were stretched by {story.slowness:.1f}.</p>"
+        )
     if story.accident:
         accident = f'<p class="note broken">The demo stopped early: {escape(story.accident)}</p>'
     label = "Assumed clock error" if story.is_clock_assumed else "Clock"
@@ -68,7 +74,7 @@ def _head(story: Story, title: str) -> str:
         f"from seed {story.seed}; {took_s:.0f} s from the opening of the call to the last check. "
         "One destination, three relays, eight filers' clients that stay and nine runs of "
         "<code>bistro submit</code>: real processes on loopback.</p>"
-        f"{accident}"
+        f"{accident}{busy}"
         f'<p class="note"><strong>{label}.</strong> {escape(story.clock_statement)}</p>'
     )
 

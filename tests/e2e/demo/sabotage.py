@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
+from tests.e2e.demo.companions import PerformanceError
 from tests.e2e.demo.filings import NAME_MARK
 from tests.e2e.demo.scenes import KILLED
-from tests.e2e.demo.stage import Stage
+from tests.e2e.demo.stage import Site, Stage
 from tests.e2e.demo.story import Story
+
+_MOST_AROUND: Final = 8_192
+"""A segment's head with its claim, and its end, are smaller than this."""
 
 
 class Sabotage(StrEnum):
@@ -34,8 +39,8 @@ def spoil(kind: Sabotage, stage: Stage, story: Story) -> str:
     match kind:
         case Sabotage.FRAGMENT:
             relay = stage.relays[KILLED]
-            path = max(relay.root.rglob("*.segment"), key=lambda x: x.stat().st_size)
-            _flip(path, path.stat().st_size // 2)
+            path, size = _signed_segment(relay, story)
+            _flip(path, size // 2)
             return f"sabotage: one bit of a fragment flipped at {relay.name}"
         case Sabotage.LEAK:
             relay = stage.relays[0]
@@ -52,6 +57,16 @@ def spoil(kind: Sabotage, stage: Stage, story: Story) -> str:
             other = "A" if text[at] != "A" else "B"
             path.write_text(text[:at] + other + text[at + 1 :], encoding="utf-8")
             return "sabotage: one character of a ticket in an evidence file changed"
+
+
+def _signed_segment(relay: Site, story: Story) -> tuple[Path, int]:
+    """The segment of the largest fragment that the relay signed for; an unfinished one is none."""
+    receipts = [x for one in story.on_time for x in one.receipts if x.relay == relay.name]
+    size = max(receipt.entry.size for receipt in receipts)
+    for path in relay.root.rglob("*.segment"):
+        if size < path.stat().st_size < size + _MOST_AROUND:
+            return path, size
+    raise PerformanceError(f"{relay.name}: found no segment of {size} bytes")
 
 
 def _inbox(story: Story, place: int) -> Path:

@@ -51,6 +51,14 @@ def test_an_assumed_clock_error_is_stated_openly() -> None:
     assert "50 ms &lt;assumed&gt;" in render(story())
 
 
+def test_stretched_times_are_stated_openly() -> None:
+    """A busy machine gave everybody more time; the report does not hide it."""
+    told = story()
+    assert "stretched" not in render(told)
+    told.slowness = 1.5
+    assert "stretched by 1.5" in render(told)
+
+
 def test_computed_figures_are_said_to_be_computed() -> None:
     """Nobody may take the direct upload for a measurement."""
     assert "computed, not measured" in render(story())
