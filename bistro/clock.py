@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from functools import cache
 from typing import Protocol
 
 from bistro.instant import UnixMillis
@@ -70,12 +71,18 @@ def bound_from_timex(*, state: int, status: int, max_error_us: int, offset: int)
     return -(-(max_error_us + offset_us) // _US_PER_MS)
 
 
+@cache
+def _kernel() -> ctypes.CDLL:
+    """The C library; opening it costs far more than asking it."""
+    return ctypes.CDLL(None)
+
+
 def kernel_error_bound_ms() -> int | None:
     """The kernel's own bound; ``None`` if it is not synchronised, or not Linux."""
     if not sys.platform.startswith("linux"):
         return None
     timex = _Timex()
-    state = ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
+    state = _kernel().adjtimex(ctypes.byref(timex))
     return bound_from_timex(
         state=state,
         status=timex.status,

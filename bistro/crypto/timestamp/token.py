@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -179,11 +180,18 @@ def reject(rejection: Rejection) -> bytes:
 
 def encode_time(time: UnixMillis) -> bytes:
     """A GeneralizedTime: UTC, without zeros at the end of its fraction."""
-    moment = (_EPOCH + timedelta(milliseconds=time)).strftime("%Y%m%d%H%M%S")
-    fraction = f".{time % _MS_PER_S:03d}".rstrip("0").rstrip(".")
-    return der.encode(der.GENERALIZED_TIME, f"{moment}{fraction}Z".encode())
+    seconds, millis = divmod(time, _MS_PER_S)
+    fraction = f".{millis:03d}".rstrip("0") if millis else ""
+    return der.encode(der.GENERALIZED_TIME, f"{_to_the_second(seconds)}{fraction}Z".encode())
 
 
+@lru_cache(maxsize=4)
+def _to_the_second(seconds: int) -> str:
+    """Kept because a busy second has thousands of tokens."""
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y%m%d%H%M%S")
+
+
+@lru_cache(maxsize=256)
 def encode_accuracy(accuracy_ms: int) -> bytes:
     """An Accuracy: seconds, and milliseconds from 1 to 999, each left out where it is 0."""
     seconds, millis = divmod(accuracy_ms, _MS_PER_S)

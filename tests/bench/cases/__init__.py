@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench.cases import client, collect, relay, ticket
+from tests.bench.cases import client, collect, relay, ticket, timestamp
 from tests.bench.measuring import Case
 
 
 def cases_of(only: str | None, *, seal_size: int) -> Iterator[Case]:
     """All cases, or those of one group."""
-    for case in (*ticket.CASES, *relay.CASES, *client.cases(seal_size), *collect.CASES):
+    tickets = (*ticket.CASES, *timestamp.CASES)
+    for case in (*tickets, *relay.CASES, *client.cases(seal_size), *collect.CASES):
         if only in {None, case.group}:
             yield case
