@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -59,8 +60,10 @@ class FileLock:
                 f"{what} is in use by another process (process id {holder})",
                 hint="stop the other process, or let it do the work",
             ) from exc
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
+        # The number is for people only: a full disk must not keep a lock from its holder.
+        with suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
         return cls(fd)
 
     def release(self) -> None:

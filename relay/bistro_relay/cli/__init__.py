@@ -5,11 +5,13 @@ Source: docs/spec/commands.md.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import click
 
 from bistro import __version__
+from bistro.daemon.commands import run_commands
 from bistro_relay.cli.doctor import doctor
-from bistro_relay.cli.reporting import reporting_errors
 from bistro_relay.cli.serving import serve
 from bistro_relay.cli.setup import allow, init
 from bistro_relay.cli.status import status
@@ -25,7 +27,6 @@ for _command in (init, allow, serve, status, doctor):
     main_group.add_command(_command)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run a command; ends the process with the documented exit code."""
-    with reporting_errors():
-        main_group()
+    run_commands(main_group, program="bistro-relay")

@@ -11,7 +11,7 @@ from typing import Final, NoReturn, cast
 import click
 
 from bistro import __version__
-from bistro_server.cli.running import run_cli
+from bistro.daemon.commands import run_commands
 
 _COMMANDS: Final = {
     "init": ("init", "init"),
@@ -49,4 +49,4 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The entry point of ``bistro-server``."""
-    run_cli(cli)
+    run_commands(cli, program="bistro-server")

@@ -1,4 +1,4 @@
-"""What all commands share: the folder option, the event loop, errors as people read them.
+"""What all commands share: the folder option, the event loop, JSON.
 
 Source: docs/spec/commands.md.
 """
@@ -6,23 +6,19 @@ Source: docs/spec/commands.md.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from bistro.clock import SystemClock
-from bistro.errors import BistroError, SettingsError
 from bistro.instant import UnixMillis, format_rfc3339
 from bistro.wire.document import Json, encode_json
 from bistro_server.services.folder import ServerFolder
 from bistro_server.settings import ServerSettings, load_settings
 
 T = TypeVar("T")
-
-_USAGE_HINT = "see bistro-server --help"
 
 
 class _FolderType(click.Path):
@@ -71,7 +67,7 @@ def system_clock(settings: ServerSettings) -> SystemClock:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command that is no daemon; Ctrl-C ends it like any other error of the user."""
+    """Run a command that is no daemon."""
     return asyncio.run(main)
 
 
@@ -83,30 +79,3 @@ def print_json(document: Json) -> None:
 def shown(at: UnixMillis) -> str:
     """A time for people."""
     return format_rfc3339(at)
-
-
-def exit_with(error: BistroError) -> NoReturn:
-    """End the process as the specification says for ``error``, never with a traceback."""
-    if "--json" in sys.argv:
-        found: Json = {"code": error.code, "hint": error.hint, "message": error.message}
-        print_json({"error": found})
-    else:
-        click.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"next: {error.hint}", err=True)
-    sys.exit(error.exit_code)
-
-
-def run_cli(group: click.Group) -> NoReturn:
-    """Run the command line of a program; every error ends in ``exit_with``."""
-    try:
-        code = group.main(standalone_mode=False)
-    except BistroError as exc:
-        exit_with(exc)
-    except click.exceptions.Abort:
-        exit_with(SettingsError("interrupted"))
-    except KeyboardInterrupt:
-        exit_with(SettingsError("interrupted"))
-    except click.ClickException as exc:
-        exit_with(SettingsError(exc.format_message(), hint=_USAGE_HINT))
-    sys.exit(code if isinstance(code, int) else 0)

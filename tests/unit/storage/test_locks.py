@@ -1,5 +1,7 @@
 """The one-writer lock."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +47,19 @@ def test_a_lock_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     """For example where the folder is missing."""
     with pytest.raises(StorageError, match="open"):
         FileLock.take(tmp_path / "no" / "lock", what="x")
+
+
+def test_a_full_disk_does_not_keep_a_lock_from_its_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number in it is for people only; without it the lock holds all the same."""
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        lock = FileLock.take(tmp_path / "lock", what="x")
+    with pytest.raises(UnavailableError, match="process id unknown"):
+        FileLock.take(tmp_path / "lock", what="x")
+    lock.release()
