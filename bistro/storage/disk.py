@@ -6,6 +6,7 @@ before or after its effect.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -134,3 +135,28 @@ class SystemDisk:
 
 
 SYSTEM_DISK = SystemDisk()
+
+
+class ReservingDisk(SystemDisk):
+    """The disk of this machine, of which this process leaves some to others.
+
+    What takes much room and can wait stops here, while there is still room for what cannot: a
+    ledger that meets a full disk stops its daemon.
+
+    Args:
+        reserve_bytes: Free bytes that no write may take.
+    """
+
+    def __init__(self, reserve_bytes: int) -> None:
+        self._reserve_bytes = reserve_bytes
+
+    if sys.platform != "win32":  # no free space of an open file there
+
+        def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
+            """Positioned write, refused where it would take from the reserve."""
+            found = os.fstatvfs(fd)
+            free = found.f_bavail * found.f_frsize
+            if free - len(data) < self._reserve_bytes:
+                kept = f"{free} bytes are free, {self._reserve_bytes} are kept for what cannot wait"
+                raise OSError(errno.ENOSPC, kept)
+            return super().write(fd, data, offset=offset)

@@ -86,7 +86,8 @@ class DiskSettings(Section):
     min_free_bytes: int = Field(
         default=268_435_456,
         ge=0,
-        description="Free bytes below which the server is not ready and doctor complains",
+        description="Free bytes below which the server is not ready and doctor complains; "
+        "collect and open leave as many to the ledgers of serve",
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from bistro.crypto.digest import sha256
 from bistro.crypto.keyfile import decode_note_key
 from bistro.errors import StorageError, UnavailableError
+from bistro.storage.disk import ReservingDisk
 from bistro.storage.locks import FileLock
 from bistro.wire.entry import TicketEntry
 from bistro.wire.fragment import Cut
@@ -306,3 +307,21 @@ async def test_watching_goes_on_until_repair_by(tmp_path: Path) -> None:
         (done,) = await found.rounds(pause=pause).run(is_watching=True)
         assert done.progress.collected_count == 3
         assert all(is_collected(found, filing) for filing in filings)
+
+
+async def test_collecting_leaves_room_for_tickets(tmp_path: Path) -> None:
+    """A disk that collecting has filled would stop ``serve``, perhaps just before a deadline."""
+    async with world(tmp_path) as found:
+        filing = await found.submit()
+        with pytest.raises(StorageError, match="kept for what cannot wait"):
+            await found.collect(disk=ReservingDisk(1 << 60))
+        assert not is_collected(found, filing)
+        other = await found.submit(filer="other")
+        await found.collect(disk=ReservingDisk(1))
+        assert is_collected(found, filing)
+        assert is_collected(found, other)
+        found.pass_stage_by()
+        with pytest.raises(StorageError, match="kept for what cannot wait"):
+            await found.open(disk=ReservingDisk(1 << 60))
+        opened = await found.open(disk=ReservingDisk(1))
+        assert opened.counts == {"opened": 2}

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bistro.daemon import logs
 from bistro.errors import FormatError, SettingsError, UnavailableError
+from bistro.storage.disk import ReservingDisk
 from bistro.wire.document import Json
 from bistro_server.cli.running import dir_option, json_option, load, print_json, run, system_clock
 from bistro_server.services.collecting_rounds import Collected, Collecting, Rounds
@@ -62,6 +63,8 @@ def collect(
         clock=system_clock(settings),
         error_limit_ms=settings.clock.error_limit_ms,
         bytes_per_s=bytes_per_s,
+        # Collecting can wait for room; the ledger of a call that is open cannot.
+        disk=ReservingDisk(settings.disk.min_free_bytes),
     )
     calls = [] if call_id is None else [_require_id(folder, call_id)]
     with _Bars(is_shown=is_shown) as bars:

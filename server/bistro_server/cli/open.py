@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bistro.daemon import logs
 from bistro.errors import FormatError, SettingsError
+from bistro.storage.disk import ReservingDisk
 from bistro.wire.document import Json
 from bistro_server.cli.collect import be_nice
 from bistro_server.cli.running import (
@@ -56,6 +57,8 @@ def open_call(folder: ServerFolder, call_id: str, identity: Path | None, *, as_j
             clock=system_clock(settings),
             error_limit_ms=settings.clock.error_limit_ms,
             report=bars.report,
+            # Other calls may be open: their ledgers come first.
+            disk=ReservingDisk(settings.disk.min_free_bytes),
         )
         try:
             opened = run(opening.run(call_id, identity=identity))
