@@ -6,9 +6,10 @@ Where the machine allows it the programs run without any network, not even loopb
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from bistro.protocol.deadline import latest_on_time
 from tests.e2e.demo.cast import Finished, without_network
@@ -17,7 +18,7 @@ from tests.e2e.demo.stage import Stage
 from tests.e2e.demo.story import Story
 
 _REFUSED: Final = 3
-_AT_ONCE: Final = 3
+EVIDENCE: Final = "evidence.json"
 _OWN_PARTS: Final = frozenset(
     ("ticket", "manifest", "receipts", "closed", "opening", "status", "outcome", "minutes")
 )
@@ -36,34 +37,29 @@ class Prover:
         """Verify every evidence file there is, without network where that can be had."""
         prefix = await without_network()
         self.story.verified_without_network = bool(prefix)
-        verifier = _Verifier(self.stage, prefix, asyncio.Semaphore(_AT_ONCE))
+        verifier = Verifier(self.stage, prefix)
+        own = {x.label: x.folder.evidence if x.folder else None for x in self.story.on_time}
+        theirs = {x.label: x.inbox / EVIDENCE if x.inbox else None for x in self.story.on_time}
         async with asyncio.TaskGroup() as group:
-            own = {
-                one.label: group.create_task(
-                    verifier.verify(one.folder.evidence if one.folder else None, _OWN_PARTS)
-                )
-                for one in self.story.on_time
-            }
-            theirs = {
-                one.label: group.create_task(
-                    verifier.verify(one.inbox and one.inbox / "evidence.json", _INBOX_PARTS)
-                )
-                for one in self.story.on_time
-            }
+            own_faults = group.create_task(verifier.faults(own, _OWN_PARTS))
+            their_faults = group.create_task(verifier.faults(theirs, _INBOX_PARTS))
             attempt = group.create_task(self._late(verifier))
         for one in self.story.on_time:
-            one.is_own_evidence_good = own[one.label].result() is None
-            one.is_inbox_evidence_good = theirs[one.label].result() is None
+            one.is_own_evidence_good = one.label not in own_faults.result()
+            one.is_inbox_evidence_good = one.label not in their_faults.result()
         how = "with no network at all" if prefix else "with no network used"
-        for promise, results in ((Promise.FILERS_EVIDENCE, own), (Promise.INBOX_EVIDENCE, theirs)):
-            faults = [f"{name}: {task.result()}" for name, task in results.items() if task.result()]
-            detail = f"{len(results)} files by `bistro verify`, {how}"
-            self.story.verdicts.examined(promise, faults, detail)
+        for promise, faults in (
+            (Promise.FILERS_EVIDENCE, own_faults.result()),
+            (Promise.INBOX_EVIDENCE, their_faults.result()),
+        ):
+            said = [f"{name}: {fault}" for name, fault in faults.items()]
+            detail = f"{len(own)} files by `bistro verify`, {how}"
+            self.story.verdicts.examined(promise, said, detail)
         self.story.verdicts.examined(
             Promise.LATE, attempt.result(), "no ticket, exit code 3, refusal and evidence verify"
         )
 
-    async def _late(self, verifier: _Verifier) -> list[str]:
+    async def _late(self, verifier: Verifier) -> list[str]:
         late, terms = self.story.late, self.story.terms
         faults: list[str] = []
         if late.exits != [_REFUSED]:
@@ -74,45 +70,52 @@ class Prover:
             return [*faults, f"it has no signed refusal: {late.said[-300:]}"]
         if terms is None or late.refusal.time <= latest_on_time(terms):
             faults.append("its refusal is of a time before the deadline")
-        for file in (late.folder.refusal, late.folder.evidence):
-            fault = await verifier.verify(file, frozenset({"refusal"}))
-            faults += [f"{file.suffix}: {fault}"] if fault else []
-        return faults
+        files = {"refusal": late.folder.refusal, "evidence": late.folder.evidence}
+        found = await verifier.faults(files, frozenset({"refusal"}))
+        return faults + [f"{name}: {fault}" for name, fault in found.items()]
 
 
 @dataclass(frozen=True, slots=True)
-class _Verifier:
+class Verifier:
     """Runs ``bistro verify`` as a stranger would who was given nothing but the terms key."""
 
     stage: Stage
     prefix: tuple[str, ...]
-    slots: asyncio.Semaphore
 
-    async def verify(self, file: Path | None, parts: frozenset[str]) -> str | None:
-        """None if the file verifies and shows all ``parts``; what is wrong otherwise."""
-        if file is None or not file.exists():  # noqa: ASYNC240 - nothing else runs meanwhile
-            return "there is no such file"
-        async with self.slots:
-            finished = await self.stage.cast.run(
-                *("bistro", "verify", str(file), f"--trust={self.stage.trust.format()}"),
-                *("--json", f"--home={self.stage.root / 'stranger'}"),
-                prefix=self.prefix,
-            )
-        if finished.exit_code != 0:
-            return f"exit code {finished.exit_code}: {_failed(finished)}"
-        missing = parts - set(_parts(finished, "ok"))
-        return f"does not show {', '.join(sorted(missing))}" if missing else None
+    async def faults(
+        self, files: Mapping[str, Path | None], parts: frozenset[str]
+    ) -> dict[str, str]:
+        """What is wrong with each file that does not verify, or does not show all ``parts``."""
+        present = {name: path for name, path in files.items() if path is not None and path.exists()}
+        finished = await self.stage.cast.run(
+            *("bistro", "verify", *map(str, present.values()), "--json"),
+            *(f"--trust={self.stage.trust.format()}", f"--home={self.stage.root / 'stranger'}"),
+            prefix=self.prefix,
+        )
+        missing = dict.fromkeys(files.keys() - present.keys(), "there is no such file")
+        return missing | faults_of(finished, present, parts)
 
 
-def _findings(finished: Finished) -> list[dict[str, object]]:
-    found = finished.document.get("findings")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-
-
-def _parts(finished: Finished, state: str) -> list[str]:
-    return [str(one["part"]) for one in _findings(finished) if one["state"] == state]
-
-
-def _failed(finished: Finished) -> str:
-    failed = [f"{x['part']}: {x['text']}" for x in _findings(finished) if x["state"] == "failed"]
-    return "; ".join(failed) or (finished.stderr or finished.stdout)[-300:]
+def faults_of(
+    finished: Finished, files: Mapping[str, Path], parts: frozenset[str]
+) -> dict[str, str]:
+    """What ``bistro verify --json`` says against each of ``files``; no word is a fault too."""
+    document = finished.document
+    listed = cast("list[dict[str, Any]]", document.get("files", [document]))
+    by_path = {one.get("file"): one for one in listed}
+    faults: dict[str, str] = {}
+    for name, path in files.items():
+        one = by_path.get(str(path))
+        if one is None:
+            faults[name] = f"exit code {finished.exit_code}: {finished.stderr or finished.stdout}"
+            continue
+        findings = one.get("findings", [])
+        shown = {x["part"] for x in findings if x["state"] == "ok"}
+        if one["holds"] is not True:
+            failed = [f"{x['part']}: {x['text']}" for x in findings if x["state"] == "failed"]
+            faults[name] = "; ".join(failed) or str(one.get("error", "it does not hold"))
+        elif not parts <= shown:
+            faults[name] = f"it does not show {', '.join(sorted(parts - shown))}"
+    if not faults and finished.exit_code != 0:
+        return dict.fromkeys(files, f"exit code {finished.exit_code}: {finished.stderr}")
+    return faults
