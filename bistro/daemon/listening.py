@@ -10,12 +10,14 @@ Source: docs/architecture.md, Background work.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bistro.daemon import logs
 from bistro.daemon.settings import HttpSettings
@@ -31,6 +33,19 @@ MAX_HEADERS_COUNT = 64
 _SOCKET_MODE = 0o600
 
 _log = logs.get_logger("http")
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whether a line of the HTTP library is worth a line of ours.
+
+    Bytes that are no HTTP have been answered with 400, and whoever hung up needs no answer: a
+    traceback for each would let anybody fill the disk with logs.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | ConnectionError)
+
+
+logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
 
 
 def bind_tcp(*, host: str, port: int, backlog: int = 1_024) -> socket.socket:
