@@ -111,7 +111,7 @@ class CallsInService:
             return None
         self._waiting.pop(call_id, None)
         self._open[call_id] = ledgers
-        _log.info("call_taken_up", call=call_id, tree_size=ledgers.log.size)
+        _log.info("call_attended", call=call_id, tree_size=ledgers.log.size)
         return ledgers
 
     async def run(self) -> None:
