@@ -232,6 +232,11 @@ def no_such_file(path: Path) -> SettingsError:
     return SettingsError(f"{path}: there is no such file", hint="check the spelling")
 
 
+def unreadable_file(error: BistroError) -> SettingsError:
+    """A folder, or a file of somebody else."""
+    return SettingsError(error.message, hint="name a file that this user may read")
+
+
 def unknown_file(path: Path, error: BistroError | None = None) -> VerificationError:
     """A file that is no evidence, ticket, receipt or refusal."""
     reason = "" if error is None else f": {error.message}"

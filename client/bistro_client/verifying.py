@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from bistro.crypto.signing import VerifierKey
-from bistro.errors import BistroError, FormatError, VerificationError
+from bistro.errors import BistroError, FormatError, StorageError, VerificationError
 from bistro.instant import UnixMillis, format_rfc3339
 from bistro.protocol.evidence_case import Case, read_case
 from bistro.protocol.findings import Finding, Findings, Report, State
@@ -101,12 +101,11 @@ def verify_file(
         now: The reader's time, to tell whether a hold has run out.
 
     Raises:
-        SettingsError: There is no such file, or no key for a bare promise.
+        SettingsError: There is no such file, it cannot be read, or there is no key for a bare
+            promise.
         VerificationError: It is nothing that Bistro writes, or was damaged beyond reading.
     """
-    data = read_file(path, max_size=MAX_EVIDENCE_SIZE)
-    if data is None:
-        raise messages.no_such_file(path)
+    data = _read(path)
     if data.startswith(MAGIC.encode()):
         return _verify_promise(path, data, trust, beside)
     try:
@@ -116,6 +115,19 @@ def verify_file(
     trusted = trust.server(evidence.origin.server)
     report = verify_evidence(evidence, trust=trusted, now=now)
     return Verdict(path, "evidence", _summary(evidence), report, trusted is not None)
+
+
+def _read(path: Path) -> bytes:
+    """The file; whether what it holds is anything, is for others to say."""
+    try:
+        data = read_file(path, max_size=MAX_EVIDENCE_SIZE)
+    except StorageError as exc:
+        if path.is_file() and path.stat().st_size > MAX_EVIDENCE_SIZE:
+            raise messages.unknown_file(path, exc) from exc
+        raise messages.unreadable_file(exc) from exc
+    if data is None:
+        raise messages.no_such_file(path)
+    return data
 
 
 def _summary(evidence: Evidence) -> str:

@@ -6,9 +6,28 @@ from pathlib import Path
 
 import click
 
+from bistro.errors import FormatError
+from bistro.ids import require_slot
+from bistro.wire.manifest import MAX_FORM_LENGTH
 from bistro_client.cli.options import Frame, framed, parse_vkeys, unlocking, with_network
 from bistro_client.cli.running import NOTHING_SENT, Connection, describe, run
 from bistro_client.submitting import Submitter, Wish
+
+
+def _require_slot(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        require_slot(value)
+    except FormatError as exc:
+        raise click.BadParameter(f"{exc.message}; nothing was sent") from exc
+    return value
+
+
+def _require_form(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not 1 <= len(value) <= MAX_FORM_LENGTH:
+        raise click.BadParameter(
+            f"expected 1 to {MAX_FORM_LENGTH} characters, found {len(value)}; nothing was sent"
+        )
+    return value
 
 
 @click.command("submit")
@@ -20,10 +39,13 @@ from bistro_client.submitting import Submitter, Wish
     default="main",
     show_default=True,
     metavar="NAME",
+    callback=_require_slot,
     help="Which of your submissions to this call: the last one of a slot counts. "
     "Letters a-z, digits, dots, hyphens and underscores, at most 64.",
 )
-@click.option("--form", metavar="TYPE", help="Form type, in the destination's words.")
+@click.option(
+    "--form", metavar="TYPE", callback=_require_form, help="Form type, in the destination's words."
+)
 @click.option(
     "--key",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -85,7 +85,8 @@ BAD_INPUT = [
     ("nobody", 5, "no connection"),
     ("call", 3, "has no call"),
     ("trust", 2, "--trust"),
-    ("slot", 3, "slot"),
+    ("slot", 2, "slot"),
+    ("form", 2, "128"),
     ("key", 2, "no key"),
 ]
 
@@ -125,6 +126,7 @@ async def submit_badly(w: World, what: str) -> Ran:
         "call": ("--call", "summer"),
         "trust": ("--trust", "nonsense"),
         "slot": ("--slot", " x "),
+        "form": ("--form", "x" * 129),
         "key": ("--key", w.root / "no-key.pem"),
     }
     paths = (folder / "a.pdf",) if what == "twice" else (folder,)

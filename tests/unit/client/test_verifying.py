@@ -172,3 +172,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """Exit 2."""
     with pytest.raises(SettingsError, match="no such file"):
         verify_file(tmp_path / "nothing.ticket", Trust())
+
+
+def test_what_cannot_be_read_is_the_readers_to_change(tmp_path: Path) -> None:
+    """A folder, for example: nothing is wrong with our own disk."""
+    with pytest.raises(SettingsError, match="directory"):
+        verify_file(tmp_path, Trust())
+
+
+def test_a_file_that_is_too_long_is_nothing_of_ours(tmp_path: Path) -> None:
+    """It is not read to its end to find that out."""
+    path = tmp_path / "long.evidence.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(VerificationError, match="expected at most"):
+        verify_file(path, Trust())
