@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from tests.e2e.demo.filings import FILERS
 from tests.e2e.demo.promises import Promise
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+ROW = re.compile(r"\d\d [a-z]+-[a-z]+ ")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -67,7 +69,7 @@ def test_the_demo_keeps_every_promise(folder: Path) -> None:
     code, output, report = demo(folder)
     assert code == 0, output
     assert verdicts(output) == dict.fromkeys(Promise, "ok")
-    rows = [line for line in output.splitlines() if line[:2].isdigit()]
+    rows = [line for line in output.splitlines() if ROW.match(line)]
     assert len(rows) == 40
     assert sum("identical" in row for row in rows) == 39
     assert "refused" in rows[-1]
