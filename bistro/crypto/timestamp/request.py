@@ -36,8 +36,9 @@ _WHAT = "time-stamp request"
 _VERSION_1 = b"\x02\x01\x01"
 _NULL = b"\x05\x00"
 _EXTENSIONS = 0xA0
+_SHA256 = der.encode_object("2.16.840.1.101.3.4.2.1")
 _ALGORITHMS: Final = {
-    der.encode_object("2.16.840.1.101.3.4.2.1"): ("sha256", 32),
+    _SHA256: ("sha256", 32),
     der.encode_object("2.16.840.1.101.3.4.2.2"): ("sha384", 48),
     der.encode_object("2.16.840.1.101.3.4.2.3"): ("sha512", 64),
 }
@@ -85,6 +86,18 @@ class Query:
     nonce: bytes = b""
     wants_certificate: bool = False
     has_extensions: bool = False
+
+
+def encode_query(digest: bytes, *, nonce: bytes) -> bytes:
+    """The request for a token over a SHA-256, with the authority's certificates in it.
+
+    Args:
+        digest: 32 bytes.
+        nonce: DER of an INTEGER.
+    """
+    algorithm = der.encode(der.SEQUENCE, _SHA256)
+    imprint = der.encode(der.SEQUENCE, algorithm, der.encode(der.OCTET_STRING, digest))
+    return der.encode(der.SEQUENCE, _VERSION_1, imprint, nonce, der.TRUE)
 
 
 def parse_query(data: bytes) -> Query | Rejection:

@@ -44,11 +44,11 @@ _ECDSA = ec.ECDSA(SHA256())
 
 _SHA256 = der.encode(der.SEQUENCE, der.encode_object("2.16.840.1.101.3.4.2.1"))
 _ECDSA_WITH_SHA256 = der.encode(der.SEQUENCE, der.encode_object("1.2.840.10045.4.3.2"))
-_SIGNED_DATA = der.encode_object("1.2.840.113549.1.7.2")
-_TST_INFO = der.encode_object("1.2.840.113549.1.9.16.1.4")
-_CONTENT_TYPE = der.encode_object("1.2.840.113549.1.9.3")
-_MESSAGE_DIGEST = der.encode_object("1.2.840.113549.1.9.4")
-_SIGNING_CERTIFICATE_V2 = der.encode_object("1.2.840.113549.1.9.16.2.47")
+SIGNED_DATA = der.encode_object("1.2.840.113549.1.7.2")
+TST_INFO = der.encode_object("1.2.840.113549.1.9.16.1.4")
+CONTENT_TYPE = der.encode_object("1.2.840.113549.1.9.3")
+MESSAGE_DIGEST = der.encode_object("1.2.840.113549.1.9.4")
+SIGNING_CERTIFICATE_V2 = der.encode_object("1.2.840.113549.1.9.16.2.47")
 
 _CONTEXT_0 = 0xA0
 _MILLIS = 0x80
@@ -142,7 +142,7 @@ class TokenSigner:
             _HEAD,
             der.encode(
                 der.SEQUENCE,
-                _TST_INFO,
+                TST_INFO,
                 der.encode(_CONTEXT_0, der.encode(der.OCTET_STRING, content)),
             ),
             self._certificates if query.wants_certificate else b"",
@@ -157,7 +157,7 @@ class TokenSigner:
                 ),
             ),
         )
-        token = der.encode(der.SEQUENCE, _SIGNED_DATA, der.encode(_CONTEXT_0, signed))
+        token = der.encode(der.SEQUENCE, SIGNED_DATA, der.encode(_CONTEXT_0, signed))
         return der.encode(der.SEQUENCE, _GRANTED, token)
 
 
@@ -219,9 +219,9 @@ def _attributes_around_digest(certificate_digest: bytes) -> tuple[bytes, bytes]:
     """The three signed attributes, cut where the digest of the content goes."""
     blank = bytes(HASH_SIZE)
     attributes = (
-        _attribute(_CONTENT_TYPE, _TST_INFO),
-        _attribute(_MESSAGE_DIGEST, der.encode(der.OCTET_STRING, blank)),
-        _attribute(_SIGNING_CERTIFICATE_V2, _signing_certificate(certificate_digest)),
+        _attribute(CONTENT_TYPE, TST_INFO),
+        _attribute(MESSAGE_DIGEST, der.encode(der.OCTET_STRING, blank)),
+        _attribute(SIGNING_CERTIFICATE_V2, _signing_certificate(certificate_digest)),
     )
     if tuple(map(len, attributes)) != _ATTRIBUTE_SIZES or sorted(attributes) != [*attributes]:
         raise AssertionError("the signed attributes are not what RFC 3161 makes them")
