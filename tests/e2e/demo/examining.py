@@ -152,8 +152,9 @@ class Examiner:
         if site.daemon.exits != [_SIGKILL]:
             faults.append(f"expected an end by signal 9, found exit codes {site.daemon.exits}")
         after = site.gate.requests[kill.requests_seen :]
-        offsets = [x.offset for x in after if x.method == "PATCH" and x.offset]
-        kill.resumed_from = max(offsets, default=None)
+        kill.resumed_from = next(
+            (x.offset for x in after if (x.method, x.path) == ("PATCH", kill.path)), None
+        )
         receipts = self._all_receipts(site.name)
         kill.receipts_before = sum(receipt.time <= kill.at for receipt in receipts)
         if not kill.receipts_before:

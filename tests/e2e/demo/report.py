@@ -129,11 +129,13 @@ def _figure_section(story: Story) -> str:
     kill = story.kill
     killed = ""
     if kill is not None and kill.back_at is not None:
-        resumed = (
-            f", and the client went on at byte {kill.resumed_from:,}"
-            if kill.resumed_from
-            else ", and clients took their fragments to other relays"
-        )
+        match kill.resumed_from:
+            case None:
+                resumed = ", and the client took the fragment to another relay"
+            case 0:
+                resumed = ", had made none of it durable, and was sent all of it again"
+            case offset:
+                resumed = f", and the client went on at byte {offset:,}"
         killed = (
             f"<p>{escape(kill.relay)} was killed with <code>kill -9</code> when {kill.sent:,} of "
             f"{kill.size:,} bytes of an upload had passed. It was back "

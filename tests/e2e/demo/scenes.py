@@ -264,16 +264,16 @@ class Scenes:
         site.kill()
         kill = KillStory(site.name, self.stage.clock.now(), sent=0, size=0)
         if struck.done():
-            kill.sent, kill.size = struck.result().sent, struck.result().size
+            hit = struck.result()
+            kill.sent, kill.size, kill.path = hit.sent, hit.size, hit.path
+        kill.requests_seen = len(site.gate.requests)
         self.story.kill = kill
         self.tell(f"kill -9 {site.name}, {kill.sent:,} of {kill.size:,} bytes into an upload")
         await site.daemon.ended()
-        seen = len(site.gate.requests)
         await asyncio.sleep(_PAUSE_S)
         await site.start()
         kill.back_at = self.stage.clock.now()
         self.tell(f"{site.name} is back after {(kill.back_at - kill.at) / _MS_PER_S:.1f} s")
-        kill.requests_seen = seen
 
 
 def slowness_of(curtain_ms: int) -> float:

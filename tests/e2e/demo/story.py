@@ -96,8 +96,9 @@ class KillStory:
         sent: Bytes of the upload that had passed when it was killed.
         size: Bytes of that upload's request.
         back_at: When it listened again.
-        requests_seen: Requests that had passed its gate before it was back.
-        resumed_from: The offset at which a broken upload was continued, if one was.
+        path: Of that request.
+        requests_seen: Requests that had passed its gate when it was killed.
+        resumed_from: The offset at which that upload was continued there, if it was.
         receipts_before: Receipts that it had signed before.
     """
 
@@ -105,6 +106,7 @@ class KillStory:
     at: UnixMillis
     sent: int
     size: int
+    path: str = ""
     back_at: UnixMillis | None = None
     requests_seen: int = 0
     resumed_from: int | None = None

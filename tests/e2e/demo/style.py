@@ -46,7 +46,8 @@ caption{text-align:left;color:var(--soft);padding:.3rem 0}
 th,td{text-align:left;padding:.32rem .6rem .32rem 0;border-bottom:1px solid var(--line);
 vertical-align:top}
 th{font-weight:600}td.n,th.n{text-align:right}
-.promises td:nth-child(2){min-width:19rem;max-width:24rem;width:24rem}td ul{margin:.2rem 0}
+@media (min-width:760px){.promises td:nth-child(2){width:24rem}}
+td ul{margin:.2rem 0}td.n+td:not(.n),th.n+th:not(.n){padding-left:.5rem}
 details{margin:.6rem 0}summary{cursor:pointer;color:var(--soft)}
 ul{max-width:46rem;padding-left:1.2rem}code{font-size:.92em}
 @media print{body{max-width:none}svg{min-width:0}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
+import pytest
 from rich.console import Console
 
 from tests.e2e.demo.drawing import nice, size_text
@@ -49,6 +50,18 @@ def test_an_assumed_clock_error_is_stated_openly() -> None:
     """And text is text, whatever it contains."""
     assert "Assumed clock error" in render(story())
     assert "50 ms &lt;assumed&gt;" in render(story())
+
+
+@pytest.mark.parametrize(
+    ("offset", "words"),
+    [(None, "to another relay"), (0, "all of it again"), (4_194_304, "at byte 4,194,304")],
+)
+def test_the_report_says_what_became_of_the_broken_upload(offset: int | None, words: str) -> None:
+    """As the requests show it: elsewhere, from the beginning, or from where it broke."""
+    told = story()
+    assert told.kill is not None
+    told.kill.resumed_from = offset
+    assert words in render(told)
 
 
 def test_stretched_times_are_stated_openly() -> None:
