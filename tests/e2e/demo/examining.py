@@ -156,6 +156,9 @@ class Examiner:
             (x.offset for x in after if (x.method, x.path) == ("PATCH", kill.path)), None
         )
         receipts = self._all_receipts(site.name)
+        is_again_here = any(x.entry.size == kill.size and x.time > kill.at for x in receipts)
+        if kill.resumed_from is None and is_again_here:
+            kill.resumed_from = 0  # as another upload
         kill.receipts_before = sum(receipt.time <= kill.at for receipt in receipts)
         if not kill.receipts_before:
             faults.append("it had signed for nothing when it was killed")

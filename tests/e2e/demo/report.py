@@ -133,7 +133,7 @@ def _figure_section(story: Story) -> str:
             case None:
                 resumed = ", and the client took the fragment to another relay"
             case 0:
-                resumed = ", had made none of it durable, and was sent all of it again"
+                resumed = ", and was sent all of it again"
             case offset:
                 resumed = f", and the client went on at byte {offset:,}"
         killed = (
