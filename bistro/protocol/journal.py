@@ -24,7 +24,7 @@ from bistro.protocol.submission import (
     SubmissionState,
 )
 from bistro.wire.codec import Reader, Value, encode
-from bistro.wire.document import Fields, Json, encode_json
+from bistro.wire.document import Fields, Json, decode_json, encode_json
 from bistro.wire.fragment import MAX_FRAGMENTS, Cut, Descriptor, Layout
 from bistro.wire.header import Kind, SignedHeader
 
@@ -89,6 +89,16 @@ def decode_journal(data: bytes) -> Submission:
     )
     fields.end()
     return submission
+
+
+def newer_version(data: bytes) -> int | None:
+    """The version of a journal that a newer program wrote; ``None`` for anything else."""
+    try:
+        found = decode_json(data, MAX_JOURNAL_SIZE)
+    except FormatError:
+        return None
+    version = found.get("version") if isinstance(found, dict) else None
+    return version if type(version) is int and version > VERSION else None
 
 
 def _base64(data: bytes) -> str:

@@ -14,7 +14,12 @@ from collections.abc import Callable
 from typing import Self
 
 from bistro.errors import BistroError, StorageError, UnavailableError
-from bistro.protocol.journal import MAX_JOURNAL_SIZE, decode_journal, encode_journal
+from bistro.protocol.journal import (
+    MAX_JOURNAL_SIZE,
+    decode_journal,
+    encode_journal,
+    newer_version,
+)
 from bistro.protocol.submission import Submission
 from bistro.storage.durable import (
     SYSTEM_DISK,
@@ -43,8 +48,23 @@ def read_journal(folder: Folder) -> Submission:
         if submission.id != folder.id:
             raise StorageError(f"expected id {folder.id}, found {submission.id}")
     except BistroError as exc:
+        _require_not_newer(folder, data)
         raise messages.damaged_journal(folder.path, exc, is_sealed=folder.sealed.exists()) from exc
     return submission
+
+
+def _require_not_newer(folder: Folder, data: bytes | None) -> None:
+    """What a newer program wrote is not damaged, and must not be replaced by an older state."""
+    version = None if data is None else newer_version(data)
+    if version is not None:
+        raise messages.newer_journal(folder.path, version)
+
+
+def _read_what_is_there(folder: Folder) -> bytes | None:
+    try:
+        return read_file(folder.journal, max_size=MAX_JOURNAL_SIZE)
+    except StorageError:
+        return None  # too long, or a bad disk: damaged in any case
 
 
 def _read_copy(folder: Folder) -> Submission:
@@ -115,10 +135,12 @@ class Journal:
         kept beside it.
 
         Raises:
-            StorageError: There is no copy, or it is damaged too.
+            StorageError: There is no copy, or it is damaged too; or the journal is not damaged
+                but a newer program's.
         """
         lock = _take(folder)
         try:
+            _require_not_newer(folder, _read_what_is_there(folder))
             submission = _read_copy(folder)
             if folder.journal.exists():
                 disk.rename(folder.journal, folder.journal.with_suffix(".damaged"))

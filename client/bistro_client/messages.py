@@ -201,6 +201,14 @@ def damaged_journal(folder: Path, error: BistroError, *, is_sealed: bool) -> Sto
     )
 
 
+def newer_journal(folder: Path, version: int) -> StorageError:
+    """The journal is whole, and of a later version than this program knows."""
+    return StorageError(
+        f"{folder.name}: its journal is of version {version}, this program knows 1",
+        hint="a newer bistro wrote it: go on with that one; nothing is lost",
+    )
+
+
 def _recovery(name: str, *, is_sealed: bool) -> str:
     if is_sealed:
         return f"nothing is lost: `bistro resume {name} --recover` goes on from the copy beside it"

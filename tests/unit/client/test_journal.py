@@ -53,7 +53,7 @@ async def test_two_clients_resuming_at_once_make_one_submission(tmp_path: Path) 
         assert all(len(names) == 1 for names in w.held.values())
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"version":2}', b"\x00" * 500])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"version":0}', b"\x00" * 500])
 async def test_a_damaged_journal_names_the_way_back(tmp_path: Path, content: bytes) -> None:
     """Exit 1, nothing is overwritten; ``--recover`` goes on from the copy with the same bytes."""
     async with world(tmp_path) as w:
@@ -71,6 +71,24 @@ async def test_a_damaged_journal_names_the_way_back(tmp_path: Path, content: byt
         assert done.sealed == before.sealed
         assert done.ticket == before.ticket
         assert folder.journal.with_suffix(".damaged").read_bytes() == content
+
+
+async def test_a_newer_programs_journal_is_not_damaged(tmp_path: Path) -> None:
+    """It is left as it is, also by ``--recover``: an older state would replace a newer one."""
+    async with world(tmp_path) as w:
+        await ticketed(w)
+        folder = w.only_folder()
+        newer = folder.journal.read_bytes().replace(b'"version":1}', b'"version":2}')
+        folder.journal.write_bytes(newer)
+        for attempt in (
+            w.submitter().resume(folder),
+            w.submitter().look(folder),
+            w.submitter().resume(folder, recover=True),
+        ):
+            with pytest.raises(StorageError, match="is of version 2") as caught:
+                await attempt
+            assert "a newer bistro wrote it" in caught.value.hint
+        assert folder.journal.read_bytes() == newer
 
 
 async def test_a_missing_journal_is_recovered_too(tmp_path: Path) -> None:
