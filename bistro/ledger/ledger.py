@@ -9,7 +9,6 @@ Source: docs/spec/promises.md, rules of a ledger; docs/spec/storage.md.
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
 from bistro.ledger.checking import CheckReport, check_ledger
 from bistro.ledger.parts import Parts
+from bistro.ledger.proofs import format_proof, format_proofs, spell_hash
 from bistro.ledger.publishing import Boundary
 from bistro.ledger.record import Item, Record, time_of
 from bistro.ledger.recovery import recover
@@ -31,7 +31,6 @@ from bistro.ledger.view import View
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.storage.finishing import finish
 from bistro.wire.checkpoint import Checkpoint
-from bistro.wire.proof import MAGIC
 
 PUBLISH_AFTER: Final = 4_096
 """Unpublished entries that make a pass due: 16 tiles share its syncs."""
@@ -40,35 +39,26 @@ _MAX_BACKLOG: Final = 16
 """How many times ``publish_after`` may be unpublished before appending waits for a pass."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Appended:
-    """An entry's place in a ledger.
+    """An entry's place in a ledger; nobody changes one (a frozen one takes thrice the time).
 
     Attributes:
         index: Its place, from 0.
-        time: The time that stands in it.
         entry: The leaf data.
         proof: The tlog-proof text, entry included.
         is_duplicate: Whether the entry was there before it was asked for.
     """
 
     index: int
-    time: UnixMillis
     entry: bytes
     proof: bytes
     is_duplicate: bool = False
 
-
-def format_proof(*, entry: bytes, index: int, path: Sequence[bytes], note: bytes) -> bytes:
-    """The text of ``bistro.wire.proof.Proof``, without checking again what we made ourselves."""
-    siblings = b"".join(b64encode(node) + b"\n" for node in path)
-    return b"%s\nextra %s\nindex %d\n%s\n%s" % (
-        MAGIC.encode(),
-        b64encode(entry),
-        index,
-        siblings,
-        note,
-    )
+    @property
+    def time(self) -> UnixMillis:
+        """The time that stands in the entry."""
+        return time_of(self.entry)
 
 
 class Ledger:
@@ -150,7 +140,8 @@ class Ledger:
     async def append(self, items: Sequence[Item], *, last_time: UnixMillis) -> list[Appended]:
         """Append a batch and return the place of each entry once all are durable.
 
-        Only ``Sequencer`` calls this: it sees to times and uniqueness.
+        Only ``Sequencer`` calls this: it sees to times and uniqueness, and that what has begun
+        is not cancelled.
 
         Args:
             items: At least one; ``Item.require_sizes`` holds for each.
@@ -165,12 +156,13 @@ class Ledger:
             # Publishing has fallen behind; without this wait memory would grow with the load.
             await self.publish()
         async with self._appending:
-            return await finish(self._append(items, last_time))
+            return await self._append(items, last_time)
 
     async def _append(self, items: Sequence[Item], last_time: UnixMillis) -> list[Appended]:
         self._require_running()
         view = self._parts.view
-        leaves = [leaf_hash(item.entry) for item in items]
+        entries = [item.entry for item in items]
+        leaves = list(map(leaf_hash, entries))
         tree = BatchTree(view.frontier, leaves)
         checkpoint = Checkpoint(origin=self.origin, size=tree.size, root=tree.root)
         # Nothing signed here leaves before the sync below has returned.
@@ -185,17 +177,8 @@ class Ledger:
             raise
         # A crash from here on loses nothing: a restart finds the record and its entries.
         self._extend(tree, items, leaves, note, last_time)
-        return [
-            Appended(
-                index,
-                time_of(item.entry),
-                item.entry,
-                format_proof(
-                    entry=item.entry, index=index, path=tree.inclusion_path(index), note=note
-                ),
-            )
-            for index, item in enumerate(items, view.size)
-        ]
+        proofs = format_proofs(entries, view.size, tree.spelled_paths(spell_hash), note)
+        return list(map(Appended, range(view.size, tree.size), entries, proofs))
 
     def _extend(
         self,
@@ -210,7 +193,7 @@ class Ledger:
         parts.view = parts.view.extended(
             frontier=tree.frontier, items=items, leaves=leaves, note=note, last_time=last_time
         )
-        parts.keys.update((item.key, at) for at, item in enumerate(items, start) if item.key)
+        parts.keys.update({item.key: at for at, item in enumerate(items, start) if item.key})
         parts.publisher.note_boundary(Boundary(tree.size, parts.wal.end, last_time, note))
         self._set_due()
 
@@ -229,7 +212,7 @@ class Ledger:
         """
         recent = self._parts.keys
         found = {key: recent[key] for key in keys if key in recent}
-        older = [key for key in keys if key not in found]
+        older = [key for key in keys if key not in found] if found else keys
         if older and self._parts.index.reach.size:
             found |= await asyncio.to_thread(self._parts.index.find, older)
         return found
@@ -340,4 +323,4 @@ def _prove(view: View, index: int) -> Appended:
     entry = view.entry(index)
     assert view.note is not None  # noqa: S101 - there is an entry, so there is a checkpoint
     proof = format_proof(entry=entry, index=index, path=path, note=view.note)
-    return Appended(index, time_of(entry), entry, proof, is_duplicate=True)
+    return Appended(index, entry, proof, is_duplicate=True)

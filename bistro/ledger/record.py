@@ -180,9 +180,10 @@ class Record:
         if not self.items or len(self.note) > MAX_NOTE_SIZE:
             raise FormatError(f"record: {len(self.items)} entries, note of {len(self.note)} bytes")
         parts = [self.note]
+        pack = _ENTRY_SIZE.pack
         for key, entry in self.items:
             known = key or b""
-            parts += (bytes((len(known),)), known, _ENTRY_SIZE.pack(len(entry)), entry)
+            parts.append(b"%c%b%b%b" % (len(known), known, pack(len(entry)), entry))
         body = b"".join(parts)
         head = RecordHead(len(self.note), len(body), len(self.items), self.start, self.last_time)
         if len(body) > MAX_BODY_SIZE:

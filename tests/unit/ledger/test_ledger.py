@@ -21,7 +21,8 @@ from bistro.crypto.merkle import root_of, verify_consistency
 from bistro.crypto.signing import SigningKey
 from bistro.errors import StorageError, UnavailableError, UnknownObjectError
 from bistro.instant import UnixMillis
-from bistro.ledger.ledger import Ledger, format_proof
+from bistro.ledger.ledger import Ledger
+from bistro.ledger.proofs import format_proof
 from bistro.ledger.tiles import TilePath, decode_bundle
 from bistro.wire.checkpoint import verify_checkpoint
 from bistro.wire.proof import Proof
