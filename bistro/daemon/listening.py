@@ -9,19 +9,26 @@ Source: docs/architecture.md, Background work.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from bistro.clock import SystemClock
 from bistro.daemon import logs
+from bistro.daemon.connection import Connection
+from bistro.daemon.front import Front, Limits
+from bistro.daemon.quick import Heads
 from bistro.daemon.settings import HttpSettings
-from bistro.daemon.web import ALARM
+from bistro.daemon.web import ALARM, observer
 from bistro.errors import SettingsError
 from bistro.storage.finishing import finish
 
@@ -118,6 +125,8 @@ class HttpPart:
         tls: From ``server_tls``.
         idle_timeout_s: A connection without a request for this long is closed.
         grace_s: How long open requests may take once the part is stopped.
+        request_timeout_s: Total time of a quick request.
+        quick: What is answered without ``app``.
     """
 
     app: web.Application
@@ -126,9 +135,13 @@ class HttpPart:
     idle_timeout_s: float = 60.0
     grace_s: float = 10.0
     backlog: int = 1_024
+    request_timeout_s: float = 30.0
+    quick: Heads = field(default_factory=lambda: Heads((), SystemClock()))
 
     @classmethod
-    def bind(cls, app: web.Application, settings: HttpSettings) -> HttpPart:
+    def bind(
+        cls, app: web.Application, settings: HttpSettings, *, quick: Heads | None = None
+    ) -> HttpPart:
         """A part that listens where the settings say; the socket is bound now."""
         tls = server_tls(settings)
         return cls(
@@ -138,6 +151,8 @@ class HttpPart:
             idle_timeout_s=settings.idle_timeout_s,
             grace_s=settings.grace_s,
             backlog=settings.backlog_count,
+            request_timeout_s=settings.request_timeout_s,
+            quick=quick or Heads((), SystemClock()),
         )
 
     @property
@@ -164,19 +179,51 @@ class HttpPart:
             auto_decompress=False,
         )
         await runner.setup()
+        front = self._front(runner)
+        server: asyncio.Server | None = None
         try:
             # To its end: a listener that is closed halfway through stays registered with the loop,
             # and the next socket of the same number would never be polled.
-            site = web.SockSite(runner, self.listener, ssl_context=self.tls, backlog=self.backlog)
-            await finish(site.start())
+            server = await finish(self._listen(front))
             _log.info("listening_started", **self._place())
-            await self.app[ALARM].wait()
+            await _first_error(front.run(), self.app[ALARM].wait())
         finally:
+            if server is not None:
+                server.close()
             # Shielded from nothing on purpose: a second cancellation ends the grace.
-            await runner.cleanup()
-            with contextlib.suppress(OSError):
-                self.listener.close()
+            try:
+                await front.drain(self.grace_s)
+            finally:
+                await runner.cleanup()
+                with contextlib.suppress(OSError):
+                    self.listener.close()
+
+    def _front(self, runner: web.AppRunner) -> Front:
+        ordinary = cast("Callable[[], asyncio.Protocol]", runner.server)
+        return Front(
+            self.quick,
+            ordinary,
+            observer(self.app),
+            self.app[ALARM].sound,
+            Limits(idle_s=self.idle_timeout_s, request_s=self.request_timeout_s),
+        )
+
+    async def _listen(self, front: Front) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(
+            lambda: Connection(front), sock=self.listener, ssl=self.tls, backlog=self.backlog
+        )
 
     def _place(self) -> dict[str, str | int]:
         name = self.listener.getsockname()
         return {"host": name[0], "port": name[1]} if isinstance(name, tuple) else {"host": "unix"}
+
+
+async def _first_error(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run all until one raises, and raise that."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from failures

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NoReturn
@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry
 from bistro.api import media, problems, routes
 from bistro.daemon import logs, metrics
 from bistro.daemon.metrics import HttpMetrics
+from bistro.daemon.quick import QuickEndpoint
 from bistro.errors import (
     BistroError,
     FormatError,
@@ -123,6 +124,28 @@ def new_app(
     return app
 
 
+def observer(
+    app: web.Application,
+) -> Callable[[QuickEndpoint, Sequence[float], BistroError | None], None]:
+    """Counts and logs quick answers as ``app`` does its own."""
+    measures = app[_METRICS]
+
+    def observe(
+        endpoint: QuickEndpoint, took_s: Sequence[float], error: BistroError | None
+    ) -> None:
+        method, name = endpoint.route.method, endpoint.route.name
+        status = 200 if error is None else error.http_status
+        measures.requests.labels(method, name, str(status)).inc(len(took_s))
+        durations = measures.durations.labels(name)
+        for one_s in took_s:
+            durations.observe(one_s)
+        if error is not None:
+            measures.errors.labels(name, error.code).inc()
+            _log_error(name, error)
+
+    return observe
+
+
 def request_id(request: web.Request) -> str:
     """The id of this request: random, in its log lines and in its answer."""
     return request[_ID]
@@ -195,14 +218,7 @@ def _answer_error(
 ) -> web.StreamResponse:
     name = _UNMATCHED if endpoint is None else endpoint.route.name
     request.app[_METRICS].errors.labels(name, error.code).inc()
-    is_ours = error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    _log.log(
-        logging.WARNING if is_ours else logging.INFO,
-        "request_failed",
-        route=name,
-        error_code=error.code,
-        message=error.message,
-    )
+    _log_error(name, error)
     if isinstance(error, StorageError):
         request.app[ALARM].sound(error)
     started: web.StreamResponse | None = request.get(_PREPARED)
@@ -212,6 +228,17 @@ def _answer_error(
     if request.transport is not None:
         request.transport.abort()
     return started
+
+
+def _log_error(name: str, error: BistroError) -> None:
+    is_ours = error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    _log.log(
+        logging.WARNING if is_ours else logging.INFO,
+        "request_failed",
+        route=name,
+        error_code=error.code,
+        message=error.message,
+    )
 
 
 def _answer_refusal(refusal: web.HTTPException) -> web.Response:

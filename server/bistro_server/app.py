@@ -146,7 +146,7 @@ class Server:
         control = new_app(endpoints.CONTROL, registry=CollectorRegistry(), is_ready=ready)
         app[DESKS] = control[DESKS] = desks
         return cls(
-            http=HttpPart.bind(app, settings.http),
+            http=HttpPart.bind(app, settings.http, quick=endpoints.quick(desks, clock)),
             control=HttpPart(control, bind_unix(folder.control_socket)),
             calls=calls,
             part_metrics=metrics.PartMetrics.register(registry),

@@ -5,7 +5,10 @@ Source: docs/spec/api.md, destination.
 
 from __future__ import annotations
 
+from bistro.clock import Clock
+from bistro.daemon.quick import Heads
 from bistro_server.http import control, logs, notices, statuses, submitting, timestamps
+from bistro_server.http.desks import Desks
 
 PUBLIC = (
     *notices.ENDPOINTS,
@@ -15,3 +18,8 @@ PUBLIC = (
     *timestamps.ENDPOINTS,
 )
 CONTROL = control.ENDPOINTS
+
+
+def quick(desks: Desks, clock: Clock) -> Heads:
+    """What of the public app is answered the quick way."""
+    return Heads([submitting.quick_tickets(desks)], clock)

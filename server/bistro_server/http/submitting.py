@@ -9,6 +9,7 @@ from aiohttp import web
 
 from bistro.api import media, routes
 from bistro.daemon.bodies import read_body
+from bistro.daemon.quick import Exchange, Pending, QuickEndpoint
 from bistro.daemon.web import Endpoint
 from bistro.wire.document import MAX_INTEGER
 from bistro.wire.staging import (
@@ -18,8 +19,8 @@ from bistro.wire.staging import (
     encode_receipt_answers,
     encode_repairs,
 )
-from bistro.wire.ticketing import MAX_REQUESTS_SIZE, TicketRequests
-from bistro_server.http.desks import DESKS, call_of, private_response
+from bistro.wire.ticketing import MAX_REQUESTS_SIZE
+from bistro_server.http.desks import DESKS, Desks, call_of, private_response
 
 
 async def request_tickets(request: web.Request) -> web.StreamResponse:
@@ -28,13 +29,18 @@ async def request_tickets(request: web.Request) -> web.StreamResponse:
     desk, ledgers = request.app[DESKS].tickets, call_of(request)
     body = await read_body(request, limit=MAX_REQUESTS_SIZE)
     received_at = desk.received()  # the last byte has been read: this is the time that counts
-    answers = await desk.answer(
-        ledgers,
-        TicketRequests.decode(body),
-        received_at=received_at,
-        address=request.remote or "",
-    )
-    return private_response(answers.encode())
+    answer = await desk.answer(ledgers, body, received_at=received_at, address=request.remote or "")
+    return private_response(answer)
+
+
+def quick_tickets(desks: Desks) -> QuickEndpoint:
+    """As ``request_tickets``, for the quick way."""
+
+    def begin(call: str, body: bytes, exchange: Exchange) -> Pending:
+        ledgers = desks.calls.get(call)
+        return desks.tickets.ask(ledgers, body, exchange, received_at=exchange.received_at)
+
+    return QuickEndpoint(routes.TICKETS, media.MSGPACK, MAX_REQUESTS_SIZE, begin)
 
 
 async def present_receipts(request: web.Request) -> web.StreamResponse:

@@ -34,6 +34,7 @@ from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.wire.entry import ClosedEntry, OpeningEntry, TermsEntry
 from bistro.wire.terms import Terms
 from bistro_server.services.calls import Call
+from bistro_server.services.ticket_rules import TicketRules
 
 OPENING_KEY: Final = b"o"
 
@@ -72,6 +73,7 @@ class CallLedgers:
         refusals_sequencer: Orders what goes into ``refusals``.
         is_closed: Whether a ``closed`` entry stands after the last terms.
         is_opened: Whether the log has its last entry.
+        rules: Who gets a ticket.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class CallLedgers:
         self.refusals = refusals
         self.is_closed = False
         self.is_opened = False
+        self.rules = TicketRules(call)
         self._clock = clock
 
         def sequencer(name: str, ledger: Ledger) -> Sequencer:

@@ -1,0 +1,197 @@
+"""The quick way for one small request: its head is recognised, its body read, no more.
+
+Clients that ask the same thing many times send the same head every time. So a head that was
+found good once is known by its bytes; only new ones are read, by rules that are stricter than
+HTTP's. Whatever is not exactly a quick request, by a single byte, goes to the ordinary server.
+
+Source: docs/spec/api.md, rules for all routes; RFC 9112.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from bistro.api import media, problems, routes
+from bistro.clock import Clock
+from bistro.daemon.caching import NEVER
+from bistro.errors import BistroError
+from bistro.instant import UnixMillis
+
+MAX_HEAD_SIZE: Final = 65_536
+"""An unfinished head that is longer is left to the ordinary server, which has limits of its own."""
+
+_MAX_KNOWN_SIZE: Final = 1_024
+_MAX_KNOWN: Final = 1_024
+_MAX_FIELDS: Final = 64
+_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)")
+_TEMPLATE_FIELD: Final = re.compile(r"\{\w+\}")
+_LENGTH: Final = re.compile(rb"[1-9][0-9]{0,8}")
+_ONCE: Final = (b"host", b"content-length", b"content-type")
+_UNUSUAL: Final = frozenset(
+    (
+        b"content-encoding",
+        b"content-range",
+        b"expect",
+        b"proxy-connection",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+
+
+Answer = bytes | BistroError
+"""The body of a good answer, or the error to report."""
+
+
+class Exchange(Protocol):
+    """One request, and the way back.
+
+    Attributes:
+        address: Where it came from.
+        received_at: When its last byte had been read.
+    """
+
+    address: str
+    received_at: UnixMillis
+
+    def tell(self, answer: Answer) -> None:
+        """Answer with a body, or a problem document; later than the first does nothing."""
+
+
+class Pending(Protocol):
+    """What waits for an answer."""
+
+    def leave(self) -> None:
+        """Nobody waits any more; after the answer this does nothing."""
+
+
+@dataclass(frozen=True)
+class QuickEndpoint:
+    """A route that is answered the quick way.
+
+    Attributes:
+        route: POST, with one field at most, a call id.
+        media_type: Of request and answer.
+        max_size: Bytes of a body at most.
+        begin: Takes the field's value, the body and the exchange; may raise a ``BistroError``.
+    """
+
+    route: routes.Route
+    media_type: str
+    max_size: int
+    begin: Callable[[str, bytes, Exchange], Pending]
+
+
+@dataclass(frozen=True, slots=True)
+class QuickHead:
+    """What a recognised head says."""
+
+    endpoint: QuickEndpoint
+    field: str
+    size: int
+
+
+class Heads:
+    """Recognises heads.
+
+    Args:
+        endpoints: Those that are answered the quick way.
+        clock: Says when requests are received.
+
+    Attributes:
+        received: The time now; asked when bytes have been read.
+    """
+
+    def __init__(self, endpoints: Sequence[QuickEndpoint], clock: Clock) -> None:
+        self.received = clock.now
+        self._known: dict[bytes, QuickHead] = {}
+        self._endpoints = [(_target_of(one.route), one) for one in endpoints]
+
+    def read(self, head: bytes) -> QuickHead | None:
+        """What ``head``, up to and with its empty line, says; ``None``: not for the quick way."""
+        found = self._known.get(head)
+        if found is None:
+            found = self._read(head)
+            if found is not None and len(head) <= _MAX_KNOWN_SIZE:
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                self._known[head] = found
+        return found
+
+    def _read(self, head: bytes) -> QuickHead | None:
+        line, *lines = head[:-4].split(b"\r\n")
+        for target, endpoint in self._endpoints:
+            match = target.fullmatch(line)
+            fields = _fields(lines) if match else None
+            if match and fields and _is_usual(fields, endpoint):
+                size = int(fields[b"content-length"])
+                field = match[1].decode() if match.re.groups else ""
+                return QuickHead(endpoint, field, size) if size <= endpoint.max_size else None
+        return None
+
+
+def _target_of(route: routes.Route) -> re.Pattern[bytes]:
+    path = "([a-z0-9-]{1,63})".join(map(re.escape, _TEMPLATE_FIELD.split(route.template)))
+    return re.compile(f"{route.method} {path} HTTP/1\\.1".encode())
+
+
+def _fields(lines: Sequence[bytes]) -> dict[bytes, bytes] | None:
+    """The fields, names in lower case; ``None`` where one is odd, or one that rules repeats."""
+    found: dict[bytes, bytes] = {}
+    if len(lines) > _MAX_FIELDS:
+        return None
+    for line in lines:
+        match = _FIELD.fullmatch(line)
+        if match is None:
+            return None
+        name = match[1].lower()
+        if name in _UNUSUAL or (name in found and name in {*_ONCE, b"connection"}):
+            return None
+        found[name] = match[2].rstrip(b" \t")
+    return found
+
+
+def _is_usual(fields: Mapping[bytes, bytes], endpoint: QuickEndpoint) -> bool:
+    return (
+        all(fields.get(name) for name in _ONCE)
+        and _LENGTH.fullmatch(fields[b"content-length"]) is not None
+        and media.essence(fields[b"content-type"].decode("ascii")) == endpoint.media_type
+        and fields.get(b"connection", b"keep-alive").lower() == b"keep-alive"
+    )
+
+
+def answer_head(media_type: str, date: str) -> bytes:
+    """The beginning of a good answer's head, up to its id; one for all answers of a second."""
+    return _head("200 OK", {"Content-Type": media_type, "Cache-Control": NEVER}, date)
+
+
+def problem_answer(error: BistroError, *, date: str, request_id: bytes, is_last: bool) -> bytes:
+    """The whole answer that reports ``error``; the last one of its connection says so."""
+    fields = problems.problem_headers(error)
+    if is_last:
+        fields["Connection"] = "close"
+    body = problems.encode_problem(error)
+    status = f"{error.http_status} {error.code}"
+    return _head(status, fields, date) + answer_end(request_id, len(body)) + body
+
+
+def answer_end(request_id: bytes, size: int) -> bytes:
+    """The end of a head."""
+    return b"%b\r\nContent-Length: %d\r\n\r\n" % (request_id, size)
+
+
+def _head(status: str, fields: Mapping[str, str], date: str) -> bytes:
+    every = {
+        **fields,
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": ", ".join(routes.EXPOSED_FIELDS),
+        "X-Content-Type-Options": "nosniff",
+        "Server": "bistro",
+        "Date": date,
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in every.items())
+    return f"HTTP/1.1 {status}\r\n{lines}{routes.REQUEST_ID}: ".encode()
