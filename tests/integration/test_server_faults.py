@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,19 @@ from bistro.net.session import Session
 from bistro.wire.ticket import Ticket
 from bistro.wire.ticketing import Ticketed, TicketRequest
 from bistro_server.app import Server
+from bistro_server.services.control import open_log
+from bistro_server.services.folder import ServerFolder
+from bistro_server.store.schema import open_database
+from bistro_server.store.status_files import StatusFiles
+from bistro_server.store.submissions import Submissions
 from tests.support.clocks import ManualClock
-from tests.support.destinations import commitment, make_call, make_server, serving_folder
+from tests.support.destinations import (
+    HOUR_MS,
+    commitment,
+    make_call,
+    make_server,
+    serving_folder,
+)
 from tests.support.disks import FaultyDisk, How
 
 
@@ -74,6 +86,50 @@ async def test_terms_that_are_not_in_the_log_stop_the_server(tmp_path: Path) -> 
         path.unlink()
     with pytest.raises(StorageError, match="not in its log"):
         await Server.open(folder, settings, clock)
+
+
+async def test_a_log_that_lost_entries_is_not_continued(tmp_path: Path) -> None:
+    """An old copy, or a disk that lied: the next ticket would contradict one that was given."""
+    folder, settings = make_server(tmp_path / "d")
+    clock = ManualClock()
+    call = await make_call(folder, clock)
+    old = tmp_path / "copy"
+    shutil.copytree(call.folder.log, old)
+    async with Session() as session, serving_folder(folder, settings, clock) as (server, _):
+        api = ServerClient(session, f"http://127.0.0.1:{server.http.port}")
+        await ask(api, call.terms.hash, 1)
+        for _ in range(1_000):
+            if await known_size(folder, clock) == 2:
+                break
+            await asyncio.sleep(0.01)
+    newest = tmp_path / "newest"
+    call.folder.log.rename(newest)
+    shutil.copytree(old, call.folder.log)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="has 1 entries, and 2 were written") as caught:
+            await Server.open(folder, settings, clock)
+        assert "second history" in caught.value.hint
+    clock.advance(2 * HOUR_MS)
+    async with open_log(folder, call, clock, error_limit_ms=100) as log:
+        assert [index async for index, _ in log.entries()] == [0]
+        with pytest.raises(StorageError, match="has 1 entries"):
+            await log.append_closed()
+        with pytest.raises(StorageError, match="has 1 entries"):
+            await log.append_opening()
+    shutil.rmtree(call.folder.log)
+    newest.rename(call.folder.log)
+    async with Session() as session, serving_folder(folder, settings, clock) as (server, _):
+        api = ServerClient(session, f"http://127.0.0.1:{server.http.port}")
+        assert (await ask(api, call.terms.hash, 1)).index == 1
+
+
+async def known_size(folder: ServerFolder, clock: ManualClock) -> int:
+    """How many entries of the log the database has read."""
+    database = await open_database(folder.database)
+    try:
+        return await Submissions(database, StatusFiles(folder.status), clock).tailed("spring")
+    finally:
+        await database.close()
 
 
 async def test_a_clock_behind_the_ledger_does_not_stamp(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ from bistro.wire.ticket import Closed, Opening, TermsInForce, Ticket
 from bistro_server.services.calls import Call
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers
+from bistro_server.store.schema import open_database
+from bistro_server.store.status_files import StatusFiles
+from bistro_server.store.submissions import Submissions
 
 CLOSE_CALL: Final = Route("close_call", "POST", "/calls/{call}/closed")
 OPEN_CALL: Final = Route("open_call", "POST", "/calls/{call}/opening")
@@ -158,7 +161,16 @@ async def _try_open(
         return None
     stack.push_async_callback(ledgers.close)
     await stack.enter_async_context(ledgers.running())
-    return DirectLog(ledgers)
+    return DirectLog(ledgers, known_size=await _known_size(folder, call, clock))
+
+
+async def _known_size(folder: ServerFolder, call: Call, clock: Clock) -> int:
+    """How many entries of the log the database has read."""
+    database = await open_database(folder.database)
+    try:
+        return await Submissions(database, StatusFiles(folder.status), clock).tailed(call.id)
+    finally:
+        await database.close()
 
 
 class DirectLog:
@@ -166,17 +178,22 @@ class DirectLog:
 
     Args:
         ledgers: Open, with their sequencers running.
+        known_size: How many entries of the log there have been: fewer may be read, for whoever
+            wants to know what is missing, and nothing is added to them.
     """
 
-    def __init__(self, ledgers: CallLedgers) -> None:
+    def __init__(self, ledgers: CallLedgers, *, known_size: int = 0) -> None:
         self._ledgers = ledgers
+        self._known_size = known_size
 
     async def append_closed(self) -> Closed:
         """See ``CallLog``."""
+        self._ledgers.require_newest(self._known_size)
         return Closed.parse((await self._ledgers.append_closed()).proof)
 
     async def append_opening(self) -> Opening:
         """See ``CallLog``."""
+        self._ledgers.require_newest(self._known_size)
         return Opening.parse((await self._ledgers.append_opening()).proof)
 
     async def find_ticket(self, commitment: bytes) -> Ticket | None:

@@ -146,6 +146,23 @@ class CallLedgers:
         self.is_closed = closing in found
         self.is_opened = OPENING_KEY in found
 
+    def require_newest(self, known_size: int) -> None:
+        """Accept a log that is not older than what is known of it.
+
+        Args:
+            known_size: How many of its entries the database has read.
+
+        Raises:
+            StorageError: Entries are gone: what is written next would contradict them.
+        """
+        if known_size > self.log.size:
+            raise StorageError(
+                f"call {self.call.id}: its log has {self.log.size} entries, and {known_size} "
+                "were written: it is an old copy, or its disk lost some",
+                hint="do not continue this ledger, it would sign a second history: restore the "
+                "newest copy; if there is none, say so and open a new call",
+            )
+
     @property
     def terms(self) -> Terms:
         """The terms in force: the latest in the log."""

@@ -94,7 +94,7 @@ class CallsInService:
 
         Raises:
             SettingsError: A key file is missing.
-            StorageError: A ledger or file is damaged, or the clock is behind the ledger.
+            StorageError: A ledger or file is damaged, or a ledger is older than it was.
         """
         found = await asyncio.to_thread(self._registry.ids)
         tried = [await self._try_open(call) for call in found if call not in self._open]
@@ -109,6 +109,11 @@ class CallsInService:
                 _log.warning("call_postponed", call=call_id, message=exc.message, hint=exc.hint)
             self._waiting[call_id] = exc
             return None
+        try:
+            ledgers.require_newest(await self._submissions.tailed(call_id))
+        except BaseException:
+            await ledgers.close()
+            raise
         self._waiting.pop(call_id, None)
         self._open[call_id] = ledgers
         _log.info("call_attended", call=call_id, tree_size=ledgers.log.size)
