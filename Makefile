@@ -5,6 +5,7 @@
 #   make check                lint, types, layers, dependencies, spelling
 #   make cover                tests with branch coverage
 #   make bench [ONLY=ticket]  measurements; ONLY is ticket, relay, client or collect
+#   make workload PROFILE=D   replay a national deadline; C, D, F or G, see docs/reference/workload.md
 #   make lock                 requirements.lock from pyproject.toml
 
 # The first of these that is Python 3.11 or newer.
@@ -18,7 +19,7 @@ TESTS ?= tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check cover bench lock clean
+.PHONY: demo test check cover bench workload lock clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -49,6 +50,11 @@ cover: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+workload: $(STAMP)
+	@$(BIN)/python -m tests.workload --profile $(or $(PROFILE),D) \
+		$(if $(SCALE),--scale $(SCALE)) $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(READS),--reads)
 
 # For those who change dependencies; needs the tool uv. No index is written into the file.
 lock:

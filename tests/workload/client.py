@@ -85,16 +85,25 @@ class Crowd:
         end_s: When the last of them gives up, seconds of the window.
         reads_until_s: When reading ends; 0: nobody reads.
         seed: For the pauses between attempts.
+        backoff: How long those are.
     """
 
     def __init__(
-        self, target: Target, *, begin: float, end_s: float, reads_until_s: float, seed: int
+        self,
+        target: Target,
+        *,
+        begin: float,
+        end_s: float,
+        reads_until_s: float,
+        seed: int,
+        backoff: Backoff = BACKOFF,
     ) -> None:
         self._target = target
         self._begin = begin
         self._end_s = end_s
         self._reads_until_s = reads_until_s
         self._clock = SystemClock()
+        self._backoff = backoff
         self._chance = seeded(seed, "pauses")
         self._records: list[Record] = []
         self._postponed: Counter[str] = Counter()
@@ -164,7 +173,7 @@ class Crowd:
                 return None
             retry_s = answer.retry_ms / _MS_PER_S
         failures = record.attempts - 1
-        return BACKOFF.delay_ms(failures, self._chance, retry_after_s=retry_s) / _MS_PER_S
+        return self._backoff.delay_ms(failures, self._chance, retry_after_s=retry_s) / _MS_PER_S
 
     async def _ask(self, filing: Filing, request: bytes) -> Response:
         target = self._target

@@ -37,6 +37,7 @@ def rows(done: Replay) -> Iterator[tuple[str, str]]:
     yield "asked more than once", f"{verdict.again:,}{f' ({postponed})' if postponed else ''}"
     if cost.down is not None:
         down_s, up_s = cost.down
+        yield "time to ticket, asked of a living server", spread_text(_while_up(done, cost.down))
         yield "nobody listened", f"from {down_s:.2f} s to {up_s:.2f} s, for {up_s - down_s:.2f} s"
     if run.reads:
         answers = ", ".join(f"{status or 'none'}: {n:,}" for status, n in sorted(run.reads.items()))
@@ -57,6 +58,18 @@ def rows(done: Replay) -> Iterator[tuple[str, str]]:
     yield (
         f"generator late (bound {LATE_LIMIT_S * 1_000:.0f} ms)",
         f"{spread_text(verdict.lateness)}, {run.busy * _PERCENT:.0f} % of its core",
+    )
+
+
+def _while_up(done: Replay, down: tuple[float, float]) -> Spread:
+    """Of those who began to ask while somebody listened: what the storm did to them."""
+    down_s, up_s = down
+    return Spread.of(
+        [
+            done.rules.waited_s(record)
+            for record in done.run.records
+            if record.answer == "ticket" and not down_s <= record.due_s < up_s
+        ]
     )
 
 
