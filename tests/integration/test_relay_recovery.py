@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import aiohttp
 import pytest
 
 from bistro.crypto.signing import VerifierKey
+from bistro.errors import StorageError
 from bistro.instant import UnixMillis
 from bistro.wire.batches import BatchItem, Release
 from bistro.wire.entry import ReceiptEntry, decode_entry
@@ -260,6 +262,40 @@ async def test_a_row_that_lags_behind_its_receipt_catches_up(tmp_path: Path) -> 
                 database.execute("UPDATE upload SET state = ?, hold_until = NULL", (state,))
             async with serving_relay(settings) as relay:
                 await finish(relay, call, told)
+
+
+@pytest.mark.parametrize("is_released", [False, True], ids=["held", "released"])
+async def test_a_ledger_that_lost_its_end_is_not_continued(
+    tmp_path: Path, *, is_released: bool
+) -> None:
+    """An old copy, or a disk that lied: the next receipt would contradict one that was given."""
+    call = PaperCall()
+    async with publishing(call) as server:
+        settings = relay_settings(tmp_path)
+        allow(settings, server)
+        custody = settings.relay.data_path / "custody"
+        async with serving_relay(settings) as relay:
+            await relay.stage(call, SEALED, 1)
+            if is_released:
+                await relay.stage(call, SEALED, 0)
+        shutil.copytree(custody, tmp_path / "old")
+        async with serving_relay(settings) as relay:
+            if is_released:
+                release = Release(SPRING, SEALED.commitment, 0, SEALED.cut.descriptors[0].sha256)
+                await relay.collector(call).release([release])
+            else:
+                await relay.stage(call, SEALED, 0)
+        custody.rename(tmp_path / "newest")
+        shutil.copytree(tmp_path / "old", custody)
+        for _ in range(2):
+            async with serving_relay(settings) as relay:
+                with pytest.raises(StorageError, match="not the last one that was") as caught:
+                    await relay.task
+                assert "second history" in caught.value.hint
+        shutil.rmtree(custody)
+        (tmp_path / "newest").rename(custody)
+        async with serving_relay(settings) as relay:
+            assert len(await relay.collector(call).fetch_staged()) == (1 if is_released else 2)
 
 
 async def test_what_was_released_stays_released(tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ class Relay:
                 "ledgers": services.ledgers.run,
                 "terms": services.book.run,
                 "keeper": services.keeper.run,
-                "control": partial(_after, recovered, control.run),
-                "http": partial(_after, recovered, http.run),
+                "control": partial(_after, recovered, control),
+                "http": partial(_after, recovered, http),
             },
             http,
             services,
@@ -185,7 +185,11 @@ def _new_control(services: Services) -> HttpPart:
     return HttpPart(app, bind_unix(control_socket(services.settings)))
 
 
-async def _after(event: asyncio.Event, run: Part) -> None:
+async def _after(event: asyncio.Event, part: HttpPart) -> None:
     """Run a part once ``event`` is set; until then connections wait in the kernel."""
-    await event.wait()
-    await run()
+    try:
+        await event.wait()
+        await part.run()
+    finally:
+        # Also where it never ran: whoever waits must not wait for a relay that has stopped.
+        part.listener.close()

@@ -8,6 +8,7 @@
 | no file | row receiving | the upload ends |
 | no file, damaged | row complete or held | said loudly; the promise cannot be kept |
 | whole file | row receiving, but a receipt in the ledger | complete again, then held |
+| anything | row held or ended, and no such entry in the ledger | the relay does not start |
 
 Complete rows get their receipts by ``Custody.hold_complete``.
 
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from bistro.clock import Clock
 from bistro.daemon import logs
-from bistro.errors import FormatError, UnknownObjectError
+from bistro.errors import FormatError, StorageError, UnknownObjectError
 from bistro.instant import UnixMillis
 from bistro.protocol.transfer import INCOMPLETE_MS, Transfer, TransferState
 from bistro.wire.claim import Claim
@@ -62,8 +63,10 @@ class Recovery:
         """Put right what a crash left; repeating it changes nothing.
 
         Raises:
-            StorageError: The disk, the database or a ledger failed.
+            StorageError: The disk, the database or a ledger failed, or a ledger is older than
+                what is known of it.
         """
+        await self._require_newest_ledgers()
         tally = _Tally()
         for prefix in PREFIXES:
             rows = {upload.id: upload for upload in await self._uploads.list_named(prefix)}
@@ -79,6 +82,22 @@ class Recovery:
             released_count=tally.swept,
             missing_count=tally.missing,
         )
+
+    async def _require_newest_ledgers(self) -> None:
+        """What was promised last must stand in its ledger: else its end is gone."""
+        for upload in await self._uploads.list_newest_promised():
+            ledger = await self._ledgers.of(upload.origin)
+            key = upload.commitment, upload.index
+            is_known = await ledger.find_receipt(*key) is not None
+            if upload.transfer.state.is_final:
+                is_known = is_known and await ledger.is_released(*key)
+            if not is_known:
+                raise StorageError(
+                    f"ledger {ledger.origin} has {ledger.ledger.size} entries, and not the last "
+                    "one that was written: it is an old copy, or its disk lost some",
+                    hint="do not continue this ledger, it would sign a second history: restore "
+                    "the newest copy; if there is none, begin a new relay with a new name",
+                )
 
     async def _judge(self, upload: Upload, *, has_file: bool, tally: _Tally) -> None:
         state = upload.transfer.state

@@ -212,6 +212,20 @@ class UploadStore:
             (origin.server, origin.call, until),
         )
 
+    async def list_newest_promised(self) -> list[Upload]:
+        """For each call the upload held last, and the one whose hold has ended last."""
+        # SQLite takes the other columns from the row that has the maximum.
+        held = await self._database.fetch_all(
+            f"SELECT {_COLUMNS} FROM upload WHERE id IN (SELECT upload FROM "  # noqa: S608 - a constant
+            "(SELECT upload, MAX(cursor) FROM staged GROUP BY server, call))"
+        )
+        ended = await self._database.fetch_all(
+            f"SELECT {_COLUMNS}, MAX(changed_at) FROM upload "  # noqa: S608 - a constant
+            "WHERE state IN ('released', 'expired') AND hold_until IS NOT NULL "
+            "GROUP BY server, call"
+        )
+        return [_read(row) for row in (*held, *ended)]
+
     async def _page(self, condition: str, parameters: Sequence[object]) -> list[Upload]:
         rows = await self._database.fetch_all(
             f"{_SELECT} WHERE {condition} LIMIT {_PAGE}", parameters
