@@ -13,17 +13,19 @@ from typing import Final, TypeVar
 
 from bistro.clock import Clock
 from bistro.errors import FormatError, UnavailableError
-from bistro.instant import UnixMillis
+from bistro.instant import MAX_INSTANT, UnixMillis
 from bistro.protocol.backoff import Backoff, Chooser
 from bistro_client import notices, peer_messages
 from bistro_client.listening import SILENT, Listener, Notice
-from bistro_client.times import ServerTime
+from bistro_client.times import UNSURE_MS, ServerTime
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 TELL_AGAIN_MS: Final = 30_000
 """The same words more often than this help nobody."""
 _MS_PER_S: Final = 1_000
+_SHORTEST_CUT_MS: Final = 250
+"""However near the deadline is, pauses are not cut below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,22 @@ class Patience:
             self._told_ms[reason] = now_ms
             self.listener.tell(notice)
 
-    def begin(self, *, until: UnixMillis | None = None, time: ServerTime | None = None) -> Wait:
-        """Start to wait for one thing, at most until ``until`` by the server's ``time``."""
-        return Wait(self, self.clock.monotonic_ms(), until, time)
+    def begin(
+        self,
+        *,
+        until: UnixMillis | None = None,
+        best_by: UnixMillis | None = None,
+        time: ServerTime | None = None,
+    ) -> Wait:
+        """Start to wait for one thing, by the server's ``time``.
+
+        Args:
+            until: Give up then.
+            best_by: An answer by then is worth much more: until then no pause is longer than
+                half the time that is left, whatever the other side asked for.
+            time: The server's clock.
+        """
+        return Wait(self, self.clock.monotonic_ms(), until, best_by, time)
 
 
 @dataclass(slots=True)
@@ -67,6 +82,7 @@ class Wait:
     policy: Patience
     began_ms: int
     until: UnixMillis | None
+    best_by: UnixMillis | None
     time: ServerTime | None
     failures: int = 0
 
@@ -80,6 +96,7 @@ class Wait:
         delay_ms = policy.backoff.delay_ms(
             self.failures, policy.chooser, retry_after_s=error.retry_after_s
         )
+        delay_ms = min(delay_ms, self._longest_pause_ms())
         self.failures += 1
         waited_ms = policy.clock.monotonic_ms() - self.began_ms
         if policy.limit_ms is not None and waited_ms + delay_ms > policy.limit_ms:
@@ -101,6 +118,14 @@ class Wait:
                 await self.pause(exc)
             except FormatError as exc:
                 await self.pause(peer_messages.nonsense(exc))
+
+    def _longest_pause_ms(self) -> int:
+        """Nobody sleeps through a service that is back before the deadline."""
+        if self.best_by is None or self.time is None:
+            return MAX_INSTANT
+        left_ms = self.best_by - self.time.now()
+        # The server's clock is known to seconds only: the last of them count as not yet over.
+        return max(_SHORTEST_CUT_MS, left_ms // 2) if left_ms > -UNSURE_MS else MAX_INSTANT
 
     def _is_too_late(self, delay_ms: int) -> bool:
         # Without a word from the server its clock is unknown, and ours decides nothing.

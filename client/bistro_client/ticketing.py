@@ -18,6 +18,7 @@ from bistro.errors import (
     error_for_code,
 )
 from bistro.ids import Origin
+from bistro.protocol.deadline import latest_on_time
 from bistro.protocol.submission import Sealed
 from bistro.wire.refusal import Refusal
 from bistro.wire.terms import Terms
@@ -71,7 +72,11 @@ class TicketWindow:
                     raise _postponement(answer)
 
         # After ``stage_by`` a ticket would lapse at once; until then each one is worth having.
-        wait = self.patience.begin(until=self.terms.stage_by, time=self.destination.time)
+        wait = self.patience.begin(
+            until=self.terms.stage_by,
+            best_by=latest_on_time(self.terms),
+            time=self.destination.time,
+        )
         return await wait.ask(attempt)
 
     def _verified_ticket(self, text: str, commitment: bytes) -> Ticket:

@@ -70,6 +70,34 @@ async def test_waiting_ends_when_it_is_too_late_for_the_server(offset_ms: int) -
     assert NOON + 30_000 < clock.now() <= NOON + 60_000
 
 
+@pytest.mark.parametrize("back_ms", [3_000, 20_000, 55_000])
+async def test_nobody_sleeps_through_a_service_that_is_back_in_time(back_ms: int) -> None:
+    """Pauses shrink with the time that is left; afterwards they are as long as ever."""
+    clock, deadline = ManualClock(), UnixMillis(NOON + 60_000)
+
+    async def attempt() -> int:
+        if clock.now() < NOON + back_ms:
+            raise UnavailableError("down", retry_after_s=30.0)
+        return clock.now()
+
+    wait = patient(clock, Recorder()).begin(best_by=deadline, time=ServerTime(clock, 0))
+    assert NOON + back_ms <= await wait.ask(attempt) < deadline
+
+    clock.advance(120_000)
+    began = clock.now()
+    with pytest.raises(UnavailableError):
+        await (
+            patient(clock, Recorder(), 40_000)
+            .begin(best_by=deadline, time=ServerTime(clock, 0))
+            .ask(always_down)
+        )
+    assert clock.now() - began >= 30_000
+
+
+async def always_down() -> None:
+    raise UnavailableError("down", retry_after_s=30.0)
+
+
 def test_the_same_reason_is_told_from_time_to_time_only() -> None:
     """Once when it is new, then at most every 30 s; each new reason at once."""
     clock, listener = ManualClock(), Recorder()
