@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import secrets
 import signal
 import sys
@@ -35,6 +36,9 @@ T = TypeVar("T")
 
 Part = Callable[[], Awaitable[None]]
 """A part's ``run``: returns only when it is cancelled."""
+
+_GARBAGE_THRESHOLD = 50_000
+_SWITCH_S = 0.001
 
 _CHOOSER = secrets.SystemRandom()
 
@@ -177,7 +181,15 @@ def _raise_one(failures: BaseExceptionGroup[BaseException]) -> NoReturn:
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run a daemon's main coroutine on uvloop where it is installed, else on asyncio."""
+    """Run a daemon's main coroutine on uvloop where it is installed, else on asyncio.
+
+    Everything imported so far stays for good, so the garbage collector need not look at it, nor
+    look often at what thousands of requests hold for a moment. A thread that computes gives way
+    to the event loop within a millisecond.
+    """
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
+    sys.setswitchinterval(_SWITCH_S)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
 

@@ -24,14 +24,15 @@ class Closer:
         self._ledgers = ledgers
         self._clock = clock
 
-    async def close_if_due(self) -> None:
-        """Append the entry if it is due and not there.
+    async def step(self) -> bool:
+        """Append the entry if it is due and not there; never more to do than that.
 
         Raises:
             UnavailableError: The ledger cannot stamp now; the next round tries again.
         """
         ledgers = self._ledgers
         if ledgers.is_closed or self._clock.now() < ledgers.closes_from:
-            return
+            return False
         appended = await ledgers.append_closed()
         _log.info("call_closed", call=ledgers.call.id, index=appended.index)
+        return False

@@ -16,9 +16,10 @@ from bistro.daemon import logs
 from bistro.wire.entry import PostmarkedEntry, TicketEntry, decode_entry
 from bistro_server.services.ledgers import CallLedgers
 from bistro_server.store.status_files import StatusFiles
-from bistro_server.store.submissions import Submissions, Ticketed
+from bistro_server.store.submissions import PUBLISH_COUNT, Submissions, Ticketed
 
-_AT_ONCE: Final = 1_000
+_AT_ONCE: Final = 256
+"""Entries of one step: no step keeps the interpreter from tickets for long."""
 
 _log = logs.get_logger("statuses")
 
@@ -66,33 +67,32 @@ class StatusKeeper:
         self._tailed: int | None = None
         self._has_lapsed = False
 
-    async def catch_up(self) -> None:
-        """Bring rows and statuses up to date with log and clock.
+    async def step(self) -> bool:
+        """Bring rows and statuses closer to log and clock; whether there is more to do.
 
         Raises:
             UnavailableError: Another process holds the database for too long.
             StorageError: The disk failed.
         """
-        await self._tail()
+        is_behind = await self._tail()
         await self._lapse()
-        await self._publish()
+        call = self._ledgers.call
+        published_count = await self._submissions.publish(call.origin, call.status_key)
+        return is_behind or published_count == PUBLISH_COUNT
 
-    async def _tail(self) -> None:
+    async def _tail(self) -> bool:
         call, log = self._ledgers.call, self._ledgers.log
         if self._tailed is None:
             self._tailed = await self._submissions.tailed(call.id)
-        while self._tailed < (size := log.size):
-            start = self._tailed
-            stop = min(size, start + _AT_ONCE)
-            entries = await asyncio.to_thread(list, log.entries(start, stop))
-            tickets = [
-                ticket
-                for index, data in enumerate(entries, start)
-                if (ticket := _ticketed(index, data)) is not None
-            ]
-            # A crash before this is durable reads the same entries again.
-            await self._submissions.record_tickets(call.id, tickets, tailed=stop)
-            self._tailed = stop
+        if self._tailed == log.size:
+            return False
+        stop = min(log.size, self._tailed + _AT_ONCE)
+        entries = enumerate(log.entries(self._tailed, stop), self._tailed)
+        tickets = await asyncio.to_thread(lambda: [_ticketed(*entry) for entry in entries])
+        # A crash before this is durable reads the same entries again.
+        await self._submissions.record_tickets(call.id, list(filter(None, tickets)), tailed=stop)
+        self._tailed = stop
+        return stop < log.size
 
     async def _lapse(self) -> None:
         """After ``stage_by``; the log is closed by then, and its last ticket is a row."""
@@ -105,11 +105,6 @@ class StatusKeeper:
         self._has_lapsed = True
         if count:
             _log.info("submissions_lapsed", call=call.id, lapsed_count=count)
-
-    async def _publish(self) -> None:
-        call = self._ledgers.call
-        while await self._submissions.publish(call.origin, call.status_key):
-            pass
 
 
 def _ticketed(index: int, data: bytes) -> Ticketed | None:
