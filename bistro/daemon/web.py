@@ -106,14 +106,29 @@ def new_app(
         is_ready: Raises the ``BistroError`` for which this daemon cannot serve now.
         request_timeout_s: Total time of a request that is no stream.
     """
-    # Bodies are read through ``bistro.daemon.bodies``: aiohttp's own limit, set here only for
-    # whoever forgets, does not hold for a body that is streamed.
-    app = web.Application(middlewares=[_identify, _guard], client_max_size=_FORGOTTEN_LIMIT)
+    app = _assemble((*endpoints, *_probes(registry, is_ready)))
     app[ALARM] = Alarm()
     app[_METRICS] = HttpMetrics.register(registry)
     app[_TIMEOUT_S] = request_timeout_s
+    return app
+
+
+def side_app(app: web.Application, endpoints: Iterable[Endpoint]) -> web.Application:
+    """An app for another port that answers ``endpoints`` only, no probes.
+
+    It counts with ``app``, has its limits, and stops the daemon by the same alarm.
+    """
+    side = _assemble(endpoints)
+    side[ALARM], side[_METRICS], side[_TIMEOUT_S] = app[ALARM], app[_METRICS], app[_TIMEOUT_S]
+    return side
+
+
+def _assemble(endpoints: Iterable[Endpoint]) -> web.Application:
+    # Bodies are read through ``bistro.daemon.bodies``: aiohttp's own limit, set here only for
+    # whoever forgets, does not hold for a body that is streamed.
+    app = web.Application(middlewares=[_identify, _guard], client_max_size=_FORGOTTEN_LIMIT)
     known: dict[web.AbstractRoute, Endpoint] = {}
-    for endpoint in (*endpoints, *_probes(registry, is_ready)):
+    for endpoint in endpoints:
         route = endpoint.route
         methods = (route.method, "HEAD") if route.method == "GET" else (route.method,)
         for method in methods:

@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import socket
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
 from prometheus_client import CollectorRegistry
+from yarl import URL
 
 from bistro import clock as clocks
 from bistro.clock import Clock
 from bistro.crypto.timestamp.token import PREFIX_SIZE
 from bistro.daemon import logs, metrics, supervise
-from bistro.daemon.listening import HttpPart, bind_unix
-from bistro.daemon.web import ReadinessCheck, new_app
+from bistro.daemon.listening import HttpPart, bind_tcp, bind_unix
+from bistro.daemon.web import ReadinessCheck, new_app, side_app
 from bistro.errors import UnavailableError
 from bistro.ledger.sequencer import BatchReport
 from bistro.storage.durable import SYSTEM_DISK, Disk
@@ -54,12 +56,14 @@ class Server:
 
     Attributes:
         http: The public part.
+        tickets: The part that takes ticket requests over plain HTTP, if there is one.
         control: The part on the Unix socket.
         calls: The part that stamps, closes and publishes.
         part_metrics: Counts restarts of parts.
     """
 
     http: HttpPart
+    tickets: HttpPart | None
     control: HttpPart
     calls: CallsInService
     part_metrics: metrics.PartMetrics
@@ -127,9 +131,16 @@ class Server:
         stack.push_async_callback(calls.close)
         await calls.open_new()
         chooser = secrets.SystemRandom()
+        plain = _bind_plain(settings)
         desks = Desks(
             calls,
-            NoticeBoard(terms_key, settings.http.base_url, calls, clock),
+            NoticeBoard(
+                terms_key,
+                settings.http.base_url,
+                calls,
+                clock,
+                tickets_url=None if plain is None else _plain_url(settings, plain),
+            ),
             TicketDesk(clock, chooser, address_limit=settings.tickets.address_count),
             ReceiptDesk(submissions, clock),
             StatusDesk(statuses),
@@ -144,9 +155,13 @@ class Server:
             request_timeout_s=settings.http.request_timeout_s,
         )
         control = new_app(endpoints.CONTROL, registry=CollectorRegistry(), is_ready=ready)
-        app[DESKS] = control[DESKS] = desks
+        tickets = side_app(app, endpoints.TICKETS)
+        app[DESKS] = control[DESKS] = tickets[DESKS] = desks
+        quick = endpoints.quick(desks, clock)
+        http = HttpPart.bind(app, settings.http, quick=quick)
         return cls(
-            http=HttpPart.bind(app, settings.http, quick=endpoints.quick(desks, clock)),
+            http=http,
+            tickets=None if plain is None else replace(http, app=tickets, listener=plain, tls=None),
             control=HttpPart(control, bind_unix(folder.control_socket)),
             calls=calls,
             part_metrics=metrics.PartMetrics.register(registry),
@@ -161,11 +176,26 @@ class Server:
         """
         # Stopped last-first: requests that are under way are still stamped and answered.
         parts = {"calls": self.calls.run, "control": self.control.run, "http": self.http.run}
+        if self.tickets is not None:
+            parts["tickets"] = self.tickets.run
         await supervise.run(parts, stop=stop, on_restart=self.part_metrics.count_restart)
 
     async def close(self) -> None:
         """Give back ledgers, database and lock."""
         await self.resources.aclose()
+
+
+def _bind_plain(settings: ServerSettings) -> socket.socket | None:
+    port = settings.tickets.plain_port
+    if port is None:
+        return None
+    return bind_tcp(host=settings.http.host, port=port, backlog=settings.http.backlog_count)
+
+
+def _plain_url(settings: ServerSettings, listener: socket.socket) -> str:
+    """As others reach the plain port: under the host of our address."""
+    port = int(listener.getsockname()[1])
+    return str(URL(settings.http.base_url).origin().with_scheme("http").with_port(port))
 
 
 def _timestamp_desk(

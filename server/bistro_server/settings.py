@@ -31,6 +31,12 @@ DEFAULT_POLICY: Final = "2.25.312015433782341952892851618126410201302"
 class TicketSettings(Section):
     """``[tickets]``: how much may wait at the ticket desk."""
 
+    plain_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="TCP port where ticket requests alone are also taken over plain HTTP",
+    )
     address_count: int = Field(
         default=10_000,
         gt=0,

@@ -20,7 +20,7 @@ from tests.architecture.sources import ROOT, calls, documented_names, modules, s
 
 DAEMONS = ("bistro_relay", "bistro_server")
 UNITS = ("_bytes", "_count", "_ms", "_permille", "_s")
-UNITLESS = {"port"}
+UNITLESS = {"plain_port", "port"}
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "log"}
 METRIC_KINDS = {"Counter", "Gauge", "Histogram", "Summary"}
 IRREGULAR = ("begun", "cut", "found", "kept", "left", "lost", "met", "sent", "shut", "written")

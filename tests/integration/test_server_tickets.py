@@ -226,6 +226,28 @@ async def test_one_address_cannot_take_every_place(tmp_path: Path) -> None:
         assert len(await api.request_tickets("spring", requests[:2])) == 2
 
 
+async def test_a_plain_port_answers_ticket_requests_and_nothing_else(tmp_path: Path) -> None:
+    """Discovery names it; the quick way and the ordinary one are both there."""
+    folder, settings = make_server(tmp_path / "d", tickets={"plain_port": 0})
+    clock = ManualClock()
+    call = await make_call(folder, clock)
+    async with serving_folder(folder, settings, clock) as (server, _), Session() as session:
+        discovery = await ServerClient(
+            session, f"http://127.0.0.1:{server.http.port}"
+        ).fetch_discovery()
+        assert server.tickets is not None
+        assert discovery.tickets_url == f"http://127.0.0.1:{server.tickets.port}"
+        plain = ServerClient(session, discovery.tickets_url)
+        answer = await plain.request_ticket("spring", TicketRequest(commitment(1), call.terms.hash))
+        assert isinstance(answer, Ticketed)
+        for route in (routes.DISCOVERY, routes.METRICS, routes.HEALTH):
+            with pytest.raises(UnknownObjectError):
+                await session.ask("GET", route.url(discovery.tickets_url), limit=10_000)
+        again = await plain.request_ticket("spring", TicketRequest(commitment(1), call.terms.hash))
+        assert isinstance(again, Ticketed)
+        assert Ticket.parse(again.ticket).index == Ticket.parse(answer.ticket).index
+
+
 async def test_without_a_trusted_clock_nothing_is_stamped(tmp_path: Path) -> None:
     """An unknown error bound stops stamping but not what was promised; it may come back."""
     async with destination(tmp_path / "d") as site:

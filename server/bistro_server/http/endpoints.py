@@ -18,6 +18,8 @@ PUBLIC = (
     *timestamps.ENDPOINTS,
 )
 CONTROL = control.ENDPOINTS
+TICKETS = submitting.TICKET_ENDPOINTS
+"""What the plain port answers."""
 
 
 def quick(desks: Desks, clock: Clock) -> Heads:

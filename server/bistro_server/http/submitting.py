@@ -61,8 +61,9 @@ async def list_repairs(request: web.Request) -> web.StreamResponse:
     return private_response(encode_repairs(repairs))
 
 
+TICKET_ENDPOINTS = (Endpoint(routes.TICKETS, request_tickets),)
 ENDPOINTS = (
-    Endpoint(routes.TICKETS, request_tickets),
+    *TICKET_ENDPOINTS,
     Endpoint(routes.RECEIPTS, present_receipts),
     Endpoint(routes.REPAIRS, list_repairs),
 )

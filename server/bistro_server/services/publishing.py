@@ -29,15 +29,23 @@ class NoticeBoard:
         base_url: Where the API begins, as others reach it.
         calls: The calls.
         clock: Says whether a call has opened.
+        tickets_url: Where ticket requests are also taken over plain HTTP, if anywhere.
     """
 
     def __init__(
-        self, terms_key: VerifierKey, base_url: str, calls: CallsInService, clock: Clock
+        self,
+        terms_key: VerifierKey,
+        base_url: str,
+        calls: CallsInService,
+        clock: Clock,
+        *,
+        tickets_url: str | None = None,
     ) -> None:
         self._terms_key = terms_key
         self._base_url = base_url
         self._calls = calls
         self._clock = clock
+        self._tickets_url = tickets_url
         self._served: dict[bytes, bytes] = {}
 
     def discovery(self) -> bytes:
@@ -47,6 +55,7 @@ class NoticeBoard:
             terms_key=self._terms_key,
             base_url=self._base_url,
             calls=tuple(map(self._summary, self._calls)),
+            tickets_url=self._tickets_url,
             rotations=tuple(note for ledgers in self._calls for note in _rotations(ledgers.call)),
         ).encode()
 
