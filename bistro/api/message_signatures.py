@@ -24,7 +24,7 @@ from bistro.api import routes
 from bistro.crypto.digest import sha256
 from bistro.crypto.signing import SigningKey, VerifierKey
 from bistro.errors import FormatError, NotRegisteredError, VerificationError
-from bistro.instant import UnixMillis
+from bistro.instant import MAX_INSTANT, UnixMillis, format_rfc3339
 
 COMPONENTS: Final = ("@method", "@authority", "@path", "@query", "content-digest")
 LABEL: Final = "bistro"
@@ -225,14 +225,20 @@ def _require_lifetime(created_s: int, expires_s: int, now: UnixMillis) -> UnixMi
             f"found {expires_s - created_s} s"
         )
     # In milliseconds: a nonce is forgotten after the end, so nothing may be good for longer.
-    begins_at, ends_at = (created_s - MAX_SKEW_S) * _MS_PER_S, expires_s * _MS_PER_S
+    begins_at = UnixMillis((created_s - MAX_SKEW_S) * _MS_PER_S)
+    ends_at = UnixMillis(expires_s * _MS_PER_S)
     if not begins_at <= now <= ends_at:
         raise VerificationError(
-            f"signed request: valid from {created_s} to {expires_s} s, the clock here says "
-            f"{now} ms",
+            f"signed request: valid from {_shown(begins_at)} to {_shown(ends_at)}, "
+            f"the clock here says {_shown(now)}",
             hint="check both clocks, then sign and send again",
         )
-    return UnixMillis(ends_at)
+    return ends_at
+
+
+def _shown(at: UnixMillis) -> str:
+    # A request may claim any time, also one that no calendar has.
+    return format_rfc3339(UnixMillis(min(at, MAX_INSTANT)))
 
 
 def _find_signer(

@@ -131,7 +131,10 @@ class Rounds:
             while True:
                 done = await collector.round(tell)
                 if not done.steps:
-                    failures = {name: failure.message for name, failure in done.failures.items()}
+                    failures = {
+                        name: "; ".join(filter(None, (failure.message, failure.hint)))
+                        for name, failure in done.failures.items()
+                    }
                     return Collected(call.id, await collector.progress(), failures)
 
     def _log_of(self, call: Call) -> OpenLog:

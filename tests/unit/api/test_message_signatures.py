@@ -147,6 +147,16 @@ def test_a_signature_lives_for_its_minute(offset_ms: int, *, is_good: bool) -> N
     assert "clocks" in caught.value.hint
 
 
+@pytest.mark.parametrize("created", [1_000, 999_999_999_999_999])
+def test_a_time_that_no_calendar_has_is_refused_like_any_other(created: int) -> None:
+    """The message names both clocks as people read them, whatever a request claims."""
+    headers = signed()
+    spoilt = headers["Signature-Input"].replace("created=1790000000", f"created={created}")
+    spoilt = spoilt.replace("expires=1790000060", f"expires={created + 60}")
+    with pytest.raises(VerificationError, match=r"the clock here says 2026-09-21T"):
+        check(REQUEST, headers | {"Signature-Input": spoilt})
+
+
 @pytest.mark.parametrize("expires", [1_790_000_000, 1_789_999_999, 1_790_000_061])
 def test_a_life_of_nothing_or_of_more_than_a_minute_is_refused(expires: int) -> None:
     """A relay remembers nonces for a minute, not longer."""
