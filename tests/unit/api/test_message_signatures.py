@@ -147,7 +147,7 @@ def test_a_signature_lives_for_its_minute(offset_ms: int, *, is_good: bool) -> N
     assert "clocks" in caught.value.hint
 
 
-@pytest.mark.parametrize("created", [1_000, 999_999_999_999_999])
+@pytest.mark.parametrize("created", [1_000, 999_999_999_900])
 def test_a_time_that_no_calendar_has_is_refused_like_any_other(created: int) -> None:
     """The message names both clocks as people read them, whatever a request claims."""
     headers = signed()
