@@ -2,7 +2,6 @@
 
 import random  # noqa: TID251 - seeded
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from bistro.crypto.signing import LocalSigner, SigningKey
 from bistro.ledger.ledger import Ledger
 from bistro.wire.proof import Proof
 from tests.support.ledger_worker import commitment
+from tests.support.tools import require_tool
 
 ORIGIN = "tenders.example/roads"
 ROUNDS = 6
@@ -78,7 +78,6 @@ async def test_every_acknowledged_entry_survives_kill_9_under_load(tmp_path: Pat
     assert len(set(indexes)) == len(indexes)
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.timeout(60)
 def test_no_answer_leaves_before_its_fdatasync_has_returned(tmp_path: Path) -> None:
     """As the kernel saw it: at every answer, its write and sync had succeeded before."""
@@ -86,7 +85,7 @@ def test_no_answer_leaves_before_its_fdatasync_has_returned(tmp_path: Path) -> N
     key = SigningKey.generate(ORIGIN)
     worker = command(tmp_path / "l", key, first=0, count=40, width=1)
     calls = "trace=openat,pwrite64,fdatasync,write"
-    strace = ["strace", "-f", "-s", "12", "-e", calls, "-o", str(trace)]
+    strace = [require_tool("strace"), "-f", "-s", "12", "-e", calls, "-o", str(trace)]
     done = subprocess.run([*strace, *worker], check=False, capture_output=True, text=True)
     if "ptrace" in done.stderr:
         pytest.skip("this machine does not allow tracing")

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final, Self
+from typing import Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from bistro.daemon import logs
 from bistro.errors import FormatError, SettingsError, UnavailableError
 from bistro.storage.disk import ReservingDisk
 from bistro.wire.document import Json
+from bistro_server.cli.bars import Bars
 from bistro_server.cli.running import dir_option, json_option, load, print_json, run, system_clock
 from bistro_server.services.collecting_rounds import Collected, Collecting, Rounds
 from bistro_server.services.folder import ServerFolder
@@ -67,8 +66,13 @@ def collect(
         disk=ReservingDisk(settings.disk.min_free_bytes),
     )
     calls = [] if call_id is None else [_require_id(folder, call_id)]
-    with _Bars(is_shown=is_shown) as bars:
-        results = run(rounds.run(calls, is_watching=watch, report=bars.report))
+    with Bars(is_shown=is_shown) as bars:
+
+        def report(call: str, found: Collecting) -> None:
+            done = found.collected_count + found.void_count
+            bars.show(f"collecting {call}", done, done + found.staged_count)
+
+        results = run(rounds.run(calls, is_watching=watch, report=report))
     left = sum(result.progress.staged_count for result in results)
     if as_json:
         print_json({"calls": [_document(result) for result in results]})
@@ -97,34 +101,6 @@ def _require_id(folder: ServerFolder, call_id: str) -> str:
         return folder.call(call_id).call
     except FormatError as exc:
         raise SettingsError(exc.message, hint="see bistro-server call list") from exc
-
-
-class _Bars:
-    """A progress bar for each call, on a terminal."""
-
-    def __init__(self, *, is_shown: bool) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=Console(stderr=True),
-            disable=not is_shown,
-        )
-        self._bars: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._progress.stop()
-
-    def report(self, call: str, found: Collecting) -> None:
-        """Show how many of the submissions that can be collected are."""
-        if call not in self._bars:
-            self._bars[call] = self._progress.add_task(f"collecting {call}", total=None)
-        done = found.collected_count + found.void_count
-        self._progress.update(self._bars[call], completed=done, total=done + found.staged_count)
 
 
 def _document(result: Collected) -> Json:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Self
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from bistro.daemon import logs
 from bistro.errors import FormatError, SettingsError
 from bistro.storage.disk import ReservingDisk
 from bistro.wire.document import Json
+from bistro_server.cli.bars import Bars
 from bistro_server.cli.collect import be_nice
 from bistro_server.cli.running import (
     dir_option,
@@ -51,12 +49,12 @@ def open_call(folder: ServerFolder, call_id: str, identity: Path | None, *, as_j
     is_shown = sys.stderr.isatty() and not as_json
     level = "warning" if is_shown else settings.log.level
     logs.configure(output_format=settings.log.output_format, level=level)
-    with _Bars(is_shown=is_shown) as bars:
+    with Bars(is_shown=is_shown) as bars:
         opening = CallOpening(
             folder=folder,
             clock=system_clock(settings),
             error_limit_ms=settings.clock.error_limit_ms,
-            report=bars.report,
+            report=bars.show,
             # Other calls may be open: their ledgers come first.
             disk=ReservingDisk(settings.disk.min_free_bytes),
         )
@@ -70,33 +68,6 @@ def open_call(folder: ServerFolder, call_id: str, identity: Path | None, *, as_j
         print_json(_document(opened))
     else:
         _print(opened)
-
-
-class _Bars:
-    """A progress bar for each step, on a terminal."""
-
-    def __init__(self, *, is_shown: bool) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=Console(stderr=True),
-            disable=not is_shown,
-        )
-        self._bars: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._progress.stop()
-
-    def report(self, step: str, done: int, total: int) -> None:
-        """Show how much of a step is done."""
-        if step not in self._bars:
-            self._bars[step] = self._progress.add_task(step, total=total)
-        self._progress.update(self._bars[step], completed=done, total=total)
 
 
 def _document(opened: Opened) -> Json:
