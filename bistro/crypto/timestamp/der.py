@@ -36,11 +36,15 @@ _MINUS = 0xFF
 def encode(tag: int, *pieces: bytes) -> bytes:
     """One element with ``pieces``, joined, as its content."""
     content = b"".join(pieces)
-    size = len(content)
+    return header(tag, len(content)) + content
+
+
+def header(tag: int, size: int) -> bytes:
+    """Tag and length of an element whose content has ``size`` bytes."""
     if size < _SHORT_LIMIT:
-        return bytes((tag, size)) + content
+        return bytes((tag, size))
     length = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes((tag, _SHORT_LIMIT | len(length))) + length + content
+    return bytes((tag, _SHORT_LIMIT | len(length))) + length
 
 
 def encode_integer(value: int) -> bytes:

@@ -17,6 +17,9 @@ TimeStampReq ::= SEQUENCE { version INTEGER { v1(1) }, messageImprint, reqPolicy
 The first that applies is told, in the order version, algorithm, imprint, policy, extension; the
 whole request is well-formed before any but badDataFormat is.
 
+Almost every request is one of a few shapes with other bytes in fixed places. Those are known by
+their bytes; whatever is not exactly one of them, by a single byte, is read as DER.
+
 Source: docs/spec/timestamps.md; RFC 3161, sections 2.4.1 and 2.4.2; RFC 5754, section 2.
 """
 
@@ -24,7 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from bistro.crypto.timestamp import der
 from bistro.errors import FormatError
@@ -42,6 +45,33 @@ _ALGORITHMS: Final = {
     der.encode_object("2.16.840.1.101.3.4.2.2"): ("sha384", 48),
     der.encode_object("2.16.840.1.101.3.4.2.3"): ("sha512", 64),
 }
+
+_BEGIN: Final = 2
+"""Where a short request's content begins: behind tag and length."""
+_SHORT_LIMIT: Final = 0x80
+_SIGN: Final = 0x80
+_MINUS: Final = 0xFF
+
+
+def _imprint_head(algorithm: bytes, size: int, parameters: bytes) -> bytes:
+    """What stands before the ``size`` bytes of a digest in a short request's content."""
+    kind = der.encode(der.SEQUENCE, algorithm, parameters)
+    digest = der.header(der.OCTET_STRING, size)
+    inner = len(kind) + len(digest) + size
+    return _VERSION_1 + der.header(der.SEQUENCE, inner) + kind + digest
+
+
+_HEADS: Final = tuple(
+    {
+        head: _BEGIN + len(head) + size
+        for algorithm, (_, size) in _ALGORITHMS.items()
+        for head in [_imprint_head(algorithm, size, parameters)]
+    }
+    for parameters in (_NULL, b"")
+)
+"""Where the imprint ends, by what stands before its digest: with parameters, and without."""
+_WITH_NULL, _BARE = _HEADS
+_WITH_NULL_STOP, _BARE_STOP = (_BEGIN + len(next(iter(heads))) for heads in _HEADS)
 
 
 class Failure(IntEnum):
@@ -69,8 +99,7 @@ class Rejection:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A request that can be granted, but for its policy and extensions.
 
     Attributes:
@@ -102,6 +131,43 @@ def encode_query(digest: bytes, *, nonce: bytes) -> bytes:
 
 def parse_query(data: bytes) -> Query | Rejection:
     """What a request asks for, or why it cannot be granted; never raises, whatever the bytes."""
+    return recognise(data) or read_query(data)
+
+
+def recognise(data: bytes) -> Query | None:
+    """What a request of a usual shape asks for; ``None`` for all others, right or wrong.
+
+    Usual: less than 128 bytes of content, no policy, no extension.
+    """
+    size = len(data) - _BEGIN
+    if not 0 < size < _SHORT_LIMIT or data[0] != der.SEQUENCE or data[1] != size:
+        return None
+    end = _WITH_NULL.get(data[_BEGIN:_WITH_NULL_STOP]) or _BARE.get(data[_BEGIN:_BARE_STOP])
+    if end is None or end > len(data):
+        return None
+    imprint, rest = data[_BEGIN + len(_VERSION_1) : end], data[end:]
+    nonce = b""
+    if rest and rest[0] == der.INTEGER:
+        # A length above the limit leads beyond the end of the request, as any that is too long.
+        stop = _BEGIN + rest[1] if len(rest) > _BEGIN else 0
+        nonce, rest = rest[:stop], rest[stop:]
+        if not _BEGIN < stop == len(nonce) or _is_padded(nonce):
+            return None
+    if rest and rest != der.TRUE:
+        return None
+    return Query(imprint, None, nonce, rest != b"", False)
+
+
+def _is_padded(nonce: bytes) -> bool:
+    """Whether a short INTEGER of at least one byte is not the shortest."""
+    first = nonce[_BEGIN]
+    if len(nonce) == _BEGIN + 1 or first not in {0, _MINUS}:
+        return False
+    return (first == 0) == (nonce[_BEGIN + 1] < _SIGN)
+
+
+def read_query(data: bytes) -> Query | Rejection:
+    """As ``parse_query``, for requests of any shape."""
     try:
         return _parse(data)
     except FormatError as exc:

@@ -14,6 +14,9 @@ TSTInfo ::= SEQ { INT 1, policy, messageImprint, serial, genTime, accuracy, nonc
 The three attributes have 28, 49 and 57 bytes: in this order they are sorted as a SET demands.
 What is signed are the attributes under the tag SET. Ordering (false) and tsa are left out.
 
+The lengths of all elements follow from those of the content, of the signature and from whether
+there are certificates: responses that agree in those have the same bytes around what differs.
+
 Source: docs/spec/timestamps.md; RFC 3161, section 2.4.2; RFC 5652, section 5; RFC 5816.
 """
 
@@ -22,10 +25,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -40,7 +44,7 @@ PREFIX_SIZE: Final = 12
 
 _MS_PER_S = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ECDSA = ec.ECDSA(SHA256())
+_ECDSA = ec.ECDSA(Prehashed(SHA256()))
 
 _SHA256 = der.encode(der.SEQUENCE, der.encode_object("2.16.840.1.101.3.4.2.1"))
 _ECDSA_WITH_SHA256 = der.encode(der.SEQUENCE, der.encode_object("1.2.840.10045.4.3.2"))
@@ -56,6 +60,17 @@ _VERSION_1 = der.encode_integer(1)
 _GRANTED = der.encode(der.SEQUENCE, der.encode_integer(0))
 _HEAD = der.encode_integer(3) + der.encode(der.SET, _SHA256)
 _ATTRIBUTE_SIZES = (28, 49, 57)
+_ATTRIBUTES_SIZE = sum(_ATTRIBUTE_SIZES)
+_MAX_FRAMES = 256
+"""Usual requests need less than 40; a nonce may have any size."""
+
+
+class _Frame(NamedTuple):
+    """What stands in a response before its content, its digest and its signature."""
+
+    first: bytes
+    second: bytes
+    third: bytes
 
 
 class Serials:
@@ -100,16 +115,21 @@ class TokenSigner:
     ) -> None:
         own = chain[0].public_bytes(Encoding.DER)
         self._key = key
-        self._policy = der.encode_object(policy)
+        self._policy_object = der.encode_object(policy)
+        self._policy = _VERSION_1 + self._policy_object
         # A SET is sorted by its elements' bytes.
         certificates = sorted({one.public_bytes(Encoding.DER) for one in chain})
         self._certificates = der.encode(_CONTEXT_0, *certificates)
-        self._before_digest, self._after_digest = _attributes_around_digest(sha256(own))
+        before, self._after_digest = _attributes_around_digest(sha256(own))
+        self._to_sign = der.header(der.SET, _ATTRIBUTES_SIZE) + before
         self._signer = _VERSION_1 + issuer_and_serial(own) + _SHA256
+        self._moment_of = (UnixMillis(0), 0)
+        self._moment = b""
+        self._frames: dict[tuple[int, int, bool], _Frame] = {}
 
     def judge(self, query: Query) -> Rejection | None:
         """Why this authority does not grant ``query``, or ``None`` if it does."""
-        if query.policy not in {None, self._policy}:
+        if query.policy not in {None, self._policy_object}:
             return Rejection(Failure.UNACCEPTED_POLICY, "there is one policy here, and not this")
         if query.has_extensions:
             return Rejection(Failure.UNACCEPTED_EXTENSION, "no extension is understood")
@@ -124,41 +144,47 @@ class TokenSigner:
             time: When the request was there.
             accuracy_ms: By how much ``time`` may be wrong, at least 1.
         """
-        content = der.encode(
-            der.SEQUENCE,
-            _VERSION_1,
-            self._policy,
-            query.imprint,
-            serial,
-            encode_time(time),
-            encode_accuracy(accuracy_ms),
-            query.nonce,
+        if self._moment_of != (time, accuracy_ms):
+            self._moment_of = (time, accuracy_ms)
+            self._moment = encode_time(time) + encode_accuracy(accuracy_ms)
+        fields = b"".join((self._policy, query.imprint, serial, self._moment, query.nonce))
+        content = der.header(der.SEQUENCE, len(fields)) + fields
+        digest = sha256(content)
+        signed = b"".join((self._to_sign, digest, self._after_digest))
+        signature = self._key.sign(sha256(signed), _ECDSA)
+        shape = (len(content), len(signature), query.wants_certificate)
+        frame = self._frames.get(shape)
+        if frame is None:
+            if len(self._frames) >= _MAX_FRAMES:
+                self._frames.clear()
+            frame = self._frames[shape] = self._frame(*shape)
+        return b"".join((frame.first, content, frame.second, digest, frame.third, signature))
+
+    def _frame(self, content_size: int, signature_size: int, wants_certificate: bool) -> _Frame:  # noqa: FBT001
+        """The pieces of a response, from the innermost element outwards."""
+        third = (
+            self._after_digest + _ECDSA_WITH_SHA256 + der.header(der.OCTET_STRING, signature_size)
         )
-        attributes = self._before_digest + sha256(content) + self._after_digest
-        signed_attributes = der.encode(der.SET, attributes)
-        signature = self._key.sign(signed_attributes, _ECDSA)
-        signed = der.encode(
-            der.SEQUENCE,
-            _HEAD,
-            der.encode(
-                der.SEQUENCE,
-                TST_INFO,
-                der.encode(_CONTEXT_0, der.encode(der.OCTET_STRING, content)),
-            ),
-            self._certificates if query.wants_certificate else b"",
-            der.encode(
-                der.SET,
-                der.encode(
-                    der.SEQUENCE,
-                    self._signer,
-                    bytes((_CONTEXT_0,)) + signed_attributes[1:],
-                    _ECDSA_WITH_SHA256,
-                    der.encode(der.OCTET_STRING, signature),
-                ),
-            ),
-        )
-        token = der.encode(der.SEQUENCE, SIGNED_DATA, der.encode(_CONTEXT_0, signed))
-        return der.encode(der.SEQUENCE, _GRANTED, token)
+        attributes = self._to_sign[len(der.header(der.SET, _ATTRIBUTES_SIZE)) :]
+        second = der.header(_CONTEXT_0, _ATTRIBUTES_SIZE) + attributes
+        behind = HASH_SIZE + len(third) + signature_size
+        second = _enclose(der.SEQUENCE, self._signer + second, behind)
+        second = _enclose(der.SET, second, behind)
+        if wants_certificate:
+            second = self._certificates + second
+        first = _enclose(der.OCTET_STRING, b"", content_size)
+        first = _enclose(_CONTEXT_0, first, content_size)
+        first = _HEAD + _enclose(der.SEQUENCE, TST_INFO + first, content_size)
+        behind += content_size + len(second)
+        first = _enclose(der.SEQUENCE, first, behind)
+        first = SIGNED_DATA + _enclose(_CONTEXT_0, first, behind)
+        first = _GRANTED + _enclose(der.SEQUENCE, first, behind)
+        return _Frame(_enclose(der.SEQUENCE, first, behind), second, third)
+
+
+def _enclose(tag: int, begin: bytes, rest_size: int) -> bytes:
+    """An element that begins with ``begin`` and goes on for ``rest_size`` bytes, cut there."""
+    return der.header(tag, len(begin) + rest_size) + begin
 
 
 def reject(rejection: Rejection) -> bytes:

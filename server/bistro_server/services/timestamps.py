@@ -49,6 +49,7 @@ _RESOLUTION_MS: Final = 1
 """Times are cut to milliseconds."""
 _SOON_MS: Final = timedelta(days=14) // timedelta(milliseconds=1)
 _HINT = "correct [timestamps] in the settings"
+_NEVER_ASKED: Final = Rejection(Failure.TIME_NOT_AVAILABLE, "the clock was not asked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ class TimestampDesk:
         self._error_limit_ms = error_limit_ms
         self._guard = ClockGuard(clock, error_limit_ms=error_limit_ms)
         self._last = UnixMillis(0)
+        self._asked_at = (UnixMillis(-1), -1)
+        self._found: tuple[UnixMillis, int] | Rejection = _NEVER_ASKED
         self._report = report
 
     def answer(self, body: bytes) -> bytes:
@@ -158,14 +161,18 @@ class TimestampDesk:
             return query
         if (rejection := signer.judge(query)) is not None:
             return rejection
-        found = self._time()
-        if isinstance(found, Rejection):
-            return found
-        time, accuracy_ms = found
+        # Within one millisecond of both clocks nothing is known anew: they are asked once.
+        moment = (self._clock.now(), self._clock.monotonic_ms())
+        if moment != self._asked_at:
+            self._asked_at = moment
+            self._found = self._look()
+        if isinstance(self._found, Rejection):
+            return self._found
+        time, accuracy_ms = self._found
         self._last = time
         return signer.grant(query, serial=self._serials.next(), time=time, accuracy_ms=accuracy_ms)
 
-    def _time(self) -> tuple[UnixMillis, int] | Rejection:
+    def _look(self) -> tuple[UnixMillis, int] | Rejection:
         """The time to stamp, and by how much it may be wrong."""
         try:
             now = self._guard.require_time(previous=self._last, received=self._last)

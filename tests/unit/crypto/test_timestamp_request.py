@@ -13,10 +13,14 @@ from bistro.crypto.timestamp.request import (
     Query,
     Rejection,
     parse_query,
+    read_query,
+    recognise,
 )
 from bistro.errors import FormatError
 from tests.support.timestamps import (
+    ALGORITHMS,
     EXTENSION,
+    NONCES,
     NULL,
     POLICY,
     REQUESTS,
@@ -64,6 +68,63 @@ def test_a_damaged_request_is_never_an_error_of_ours(request: bytes, data: st.Da
     assert isinstance(parse_query(with_byte), Query | Rejection)
     assert failure_of(request[:at]) is Failure.BAD_DATA_FORMAT
     assert failure_of(request + b"\x00") is Failure.BAD_DATA_FORMAT
+
+
+NOISE = st.builds(
+    Request,
+    version=st.sampled_from([b"\x02\x01\x01", b"\x02\x01\x02", b"\x02\x02\x00\x01"]),
+    imprint=st.one_of(
+        st.sampled_from(sorted(ALGORITHMS)).map(imprint),
+        st.binary(min_size=28, max_size=66).map(lambda digest: imprint(digest=digest)),
+        st.sampled_from([b"", NULL, b"\x05\x01\x00"]).map(lambda one: imprint(parameters=one)),
+        st.just(imprint("sha1", oid="1.3.14.3.2.26")),
+    ),
+    policy=st.sampled_from([b"", b"", der.encode_object(POLICY)]),
+    nonce=st.one_of(
+        st.just(b""),
+        NONCES,
+        st.binary(max_size=4).map(lambda content: der.encode(der.INTEGER, content)),
+        st.binary(max_size=4).map(lambda content: b"\x02" + content),
+    ),
+    flag=st.sampled_from([b"", der.TRUE, b"\x01\x01\x00", b"\x01\x01"]),
+    extensions=st.sampled_from([b"", b"", NULL, der.encode(0xA0, EXTENSION)]),
+)
+"""Requests of which many are almost right."""
+
+
+@given(st.one_of(NOISE, REQUESTS).map(Request.encode))
+@example(Request(imprint=imprint(parameters=b"")).encode())
+@example(Request(nonce=b"\x02\x01\x00").encode())
+@example(Request(nonce=b"\x02\x01\xff").encode())
+@example(Request(nonce=b"\x02\x02\x00\x80").encode())
+@example(Request(nonce=b"\x02\x02\xff\x7f").encode())
+@example(Request(nonce=b"\x02\x7f").encode())
+@example(Request(nonce=b"\x02\xff").encode())
+@example(Request(nonce=b"\x02").encode())
+@example(Request().encode()[:-1])
+@example(Request().encode() + b"\x00")
+def test_what_is_known_by_its_bytes_is_what_a_strict_reader_reads(data: bytes) -> None:
+    """Where the quick reader has an answer the strict one has the same."""
+    found = recognise(data)
+    assert found is None or found == read_query(data)
+    assert parse_query(data) == read_query(data)
+
+
+@given(REQUESTS.map(Request.encode), st.data())
+def test_a_byte_more_or_less_is_read_the_same_by_both(request: bytes, data: st.DataObject) -> None:
+    """Wherever a request is damaged."""
+    at = data.draw(st.integers(0, len(request) - 1))
+    new = data.draw(st.binary(max_size=2))
+    for damaged in (request[:at] + new + request[at + 1 :], request[:at], request[at:]):
+        assert parse_query(damaged) == read_query(damaged)
+
+
+@given(REQUESTS)
+def test_usual_requests_are_known_by_their_bytes(request: Request) -> None:
+    """Whatever the algorithm, with a nonce or without; only a policy and long ones are read."""
+    data = request.encode()
+    is_usual = not request.policy and len(data) < 130
+    assert (recognise(data) is not None) == is_usual
 
 
 MALFORMED = {

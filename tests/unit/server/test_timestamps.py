@@ -69,8 +69,9 @@ def test_the_time_is_that_of_the_clock_and_its_error_is_stated() -> None:
     desk.clock.advance(1_234)
     desk.clock.bound_ms = 99
     assert desk.states(NOON + 1_234, accuracy_ms=100)
+    desk.clock.advance(1)
     desk.clock.bound_ms = 0
-    assert desk.states(NOON + 1_234, accuracy_ms=1)
+    assert desk.states(NOON + 1_235, accuracy_ms=1)
 
 
 @pytest.mark.parametrize("bound_ms", [None, 101])
@@ -80,8 +81,25 @@ def test_nothing_is_stamped_while_the_clock_may_be_wrong(bound_ms: int | None) -
     desk.clock.bound_ms = bound_ms
     desk.ask()
     desk.clock.bound_ms = 100
+    desk.clock.advance(1)
     desk.ask()
     assert desk.results == ["time_not_available", "granted"]
+
+
+def test_what_the_clock_says_is_asked_again_every_millisecond() -> None:
+    """Of either clock: a day that was set to the very same millisecond is noticed, too."""
+    desk = Desk()
+    desk.ask()
+    desk.clock.bound_ms = None
+    desk.clock.advance(1)
+    desk.ask()
+    desk.clock.bound_ms = 10
+    desk.clock.advance(1_999)
+    desk.ask()
+    desk.clock.advance(2_000)
+    desk.clock.step(-2_000)
+    desk.ask()
+    assert desk.results == ["granted", "time_not_available", "granted", "time_not_available"]
 
 
 def test_a_time_never_goes_back_and_says_what_that_costs() -> None:
