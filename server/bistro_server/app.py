@@ -35,10 +35,11 @@ from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers, Report
 from bistro_server.services.publishing import NoticeBoard
-from bistro_server.services.serving import CallsInService, require_trusted_clock
+from bistro_server.services.serving import CallsInService
 from bistro_server.services.staging import ReceiptDesk
 from bistro_server.services.statuses import StatusDesk
 from bistro_server.services.tickets import TicketDesk
+from bistro_server.services.timekeeping import require_trusted_clock
 from bistro_server.services.timestamps import TimestampDesk, load_authority
 from bistro_server.settings import ServerSettings
 from bistro_server.store.schema import open_database
@@ -89,7 +90,8 @@ class Server:
         Raises:
             SettingsError: Something that settings name is missing, or a port is taken.
             UnavailableError: Another ``serve`` runs here, or the clock may not stamp.
-            StorageError: A ledger or the database is damaged, or the disk failed.
+            StorageError: A ledger or the database is damaged, the disk failed, or a ledger ends
+                later than this clock.
         """
         async with AsyncExitStack() as stack:
             lock = FileLock.take(folder.serve_lock, what=f"the server in {folder.root}")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
+from bistro.clock import SystemClock
 from bistro.crypto.age.keys import parse_recipient
 from bistro.crypto.keys import VerifierKey
 from bistro.storage.locks import FileLock
@@ -265,6 +266,18 @@ def test_doctor_names_what_is_wrong(root: str, shell: Shell, monkeypatch: Any) -
     }
     assert shell("doctor", "--dir", root) == 5
     assert "FAILED  clock" in shell.out
+
+
+def test_doctor_sees_a_clock_behind_the_ledgers(root: str, shell: Shell, monkeypatch: Any) -> None:
+    """Before ``serve`` refuses to start with it."""
+    assert create(shell, root) == 0
+    now = SystemClock().now()
+    monkeypatch.setattr(SystemClock, "now", lambda _: now - 3_600_000)
+    assert shell("doctor", "--dir", root) == 1
+    assert "FAILED  ledgers" in shell.out
+    assert "earlier" in shell.out
+    assert shell("serve", "--dir", root) == 1
+    assert "set the clock right" in shell.err
 
 
 def test_doctor_says_where_the_identity_is_not(root: str, shell: Shell) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bistro.errors import StorageError, UnavailableError
+from bistro.instant import UnixMillis
 from bistro.net.server_client import ServerClient
 from bistro.net.session import Session
 from bistro.wire.ticket import Ticket
@@ -19,7 +20,7 @@ from bistro_server.services.folder import ServerFolder
 from bistro_server.store.schema import open_database
 from bistro_server.store.status_files import StatusFiles
 from bistro_server.store.submissions import Submissions
-from tests.support.clocks import ManualClock
+from tests.support.clocks import NOON, ManualClock
 from tests.support.destinations import (
     HOUR_MS,
     commitment,
@@ -132,16 +133,40 @@ async def known_size(folder: ServerFolder, clock: ManualClock) -> int:
         await database.close()
 
 
-async def test_a_clock_behind_the_ledger_does_not_stamp(tmp_path: Path) -> None:
-    """After a restart with a clock an hour back, the ledger refuses to go on."""
+async def test_a_clock_behind_the_ledger_does_not_start(tmp_path: Path) -> None:
+    """With a clock an hour back nothing says ready; both times are named, and what to do."""
     folder, settings = make_server(tmp_path / "d")
-    terms_hash = (await make_call(folder, ManualClock())).terms.hash
+    call = await make_call(folder, ManualClock(), opens=UnixMillis(NOON - HOUR_MS))
     behind = ManualClock()
-    behind.step(-3_600_000)
-    async with Session() as session, serving_folder(folder, settings, behind) as (server, task):
+    behind.step(-HOUR_MS)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"ends at .*T12:00:00.*says .*T11:00:00") as caught:
+            await Server.open(folder, settings, behind)
+        assert "1 h earlier" in caught.value.message
+        assert "set the clock right" in caught.value.hint
+    # A second back is borne: tickets of that second get the time of the last entry.
+    near = ManualClock()
+    near.step(-1_000)
+    async with Session() as session, serving_folder(folder, settings, near) as (server, _):
         api = ServerClient(session, f"http://127.0.0.1:{server.http.port}")
-        with pytest.raises(UnavailableError, match="clock went back"):
-            await ask(api, terms_hash, 1)
+        assert (await ask(api, call.terms.hash, 1)).time == NOON
+
+
+@pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS])
+async def test_a_clock_that_is_set_stops_a_server_that_nobody_asks(
+    tmp_path: Path, step_ms: int
+) -> None:
+    """It is found when it happens, not with the first ticket of the last minute."""
+    folder, settings = make_server(tmp_path / "d")
+    clock = ManualClock()
+    await make_call(folder, clock)
+    async with serving_folder(folder, settings, clock) as (_, task):
+        # As long as its error is unknown, nothing is stamped, and nothing has to stop.
+        clock.bound_ms = None
+        clock.step(step_ms)
+        await asyncio.sleep(2 * settings.calls.poll_ms / 1_000)
+        assert not task.done()
+        clock.bound_ms = 10
         await asyncio.wait([task], timeout=10)
-        with pytest.raises(StorageError, match="clock went back"):
+        with pytest.raises(StorageError, match="the clock was set by"):
             task.result()

@@ -22,7 +22,7 @@ from bistro.net.session import Session
 from bistro.wire.checkpoint import verify_checkpoint
 from bistro.wire.staging import Failure, PresentedReceipt
 from bistro_server.cli.doctor import _check_tls
-from bistro_server.services.serving import require_trusted_clock
+from bistro_server.services.timekeeping import require_trusted_clock
 from bistro_server.settings import load_settings
 from tests.support.clocks import NOON, ManualClock
 from tests.support.destinations import (

@@ -21,11 +21,12 @@ from bistro.errors import BistroError, SettingsError, StorageError, UnavailableE
 from bistro.instant import format_duration
 from bistro.storage.durable import delete_file, write_atomically
 from bistro.storage.locks import FileLock
+from bistro.wire.checkpoint import verify_checkpoint
 from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.control import open_log
 from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
-from bistro_server.services.serving import require_trusted_clock
+from bistro_server.services.timekeeping import require_clock_reached, require_trusted_clock
 from bistro_server.store.schema import open_database
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -130,7 +131,9 @@ class Checkup:
             async with open_log(
                 self.folder, call, self.clock, error_limit_ms=self.error_limit_ms
             ) as log:
-                await log.checkpoint()
+                size = verify_checkpoint(await log.checkpoint(), call.log_key).size
+                async for _, entry in log.entries(size - 1):
+                    require_clock_reached(self.clock, entry.time, origin=str(call.origin))
         holder = "held by a running serve" if self.is_served() else "not in use"
         return f"{len(calls)} calls, {holder}"
 

@@ -4,12 +4,17 @@ Each open call has its own parts: two sequencers, and a round that closes it whe
 keeps rows and statuses in step. A call whose ledger another process holds (``open`` working
 while ``serve`` was down) is not available, and is tried again every round.
 
-Source: docs/spec/commands.md; docs/architecture.md, background work.
+The clock is watched, too: a call whose log ends later than this clock is not attended, and a
+clock that is set stops the server at once and not with the next ticket.
+
+Source: docs/spec/commands.md; docs/spec/ticketing.md, the clock; docs/architecture.md, background
+work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
@@ -21,6 +26,7 @@ from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.closing import Closer
 from bistro_server.services.ledgers import CallLedgers
 from bistro_server.services.statuses import StatusKeeper
+from bistro_server.services.timekeeping import require_clock_reached, require_trusted_clock
 from bistro_server.store.submissions import Submissions
 
 Opener = Callable[[Call], Awaitable[CallLedgers]]
@@ -56,6 +62,7 @@ class CallsInService:
         self._submissions = submissions
         self._clock = clock
         self._error_limit_ms = error_limit_ms
+        self._guard = ClockGuard(clock, error_limit_ms=error_limit_ms)
         self._poll_s = poll_s
         self._opener = opener
         self._open: dict[str, CallLedgers] = {}
@@ -97,7 +104,8 @@ class CallsInService:
 
         Raises:
             SettingsError: A key file is missing.
-            StorageError: A ledger or file is damaged, or a ledger is older than it was.
+            StorageError: A ledger or file is damaged, a ledger is older than it was, or it ends
+                later than this clock.
         """
         found = await asyncio.to_thread(self._registry.ids)
         tried = [await self._try_open(call) for call in found if call not in self._open]
@@ -114,6 +122,8 @@ class CallsInService:
             return None
         try:
             ledgers.require_newest(await self._submissions.tailed(call_id))
+            for ledger in (ledgers.log, ledgers.refusals):
+                require_clock_reached(self._clock, ledger.last_time, origin=ledger.origin)
         except BaseException:
             await ledgers.close()
             raise
@@ -133,6 +143,7 @@ class CallsInService:
                 for ledgers in self:
                     self._attend(group, ledgers)
                 while True:
+                    self._require_steady_clock()
                     for ledgers in await self.open_new():
                         self._attend(group, ledgers)
                     await asyncio.sleep(self._poll_s)
@@ -163,18 +174,15 @@ class CallsInService:
                 _log.warning("round_interrupted", call=ledgers.call.id, message=exc.message)
             await asyncio.sleep(_REST * (loop.time() - began_s) if has_more else self._poll_s)
 
+    def _require_steady_clock(self) -> None:
+        """Stop over a clock that was set, as the next batch would, also while nobody asks."""
+        now = self._clock.now()
+        # A bound that is unknown or too large may pass: stamping waits, and readiness says so.
+        with contextlib.suppress(UnavailableError):
+            self._guard.require_time(previous=now, received=now)
+
     async def close(self) -> None:
         """Give all ledgers back."""
         for ledgers in self._open.values():
             await ledgers.close()
         self._open.clear()
-
-
-def require_trusted_clock(clock: Clock, *, error_limit_ms: int) -> None:
-    """Accept a clock that may stamp.
-
-    Raises:
-        UnavailableError: Its error is unknown or too large.
-    """
-    now = clock.now()
-    ClockGuard(clock, error_limit_ms=error_limit_ms).require_time(previous=now, received=now)
