@@ -28,6 +28,7 @@ from typing import TypeAlias
 
 from bistro.errors import VerificationError
 from bistro.instant import UnixMillis
+from bistro.wire.admission import Admission
 from bistro.wire.header import Header, SignedHeader
 
 
@@ -151,6 +152,21 @@ def judge_header(
         signed.verify()
     except VerificationError:
         return Fault.rejected("signature", "the filer's signature does not hold")
+    return None
+
+
+def judge_admission(header: Header, admission: Admission) -> Fault | None:
+    """What does not fit between a header and the admission of its ticket; None if it fits.
+
+    The admission's signature is not looked at: it was verified before the ticket was given.
+    """
+    if header.filer_key != admission.filer_key:
+        asked, signed = admission.filer_key.hex(), header.filer_key.hex()
+        text = f"filer key {asked} asked for the ticket, the header is of {signed}"
+        return Fault.rejected("admission", text)
+    if header.slot != admission.slot:
+        text = f"the ticket was asked for slot {admission.slot}, the header is for {header.slot}"
+        return Fault.rejected("admission", text)
     return None
 
 

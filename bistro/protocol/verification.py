@@ -12,6 +12,7 @@ from typing import Final
 
 from bistro.crypto.signing import VerifierKey
 from bistro.instant import UnixMillis, format_rfc3339
+from bistro.protocol.admission_checks import check_admission
 from bistro.protocol.evidence_case import Case, read_case
 from bistro.protocol.findings import Finding, Findings, Report, State
 from bistro.protocol.promise_checks import (
@@ -33,7 +34,6 @@ _ABSENCES: Final = {
     "ticket": "There is no ticket: this shows an attempt, not a submission on time.",
     "manifest": "The manifest is not here: which files were submitted cannot be shown from this.",
     "receipts": "There are no receipts: no relay's promise to hold a fragment can be shown.",
-    "admission": "There is no admission: none is needed where anyone may file.",
     "postmarks": "There are no postmarks: none are needed where the destination gave a ticket.",
     "witnessed": (
         "The ticket is not witnessed: the destination is bound by it, but that it shows the same "
@@ -54,7 +54,6 @@ _ABSENCES: Final = {
 """What it means that a part is missing; a missing refusal, rotation or hold means nothing."""
 
 _UNCHECKED: Final = {
-    "admission": "admissions of registered filers",
     "timestamps": "RFC 3161 time stamps",
     "witnessed": "the cosignatures of witnesses",
 }
@@ -93,6 +92,7 @@ def _check_parts(case: Case, findings: Findings, *, now: UnixMillis | None) -> N
     if evidence.refusal is not None:
         with findings.checking("refusal"):
             check_refusal(case, evidence.refusal, findings)
+    check_admission(case, log.ticket, findings)
     check_receipts(case, findings, now=now)
     if evidence.postmarks is not None:
         with findings.checking("postmarks"):

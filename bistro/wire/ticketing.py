@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from bistro.crypto.digest import HASH_SIZE
-from bistro.crypto.keys import KEY_SIZE, SIGNATURE_SIZE
 from bistro.errors import FormatError
-from bistro.ids import COMMITMENT_SIZE, MAX_SLOT_LENGTH, require_slot
+from bistro.ids import COMMITMENT_SIZE
 from bistro.wire import codec
+from bistro.wire.admission import Admission
 
 MAX_REQUESTS: Final = 1_000
 MAX_REQUESTS_SIZE: Final = 524_288
@@ -46,34 +46,6 @@ def _require_promise(text: str) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
     if not 1 <= size <= MAX_PROMISE_SIZE:
         raise FormatError(f"promise: expected 1 to {MAX_PROMISE_SIZE} bytes, found {size}")
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """That a registered filer asks for this ticket, signed; nobody has verified it yet."""
-
-    filer_key: bytes
-    slot: str
-    signature: bytes
-
-    def __post_init__(self) -> None:
-        """Refuse a slot that is none."""
-        require_slot(self.slot)
-
-    @classmethod
-    def read(cls, fields: codec.Reader) -> Admission:
-        """The admission that an array describes, or ``FormatError``."""
-        admission = cls(
-            filer_key=fields.fixed(KEY_SIZE),
-            slot=fields.text(MAX_SLOT_LENGTH),
-            signature=fields.fixed(SIGNATURE_SIZE),
-        )
-        fields.end()
-        return admission
-
-    def value(self) -> codec.Value:
-        """The array that describes this admission."""
-        return [self.filer_key, self.slot, self.signature]
 
 
 @dataclass(frozen=True, slots=True)

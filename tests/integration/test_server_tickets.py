@@ -22,12 +22,12 @@ from bistro.instant import UnixMillis
 from bistro.net.server_client import ServerClient
 from bistro.net.session import Session
 from bistro.protocol.deadline import latest_on_time
+from bistro.wire.admission import Admission
 from bistro.wire.checkpoint import verify_checkpoint
 from bistro.wire.refusal import Refusal
 from bistro.wire.ticket import Ticket
 from bistro.wire.ticketing import (
     MAX_REQUESTS_SIZE,
-    Admission,
     Postponed,
     Refused,
     Ticketed,

@@ -9,6 +9,7 @@ from bistro.crypto.merkle import inclusion_path, root_of
 from bistro.crypto.signing import SigningKey, sign_message
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
+from bistro.wire.admission import Admission
 from bistro.wire.clauses import Spread
 from bistro.wire.entry import (
     ClosedEntry,
@@ -152,9 +153,23 @@ class Filing:
             self.log.append(TicketEntry(origin=str(ORIGIN), time=at(time), digest=digest))
         return self
 
+    def admitted(self, **changes: object) -> Filing:
+        """The filer asks to be admitted, for what ``changes`` say instead of the truth."""
+        fields: dict[str, object] = {
+            "commitment": self.commitment,
+            "terms_hash": self.terms.hash,
+            "slot": self.header.slot,
+        }
+        who = private_key(str(changes.pop("who", "ada")))
+        made = Admission.sign(who, **(fields | changes))  # type: ignore[arg-type]
+        return self.add(admission=made.encode())
+
     def ticketed(self, time: int = CLOSES - HOUR) -> Filing:
         """The commitment gets its ticket."""
-        entry = TicketEntry(origin=str(ORIGIN), time=at(time), digest=self.commitment)
+        admission = None if self.evidence.admission is None else sha256(self.evidence.admission)
+        entry = TicketEntry(
+            origin=str(ORIGIN), time=at(time), digest=self.commitment, admission=admission
+        )
         self.ticket_index = self.log.append(entry)
         self.ticket_time = at(time)
         self.ticket_size = len(self.log.entries)

@@ -20,6 +20,7 @@ from bistro.errors import FormatError
 from bistro.ids import Origin
 from bistro.instant import MAX_INSTANT, UnixMillis
 from bistro.wire import batches, clauses, codec, document, fragment, staging, ticketing
+from bistro.wire.admission import Admission
 from bistro.wire.claim import Claim
 from bistro.wire.fragment import Cut, Descriptor, Layout
 from bistro.wire.header import SIGNATURE_PREFIX, Header, SignedHeader
@@ -320,7 +321,7 @@ def terms(draw: st.DrawFn) -> Terms:
 
 TERMS = terms()
 
-ADMISSIONS = st.builds(ticketing.Admission, HASHES, SLOTS, SIGNATURES)
+ADMISSIONS = st.builds(Admission, HASHES, SLOTS, SIGNATURES)
 TICKET_REQUEST_ITEMS = st.builds(ticketing.TicketRequest, HASHES, HASHES, st.none() | ADMISSIONS)
 TICKET_REQUESTS = st.one_of(
     st.builds(ticketing.TicketRequests, st.tuples(TICKET_REQUEST_ITEMS), st.just(value=False)),

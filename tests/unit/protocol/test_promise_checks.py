@@ -283,7 +283,6 @@ def _bundle(commitment: bytes, call: str) -> bytes:
 @pytest.mark.parametrize(
     "parts",
     [
-        {"admission": b"admission"},
         {"timestamps": (Timestamp(b"token", (b"certificate",)),)},
         {"witnessed": "proof"},
     ],
