@@ -30,6 +30,7 @@ from bistro.storage.locks import FileLock
 from bistro_server.http import endpoints
 from bistro_server.http.desks import DESKS, Desks
 from bistro_server.metrics import ServerMetrics
+from bistro_server.services.authority import load_authority
 from bistro_server.services.calls import CallRegistry
 from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
@@ -40,7 +41,7 @@ from bistro_server.services.staging import ReceiptDesk
 from bistro_server.services.statuses import StatusDesk
 from bistro_server.services.tickets import TicketDesk
 from bistro_server.services.timekeeping import require_trusted_clock
-from bistro_server.services.timestamps import TimestampDesk, load_authority
+from bistro_server.services.timestamps import TimestampDesk
 from bistro_server.settings import ServerSettings
 from bistro_server.store.schema import open_database
 from bistro_server.store.status_files import StatusFiles

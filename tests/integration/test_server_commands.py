@@ -11,15 +11,18 @@ from typing import Any
 
 import pytest
 import structlog
+from cryptography import x509
 
 from bistro.clock import SystemClock
 from bistro.crypto.age.keys import parse_recipient
 from bistro.crypto.keys import VerifierKey
+from bistro.crypto.timestamp import certificate as certificates
 from bistro.storage.locks import FileLock
 from bistro_server import cli
 from bistro_server.services.calls import CallRegistry
 from bistro_server.services.folder import ServerFolder
 from tests.support.strategies import note_key
+from tests.support.timestamps import authority, issued
 
 RELAY = "https://relay.example=" + note_key("relay.example").verifier.format()
 
@@ -278,6 +281,75 @@ def test_doctor_sees_a_clock_behind_the_ledgers(root: str, shell: Shell, monkeyp
     assert "earlier" in shell.out
     assert shell("serve", "--dir", root) == 1
     assert "set the clock right" in shell.err
+
+
+def test_a_certificate_of_time_stamps_is_shown_and_renewed(root: str, shell: Shell) -> None:
+    """Doctor shows the same fingerprint, and warns before the end."""
+    assert shell("tsa", "show", "--dir", root, "--json") == 0
+    before = shell.json
+    assert before["subject"] == before["issuer"]
+    assert shell("tsa", "renew", "--dir", root) == 0
+    assert "restart it" in shell.err
+    assert shell("tsa", "renew", "--new-key", "--dir", root, "--json") == 0
+    after = shell.json
+    assert after["sha256"] != before["sha256"]
+    assert shell("tsa", "show", "--dir", root) == 0
+    assert after["sha256"] in shell.out
+    assert "(3651 days)" in shell.out
+    assert shell("doctor", "--dir", root) == 0
+    assert after["sha256"] in shell.out
+
+
+def test_doctor_warns_before_time_stamps_end(root: str, shell: Shell, monkeypatch: Any) -> None:
+    """First it says what to do, then it fails."""
+    assert shell("doctor", "--dir", root) == 0
+    now, day = SystemClock().now(), 86_400_000
+    monkeypatch.setattr(SystemClock, "now", lambda _: now + 3_630 * day)
+    assert shell("doctor", "--dir", root) == 0
+    assert "warn    RFC 3161" in shell.out
+    assert "next: bistro-server tsa renew" in shell.out
+    monkeypatch.setattr(SystemClock, "now", lambda _: now + 3_660 * day)
+    assert shell("doctor", "--dir", root) == 2
+    assert "FAILED  RFC 3161" in shell.out
+    assert shell("tsa", "show", "--dir", root) == 0
+    assert "nothing is stamped" in shell.out
+
+
+def test_a_real_certificate_is_asked_for_and_imported(root: str, shell: Shell) -> None:
+    """The request is for the key that is here, and so is what an issuer makes of it."""
+    folder = ServerFolder(Path(root))
+    assert shell("tsa", "request", "--dir", root) == 0
+    request = x509.load_pem_x509_csr(shell.out.encode())
+    key = certificates.decode_key(folder.tsa_key.read_bytes())
+    assert request.is_signature_valid
+    assert request.public_key() == key.public_key()
+    chain = Path(root) / "bought.pem"
+    chain.write_bytes(certificates.encode_chain(issued(key, now=SystemClock().now())))
+    assert shell("tsa", "import", str(chain), "--dir", root, "--json") == 0
+    assert shell.json["certificates"] == 2
+    assert "Root of Example" in shell.json["issuer"]
+    assert shell("doctor", "--dir", root) == 0
+    assert "warn    RFC 3161" in shell.out
+    chain.write_bytes(certificates.encode_chain(authority().chain))
+    assert shell("tsa", "import", str(chain), "--dir", root) == 4
+    assert "not that of the time-stamp key" in shell.err
+
+
+def test_files_that_the_settings_name_are_left_to_their_owner(root: str, shell: Shell) -> None:
+    """They are shown, and not replaced; nothing is shown where there is nothing."""
+    folder = ServerFolder(Path(root))
+    text = folder.settings_file.read_text(encoding="utf-8")
+    paths = 'key_path = "keys/tsa.key"\ncertificate_path = "tsa.crt"\n'
+    changed = text.replace("[timestamps]\n", f"[timestamps]\n{paths}")
+    folder.settings_file.write_text(changed, encoding="utf-8")
+    assert shell("tsa", "show", "--dir", root) == 0
+    assert shell("tsa", "renew", "--dir", root) == 2
+    assert "replace that file and its key yourself" in shell.err
+    folder.settings_file.write_text(text, encoding="utf-8")
+    folder.tsa_key.unlink()
+    folder.tsa_certificate.unlink()
+    assert shell("tsa", "show", "--dir", root) == 2
+    assert "tsa import" in shell.err
 
 
 def test_doctor_says_where_the_identity_is_not(root: str, shell: Shell) -> None:

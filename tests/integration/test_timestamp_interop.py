@@ -10,15 +10,11 @@ import functools
 import re
 import secrets
 import subprocess
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import rfc3161_client
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from rfc3161_client.errors import VerificationError as ForeignVerificationError
 
 from bistro.clock import SystemClock
@@ -26,7 +22,8 @@ from bistro.crypto.timestamp import certificate as certificates
 from bistro.crypto.timestamp import der
 from bistro.crypto.timestamp.token import PREFIX_SIZE
 from bistro.instant import UnixMillis
-from bistro_server.services.timestamps import Authority, TimestampDesk
+from bistro_server.services.authority import Authority
+from bistro_server.services.timestamps import TimestampDesk
 from tests.support.timestamps import (
     ALGORITHMS,
     EXTENSION,
@@ -36,6 +33,7 @@ from tests.support.timestamps import (
     imprint,
     nonce,
 )
+from tests.support.timestamps import issued as issue
 from tests.support.tools import require_tool
 
 DATA = b"the filing of a filer\n"
@@ -60,32 +58,9 @@ def self_made() -> Authority:
 
 @functools.cache
 def issued() -> tuple[Authority, x509.Certificate]:
-    """An authority under an issuer of certificates, as one buys it; and that issuer."""
-    root_key, key = certificates.generate_key(), certificates.generate_key()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Root of Example")])
-    begins = datetime.fromtimestamp(SystemClock().now() / 1_000 - 3_600, UTC)
-
-    def builder(subject: str, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-            .issuer_name(name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(begins)
-            .not_valid_after(begins + timedelta(days=30))
-        )
-
-    root = (
-        builder("Root of Example", root_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(root_key, SHA256())
-    )
-    own = (
-        builder("Stamps of Example", key.public_key())
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), critical=True)
-        .sign(root_key, SHA256())
-    )
+    """An authority under an issuer of certificates; and that issuer."""
+    key = certificates.generate_key()
+    own, root = issue(key, now=SystemClock().now())
     return Authority(key, (own, root)), root
 
 

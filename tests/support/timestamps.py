@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import strategies as st
 
 from bistro.crypto.timestamp import certificate as certificates
 from bistro.crypto.timestamp import der
 from bistro.crypto.timestamp.token import PREFIX_SIZE, Serials, TokenSigner
 from bistro.instant import UnixMillis
-from bistro_server.services.timestamps import Authority
+from bistro_server.services.authority import Authority
 from tests.support.clocks import NOON
 
 POLICY = "2.25.312015433782341952892851618126410201302"
@@ -34,6 +39,41 @@ def authority() -> Authority:
     key = certificates.generate_key()
     begins = UnixMillis(NOON - 3_600_000)
     return Authority(key, (certificates.make_certificate(key, name=NAME, now=begins),))
+
+
+def issued(
+    key: ec.EllipticCurvePrivateKey, *, now: UnixMillis, days: int = 30
+) -> tuple[x509.Certificate, x509.Certificate]:
+    """A certificate for ``key`` under an issuer of certificates, as one buys it; and the issuer's.
+
+    Valid since an hour before ``now``.
+    """
+    root_key = certificates.generate_key()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Root of Example")])
+    begins = datetime.fromtimestamp(now / 1_000 - 3_600, UTC)
+
+    def builder(subject: str, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+            .issuer_name(name)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(begins + timedelta(days=days))
+        )
+
+    root = (
+        builder("Root of Example", root_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(root_key, SHA256())
+    )
+    own = (
+        builder("Stamps of Example", key.public_key())
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), critical=True)
+        .sign(root_key, SHA256())
+    )
+    return own, root
 
 
 def signer() -> TokenSigner:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -123,6 +124,37 @@ def decode_chain(data: bytes) -> tuple[x509.Certificate, ...]:
             f"time-stamp certificate: expected at most {MAX_CHAIN_LENGTH}, found {len(chain)}"
         )
     return chain
+
+
+def make_request(key: ec.EllipticCurvePrivateKey, *, name: str) -> bytes:
+    """PEM of a request (PKCS #10) for a certificate of ``key``, as issuers take it."""
+    common = name if len(name) <= _MAX_COMMON_NAME else "bistro-server"
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(subject)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(purposes, critical=True)
+        .sign(key, SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+
+
+def require_chain(chain: Sequence[x509.Certificate]) -> None:
+    """Accept certificates each of which was issued by the next.
+
+    Raises:
+        VerificationError: One was not.
+    """
+    for number, (lower, upper) in enumerate(pairwise(chain), 1):
+        try:
+            lower.verify_directly_issued_by(upper)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as exc:
+            raise VerificationError(
+                f"time-stamp certificate: expected certificate {number + 1} of the file to have "
+                f"issued certificate {number}, found {upper.subject.rfc4514_string()!r}"
+            ) from exc
 
 
 def validity(certificate: x509.Certificate) -> tuple[UnixMillis, UnixMillis]:

@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "collect": ("collect", "collect"),
     "open": ("open", "open_call"),
     "reconcile": ("reconcile", "reconcile"),
+    "tsa": ("tsa", "tsa"),
     "doctor": ("doctor", "doctor"),
 }
 """Name of a command, then its module in this package and what it is called there."""

@@ -27,9 +27,16 @@ from bistro_server.cli.running import (
     shown,
     system_clock,
 )
-from bistro_server.services.checkup import Checkup, Finding, found, require_private
+from bistro_server.services.authority import load_authority
+from bistro_server.services.checkup import (
+    Advice,
+    Checkup,
+    Finding,
+    describe_authority,
+    found,
+    require_private,
+)
 from bistro_server.services.folder import ServerFolder
-from bistro_server.services.timestamps import describe_authority, load_authority
 from bistro_server.settings import ServerSettings
 
 _SOON_MS: Final = timedelta(days=14) // timedelta(milliseconds=1)
@@ -70,7 +77,7 @@ async def _examine(folder: ServerFolder, settings: ServerSettings) -> list[Findi
 
     network_findings = [await found("network", network), await found("TLS", tls)]
 
-    async def time_stamps() -> str:
+    async def time_stamps() -> str | Advice:
         return _check_time_stamps(folder, settings, clock)
 
     own_findings = await checkup.run()
@@ -98,7 +105,9 @@ def _check_tls(settings: ServerSettings, clock: Clock) -> str:
     return f"certificate valid until {shown(until)}"
 
 
-def _check_time_stamps(folder: ServerFolder, settings: ServerSettings, clock: Clock) -> str:
+def _check_time_stamps(
+    folder: ServerFolder, settings: ServerSettings, clock: Clock
+) -> str | Advice:
     wanted = settings.timestamps
     authority = load_authority(
         folder, key_path=wanted.key_path, certificate_path=wanted.certificate_path
@@ -110,16 +119,16 @@ def _check_time_stamps(folder: ServerFolder, settings: ServerSettings, clock: Cl
 
 
 def _show(finding: Finding) -> None:
-    mark = "ok    " if finding.error is None else "FAILED"
+    mark = "FAILED" if finding.error is not None else "warn  " if finding.hint else "ok    "
     click.echo(f"{mark}  {finding.part:<9} {finding.text}")
-    if finding.error is not None and finding.error.hint:
-        click.echo(f"        next: {finding.error.hint}")
+    if finding.hint:
+        click.echo(f"        next: {finding.hint}")
 
 
 def _document(finding: Finding) -> Json:
     return {
         "code": None if finding.error is None else finding.error.code,
-        "hint": "" if finding.error is None else finding.error.hint,
+        "hint": finding.hint,
         "part": finding.part,
         "text": finding.text,
     }

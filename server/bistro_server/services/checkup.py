@@ -13,15 +13,18 @@ import shutil
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from bistro.clock import Clock, kernel_error_bound_ms
+from bistro.crypto.timestamp.certificate import validity
 from bistro.errors import BistroError, SettingsError, StorageError, UnavailableError
-from bistro.instant import format_duration
+from bistro.instant import format_duration, format_rfc3339
 from bistro.storage.durable import delete_file, write_atomically
 from bistro.storage.locks import FileLock
 from bistro.wire.checkpoint import verify_checkpoint
+from bistro_server.services.authority import Authority
 from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.control import open_log
 from bistro_server.services.creating import load_terms_key
@@ -32,6 +35,21 @@ from bistro_server.store.schema import open_database
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _SLOW_SYNC_MS: Final = 50
 
+WARNING_MS: Final = timedelta(days=30) // timedelta(milliseconds=1)
+"""How long before its end the certificate of time stamps is warned about."""
+
+
+class Advice(NamedTuple):
+    """What one check found where something will have to be done.
+
+    Attributes:
+        text: What was found; it is good enough for now.
+        hint: What to do.
+    """
+
+    text: str
+    hint: str
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -41,11 +59,13 @@ class Finding:
         part: What was looked at.
         text: What was found.
         error: Why that is not good enough, or ``None``.
+        hint: What to do; empty where there is nothing to do.
     """
 
     part: str
     text: str
     error: BistroError | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +158,35 @@ class Checkup:
         return f"{len(calls)} calls, {holder}"
 
 
-async def found(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
+async def found(part: str, check: Callable[[], Awaitable[str | Advice]]) -> Finding:
     """Run one check; its error is a finding."""
     try:
-        return Finding(part, await check())
+        told = await check()
     except BistroError as exc:
-        return Finding(part, exc.message, exc)
+        return Finding(part, exc.message, exc, exc.hint or "")
+    if isinstance(told, Advice):
+        return Finding(part, told.text, hint=told.hint)
+    return Finding(part, told)
+
+
+def describe_authority(authority: Authority, clock: Clock) -> str | Advice:
+    """What ``doctor`` shows of an authority.
+
+    Raises:
+        SettingsError: Its certificate is not valid now: nothing is stamped.
+    """
+    begins, ends = validity(authority.own)
+    now = clock.now()
+    if not begins <= now <= ends:
+        raise SettingsError(
+            f"the time-stamp certificate is valid from {format_rfc3339(begins)}"
+            f" until {format_rfc3339(ends)} only: nothing is stamped now",
+            hint="bistro-server tsa renew, or tsa import; then restart serve",
+        )
+    text = f"certificate valid until {format_rfc3339(ends)}, SHA-256 {authority.fingerprint}"
+    if ends - now < WARNING_MS:
+        return Advice(text, "bistro-server tsa renew, or tsa import; then restart serve")
+    return text
 
 
 def _sync_ms(root: Path, clock: Clock) -> int:

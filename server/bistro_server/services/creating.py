@@ -29,10 +29,10 @@ from bistro.storage.durable import (
 )
 from bistro.wire.clauses import Keys, Relay, Spread
 from bistro.wire.terms import SealedUntil, SignedTerms, Terms, build
+from bistro_server.services.authority import make_authority
 from bistro_server.services.calls import Call
 from bistro_server.services.folder import CallFolder, ServerFolder, require_file
 from bistro_server.services.ledgers import begin_log
-from bistro_server.services.timestamps import make_authority
 
 
 def init_server(folder: ServerFolder, *, name: str, settings: str, now: UnixMillis) -> VerifierKey:

@@ -75,6 +75,11 @@ class ServerFolder:
         return self.keys / "tsa.key"
 
     @property
+    def tsa_next_key(self) -> Path:
+        """A key on its way to ``tsa_key``; it counts if ``tsa_certificate`` is its certificate."""
+        return self.keys / "tsa.key.next"
+
+    @property
     def tsa_certificate(self) -> Path:
         """The certificate of that key, PEM."""
         return self.root / "tsa.crt"

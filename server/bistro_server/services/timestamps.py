@@ -14,31 +14,16 @@ Source: docs/spec/timestamps.md; RFC 3161.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
 from typing import Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from bistro.clock import Clock
 from bistro.crypto.timestamp import certificate as certificates
 from bistro.crypto.timestamp.request import Failure, Query, Rejection, parse_query
 from bistro.crypto.timestamp.token import Serials, TokenSigner, reject
-from bistro.errors import (
-    FormatError,
-    SettingsError,
-    StorageError,
-    UnavailableError,
-    UnknownObjectError,
-    VerificationError,
-)
-from bistro.instant import UnixMillis, format_rfc3339
+from bistro.errors import StorageError, UnavailableError, UnknownObjectError
+from bistro.instant import UnixMillis
 from bistro.ledger.stamping import ClockGuard
-from bistro.storage.durable import write_atomically
-from bistro_server.services.folder import ServerFolder, require_file
+from bistro_server.services.authority import Authority
 
 GRANTED: Final = "granted"
 
@@ -47,60 +32,7 @@ Report = Callable[[str], None]
 
 _RESOLUTION_MS: Final = 1
 """Times are cut to milliseconds."""
-_SOON_MS: Final = timedelta(days=14) // timedelta(milliseconds=1)
-_HINT = "correct [timestamps] in the settings"
 _NEVER_ASKED: Final = Rejection(Failure.TIME_NOT_AVAILABLE, "the clock was not asked")
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """A key and the certificates that vouch for it, its own first."""
-
-    key: ec.EllipticCurvePrivateKey
-    chain: tuple[x509.Certificate, ...]
-
-
-def make_authority(folder: ServerFolder, *, name: str, now: UnixMillis) -> None:
-    """Write a new key, and a certificate for it that vouches for itself.
-
-    Raises:
-        StorageError: The disk failed.
-    """
-    key = certificates.generate_key()
-    certificate = certificates.make_certificate(key, name=name, now=now)
-    # A key without its certificate, after a crash here, is refused by whoever loads it.
-    write_atomically(folder.tsa_key, certificates.encode_key(key))
-    write_atomically(folder.tsa_certificate, certificates.encode_chain((certificate,)))
-
-
-def load_authority(
-    folder: ServerFolder, *, key_path: Path | None, certificate_path: Path | None
-) -> Authority | None:
-    """The authority of a server; ``None`` where the settings name none and ``init`` made none.
-
-    Args:
-        folder: Holds what ``init`` made.
-        key_path: A PEM file to take instead.
-        certificate_path: The same of its chain; given with ``key_path`` or not at all.
-
-    Raises:
-        SettingsError: A file is missing or wrong, or the certificate is not one for this.
-        StorageError: A file cannot be read.
-    """
-    key_file = key_path or folder.tsa_key
-    chain_file = certificate_path or folder.tsa_certificate
-    if key_path is None and not key_file.exists() and not chain_file.exists():
-        return None
-    key_data = require_file(key_file, what="time-stamp key", hint=_HINT)
-    chain_data = require_file(chain_file, what="time-stamp certificate", hint=_HINT)
-    try:
-        key = certificates.decode_key(key_data)
-        chain = certificates.decode_chain(chain_data)
-        certificates.require_pair(key, chain[0])
-    except (FormatError, VerificationError) as exc:
-        message = f"{key_file}, {chain_file}: {exc.message}"
-        raise SettingsError(message, hint=_HINT) from exc
-    return Authority(key, chain)
 
 
 class TimestampDesk:
@@ -129,7 +61,7 @@ class TimestampDesk:
         self._valid = (UnixMillis(0), UnixMillis(0))
         if authority is not None:
             self._signer = TokenSigner(authority.key, authority.chain, policy=policy)
-            self._valid = certificates.validity(authority.chain[0])
+            self._valid = certificates.validity(authority.own)
         self._serials = Serials(randomness)
         self._clock = clock
         self._error_limit_ms = error_limit_ms
@@ -187,22 +119,3 @@ class TimestampDesk:
         if not begins <= time <= ends:
             return Rejection(Failure.SYSTEM_FAILURE, "the certificate is not valid now")
         return time, error_ms + _RESOLUTION_MS
-
-
-def describe_authority(authority: Authority, clock: Clock) -> str:
-    """What ``doctor`` shows of an authority.
-
-    Raises:
-        SettingsError: Its certificate is not valid for long enough.
-    """
-    own = authority.chain[0]
-    begins, ends = certificates.validity(own)
-    now = clock.now()
-    if now < begins or ends - now < _SOON_MS:
-        raise SettingsError(
-            f"the time-stamp certificate is valid from {format_rfc3339(begins)}"
-            f" until {format_rfc3339(ends)} only",
-            hint="renew it",
-        )
-    fingerprint = own.fingerprint(SHA256()).hex()
-    return f"certificate valid until {format_rfc3339(ends)}, SHA-256 {fingerprint}"

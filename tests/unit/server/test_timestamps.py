@@ -11,17 +11,13 @@ from hypothesis import strategies as st
 from bistro.crypto.timestamp import certificate as certificates
 from bistro.crypto.timestamp import der
 from bistro.crypto.timestamp.token import PREFIX_SIZE, encode_accuracy, encode_time
-from bistro.errors import SettingsError, UnknownObjectError
+from bistro.errors import UnknownObjectError
 from bistro.instant import UnixMillis
+from bistro_server.services.authority import load_authority
 from bistro_server.services.folder import ServerFolder
-from bistro_server.services.timestamps import (
-    TimestampDesk,
-    describe_authority,
-    load_authority,
-    make_authority,
-)
+from bistro_server.services.timestamps import TimestampDesk
 from tests.support.clocks import NOON, ManualClock
-from tests.support.timestamps import NAME, POLICY, REQUESTS, Request, authority
+from tests.support.timestamps import POLICY, REQUESTS, Request, authority
 
 DAY_MS = 86_400_000
 
@@ -157,46 +153,3 @@ def test_without_a_key_there_is_no_desk(tmp_path: Path) -> None:
     )
     with pytest.raises(UnknownObjectError, match="no RFC 3161 time stamps"):
         desk.answer(Request().encode())
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> ServerFolder:
-    """One with key and certificate."""
-    made = ServerFolder(tmp_path)
-    made.keys.mkdir()
-    make_authority(made, name=NAME, now=NOON)
-    return made
-
-
-def test_what_init_makes_is_loaded(folder: ServerFolder) -> None:
-    """The key is for its owner only."""
-    found = load_authority(folder, key_path=None, certificate_path=None)
-    assert found is not None
-    certificates.require_pair(found.key, found.chain[0])
-    assert folder.tsa_key.stat().st_mode & 0o777 == 0o600
-    assert b"BEGIN PRIVATE KEY" in folder.tsa_key.read_bytes()
-
-
-def test_files_that_do_not_fit_are_refused(folder: ServerFolder, tmp_path: Path) -> None:
-    """A key without certificate, a certificate of another key, a missing file of the settings."""
-    other = tmp_path / "other.crt"
-    other.write_bytes(certificates.encode_chain(authority().chain))
-    with pytest.raises(SettingsError, match="not that of the time-stamp key"):
-        load_authority(folder, key_path=folder.tsa_key, certificate_path=other)
-    with pytest.raises(SettingsError, match="found none"):
-        load_authority(folder, key_path=tmp_path / "gone", certificate_path=other)
-    with pytest.raises(SettingsError, match="expected certificates in PEM"):
-        load_authority(folder, key_path=folder.tsa_key, certificate_path=folder.tsa_key)
-    folder.tsa_certificate.unlink()
-    with pytest.raises(SettingsError, match="time-stamp certificate"):
-        load_authority(folder, key_path=None, certificate_path=None)
-
-
-def test_doctor_is_told_until_when_the_certificate_is_valid() -> None:
-    """Two weeks before its end it is time to act."""
-    clock = ManualClock()
-    assert "valid until 2036-11-21" in describe_authority(authority(), clock)
-    for days in (-1, certificates.VALIDITY_DAYS - 13):
-        later = ManualClock(UnixMillis(NOON + days * DAY_MS))
-        with pytest.raises(SettingsError, match="only"):
-            describe_authority(authority(), later)
