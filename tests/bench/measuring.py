@@ -18,8 +18,8 @@ BUSY_SHARE: Final = 0.95
 FOREIGN_SHARE: Final = 0.15
 """More of the core than the kernel's own work for the server's disk takes: somebody else's."""
 
-Group = Literal["ticket", "relay", "client", "collect"]
-GROUPS: Final[tuple[Group, ...]] = ("ticket", "relay", "client", "collect")
+Group = Literal["ticket", "large", "relay", "client", "collect"]
+GROUPS: Final[tuple[Group, ...]] = ("ticket", "large", "relay", "client", "collect")
 
 
 class NotMeasured(Exception):  # noqa: N818 - what it means for the table
@@ -52,11 +52,14 @@ class Sample:
     Attributes:
         busy: Share of the time in which the server's core was busy; ``None``: not looked at.
         own: Share of the core that the server's processes had.
+        is_scaled: Whether ``value`` is what a core would give that is busy with nothing else:
+            for floors whose client was at its limit first.
     """
 
     value: float
     busy: float | None = None
     own: float | None = None
+    is_scaled: bool = False
 
 
 Samples = Mapping[str, Sample]
@@ -97,6 +100,7 @@ class Core:
 
     busy: float | None = None
     own: float | None = None
+    is_scaled: bool = False
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Core:
@@ -104,16 +108,19 @@ class Core:
         return cls(
             busy=_median([sample.busy for sample in samples]),
             own=_median([sample.own for sample in samples]),
+            is_scaled=any(sample.is_scaled for sample in samples),
         )
 
     @property
     def doubt(self) -> str | None:
         """Why a rate does not count that a server reached on this core; ``None`` if it does."""
+        if self.is_scaled:
+            return None
         if self.busy is None or self.busy < BUSY_SHARE:
-            found = "" if self.busy is None else f" {_percent(self.busy)} busy,"
-            return f"its core was{found} not {_percent(BUSY_SHARE)} busy or more"
+            found = "not looked at" if self.busy is None else f"{percent(self.busy)} busy"
+            return f"its core was {found}, needs {100 * BUSY_SHARE:.0f}"
         if self.own is None or self.own < self.busy - FOREIGN_SHARE:
-            found = "" if self.own is None else f", the server had {_percent(self.own)}"
+            found = "" if self.own is None else f", the server had {percent(self.own)}"
             return f"somebody else worked on its core{found}"
         return None
 
@@ -123,8 +130,9 @@ def _median(found: Sequence[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def percent(share: float) -> str:
+    """A share with the digit that decides: 94.9 % is not 95 %."""
+    return f"{100 * share:.1f} %"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -204,10 +204,21 @@ def metering(server: Server, cores: frozenset[int] = CORES.server) -> Iterator[M
     meter.cpu_s = proc.cpu_s(server.process.pid) - cpu
 
 
-def rate_and_cpu(name: str, load: Load, meter: Meter) -> Samples:
+def rate_and_cpu(name: str, load: Load, meter: Meter, *, suffix: str = "") -> Samples:
     """Answers a second, and CPU microseconds of the server for each."""
     busy = meter.busy if load.busy is None else load.busy
     return {
-        f"{name}.rate": Sample(load.rate, busy, own=meter.cpu_s / load.seconds),
-        f"{name}.cpu": Sample(meter.cpu_s / load.answered * _US),
+        f"{name}.rate{suffix}": Sample(load.rate, busy, own=meter.cpu_s / load.seconds),
+        f"{name}.cpu{suffix}": Sample(meter.cpu_s / load.answered * _US),
     }
+
+
+def scaled(sample: Sample) -> Sample:
+    """A floor's rate, as if its server had had the whole core and enough to do.
+
+    A client costs about as much a request as a server that does next to nothing, so such a
+    floor may never be at its limit. More than it did is always the stricter comparison.
+    """
+    if sample.own is None or not 0 < sample.own < 1:
+        return sample
+    return replace(sample, value=sample.value / sample.own, is_scaled=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import workplace
-from tests.bench.measuring import Case, Result
+from tests.bench.measuring import Case, Result, percent
 from tests.bench.proc import file_system
 from tests.bench.processes import CORES
 
@@ -48,14 +48,20 @@ def print_report(
             "[red]no[/]" if result.doubts else "yes",
         )
     console.print(table)
-    for result in results:
-        for doubt in result.doubts:
-            console.print(f"{result.measure.name} does not count: {doubt}", style="red")
-    for note in dict.fromkeys(note for result in results for note in result.notes):
-        console.print(f"note: {note}")
+    _print_remarks(console, results)
     for name, reason in failures.items():
         console.print(f"{name} was not measured: {reason}", style="red", markup=False)
     console.print(_machine())
+
+
+def _print_remarks(console: Console, results: Sequence[Result]) -> None:
+    for result in results:
+        for doubt in result.doubts:
+            console.print(f"{result.measure.name} does not count: {doubt}", style="red")
+        if result.floor_core.is_scaled:
+            console.print(f"{result.measure.name}: the floor is scaled to a whole, busy core")
+    for note in dict.fromkeys(note for result in results for note in result.notes):
+        console.print(f"note: {note}")
 
 
 def title(case: Case) -> str:
@@ -87,7 +93,7 @@ def _number(number: float | None) -> str:
 
 
 def _share(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.0f} %"
+    return "" if share is None else percent(share)
 
 
 def _goal(result: Result) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,3 +57,25 @@ def ask(
     if not 200 <= answer.status < 300:
         raise NotMeasured(f"{url}: HTTP {answer.status}: {data[:300]!r}")
     return data
+
+
+def ask_raw(port: int, request: bytes) -> bytes:
+    """The whole answer to a request, head and body as they were sent.
+
+    Raises:
+        NotMeasured: There was another than a good one, or none.
+    """
+    answer, size = b"", -1
+    with socket.create_connection(("127.0.0.1", port), _TIMEOUT_S) as connection:
+        connection.sendall(request)
+        while size < 0 or len(answer) < size:
+            piece = connection.recv(1 << 16)
+            if not piece:
+                break
+            answer += piece
+            head, end, _ = answer.partition(b"\r\n\r\n")
+            length = head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
+            size = len(head) + len(end) + int(length or 0) if end else -1
+    if not answer.startswith(b"HTTP/1.1 200 ") or len(answer) != size:
+        raise NotMeasured(f"port {port}: expected a good answer, found {answer[:300]!r}")
+    return answer

@@ -19,6 +19,7 @@ from tests.bench.measuring import (
     Samples,
     compare,
 )
+from tests.bench.processes import scaled
 
 RATE = Measure("ticket.rate", "tickets/s", needs_busy_core=True)
 COST = Measure("ticket.cpu", "us/ticket", is_more_better=False)
@@ -90,6 +91,16 @@ def test_a_rate_counts_only_if_both_cores_were_busy(
 def test_a_rate_counts_only_if_the_server_had_the_core(own: float | None, count: int) -> None:
     """A core that is busy with somebody else says nothing about the server."""
     assert len(Result(RATE, 1.0, 2.0, Core(1.0, 1.0), Core(1.0, own)).doubts) == count
+
+
+def test_a_floor_is_scaled_up_to_a_busy_core_and_never_down() -> None:
+    """Its client is at its limit first; what it would do with the rest is held against us."""
+    rested = scaled(Sample(60.0, busy=0.9, own=0.6))
+    assert (rested.value, rested.is_scaled) == (100.0, True)
+    assert Result(RATE, 1.0, 2.0, BUSY, Core.of([rested])).doubts == ()
+    for own in (None, 0.0, 1.0, 1.01):
+        same = Sample(60.0, busy=0.9, own=own)
+        assert scaled(same) == same
 
 
 def test_a_rate_without_floor_needs_one_busy_core() -> None:

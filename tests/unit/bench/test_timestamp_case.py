@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bistro.crypto.timestamp.request import Query, parse_query
 from bistro.crypto.timestamp.token import TokenSigner
 from tests.bench.cases.timestamp import _request
-from tests.bench.floors.timestamp import ATTRIBUTES_SIZE, SigningEcho
+from tests.bench.floors.timestamp import DIGEST_SIZE, SigningEcho
 from tests.support.clocks import NOON
 from tests.support.timestamps import POLICY, Request, authority, serials
 
@@ -53,16 +53,16 @@ def test_the_floor_signs_as_much_as_a_token_does() -> None:
     floor = SigningEcho(b"answer", cast("ec.EllipticCurvePrivateKey", key))
     floor.connection_made(cast("asyncio.Transport", wire))
     floor.data_received(_request() + _request())
-    assert [len(one) for one in key.signed] == [ATTRIBUTES_SIZE] * 2
+    assert [len(one) for one in key.signed] == [DIGEST_SIZE] * 2
     assert len(set(key.signed)) == 2
     assert wire.written == [b"answer"] * 2
 
 
-def test_a_token_signs_that_many_bytes() -> None:
+def test_a_token_signs_as_much_once() -> None:
     """Whatever was asked."""
     key = Key()
     maker = TokenSigner(cast("ec.EllipticCurvePrivateKey", key), authority().chain, policy=POLICY)
     query = parse_query(Request().encode())
     assert isinstance(query, Query)
     maker.grant(query, serial=serials().next(), time=NOON, accuracy_ms=1)
-    assert [len(one) for one in key.signed] == [ATTRIBUTES_SIZE]
+    assert [len(one) for one in key.signed] == [DIGEST_SIZE]
