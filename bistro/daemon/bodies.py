@@ -11,7 +11,11 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from bistro.daemon.unfinished import Unfinished
 from bistro.errors import FormatError, LimitExceededError, UnavailableError
+
+UNFINISHED = web.AppKey("unfinished", Unfinished)
+"""What counts the bytes of bodies that are not whole yet."""
 
 CHUNK_SIZE = 262_144
 """Bodies are passed on in pieces of at most this size."""
@@ -23,10 +27,33 @@ async def read_body(request: web.Request, *, limit: int, idle_s: float = DEFAULT
 
     Raises:
         LimitExceededError: It is longer than ``limit`` bytes; nothing beyond was read.
-        UnavailableError: The connection broke, or no byte came for ``idle_s``.
+        UnavailableError: The connection broke, or no byte came for ``idle_s``; or all requests
+            that are not whole held too many bytes together, and the connection was closed.
     """
-    pieces = [piece async for piece in stream_body(request, limit=limit, idle_s=idle_s)]
+    unfinished = request.app[UNFINISHED]
+    reading, address = _Reading(request), request.remote or ""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async for piece in stream_body(request, limit=limit, idle_s=idle_s):
+            pieces.append(piece)
+            size += len(piece)
+            unfinished.hold(reading, address, size)
+    finally:
+        unfinished.release(reading, address)
     return b"".join(pieces)
+
+
+class _Reading:
+    """A body that is being read."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    def give_up(self) -> None:
+        """Close the connection; the reader hears that it broke."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
 
 
 async def stream_body(

@@ -7,11 +7,16 @@ and behaviour of all others remain what they are. TLS lies beneath both.
 
 | what | limit here |
 |---|---|
+| connections beyond what the listener has room for | closed at once |
 | connection without a request | closed after ``idle_s`` |
 | head or body that does not end | closed ``request_s`` after its first byte |
+| bytes of all requests that are not whole | the oldest of the address that holds most: 503 |
 | request without an answer | after ``request_s`` the problem ``unavailable`` |
 | answers that nobody reads | no request is begun, so the line above or the first holds |
 | bytes sent ahead of answers | reading pauses at 64 KiB |
+
+A request whose head is that of the one before, read as a whole, takes a short way: it is
+compared as bytes, and joins the burst of its gate. All else goes through ``_take``.
 
 Source: docs/spec/api.md, rules for all routes.
 """
@@ -21,35 +26,51 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
-from bistro.daemon.front import Front, Guest
-from bistro.daemon.quick import MAX_HEAD_SIZE, Answer, Pending, QuickHead
-from bistro.errors import BistroError, UnavailableError
+from bistro.daemon.addresses import Address
+from bistro.daemon.bursts import Answer, Burst, Guest
+from bistro.daemon.front import Front, Gate
+from bistro.daemon.quick import MAX_HEAD_SIZE, Pending, QuickHead
+from bistro.errors import BistroError, OverloadedError, UnavailableError
 from bistro.instant import UnixMillis
 
 _END: Final = b"\r\n\r\n"
+_NEVER: Final = -1
 
 
 class _Exchange:
-    """One request of a connection, until it is answered."""
+    """One request that is answered by itself, until it is."""
 
-    __slots__ = ("_connection", "address", "received_at")
+    __slots__ = ("_connection", "_is_told", "address", "asked", "pending", "received_at")
 
-    def __init__(self, connection: Connection, received_at: UnixMillis) -> None:
+    def __init__(self, connection: Connection, asked: QuickHead, received_at: UnixMillis) -> None:
         self._connection: Connection | None = connection
+        self.asked = asked
         self.address = connection.address
         self.received_at = received_at
+        self.pending: Pending | None = None
 
     def tell(self, answer: Answer) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.answer(answer)
+            self.pending = None
+            connection.answer(self.asked, answer)
 
-    def forget(self) -> None:
+    def refuse(self, guest: Guest, error: BistroError) -> None:
+        pending = self.pending
+        self.tell(error)
+        self.pending = pending
+        self.leave(guest)
+
+    def leave(self, guest: Guest) -> None:
+        del guest
         self._connection = None
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.leave()
 
 
 class Connection(Guest, asyncio.Protocol):
-    """One connection, until it is closed or goes to the ordinary server.
+    """One connection, until it is closed.
 
     Args:
         front: What it shares with the others.
@@ -61,102 +82,166 @@ class Connection(Guest, asyncio.Protocol):
     __slots__ = (
         "_asked",
         "_buffer",
-        "_exchange",
         "_front",
+        "_gate",
+        "_home",
         "_is_full",
-        "_pending",
+        "_ordinary",
         "_received_at",
+        "_short_head",
+        "_short_size",
         "_since_s",
         "_transport",
+        "_waits",
         "address",
     )
 
     def __init__(self, front: Front) -> None:
         self.address = ""
         self._front = front
-        self._buffer = b""
-        self._asked: QuickHead | None = None  # its head was read; its body, perhaps
-        self._exchange: _Exchange | None = None
-        self._pending: Pending | None = None
+        self._home: Address | None = None
+        self._buffer = bytearray()
+        self._asked: QuickHead | None = None  # its head was read, and its body not yet
+        self._waits: _Exchange | Burst | None = None  # for an answer
+        self._ordinary: asyncio.Protocol | None = None
         self._is_full = False
         self._received_at = UnixMillis(0)
         self._since_s = front.now_s()  # the request began to arrive, or the last answer went
+        # What the short way compares with; its size is that of head and body.
+        self._short_head = b""
+        self._short_size = _NEVER
+        self._gate: Gate | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Begin, if there is room."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._front.enter(self)
+        self._home = self._front.limits.addresses.enter(self.address)
+        if self._home is None:
+            self._transport.abort()
+        else:
+            self._front.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take back what nobody waits for any more."""
-        del exc
+        self._short_size = _NEVER
+        if self._home is not None:
+            self._front.limits.addresses.leave(self._home)
+        self._front.limits.unfinished.release(self, self.address)
+        self._buffer.clear()
+        if self._ordinary is not None:
+            self._ordinary.connection_lost(exc)
+            return
         self._front.leave(self)
-        if self._exchange is not None:
-            self._exchange.forget()
         self._take_back()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; what comes behind an unanswered request waits."""
-        if not self._buffer:
-            self._buffer = data
-            if self._exchange is None:
-                self._since_s = self._front.now_s()
+        if (
+            len(data) == self._short_size
+            and self._waits is None
+            and not self._buffer
+            and data.startswith(self._short_head)
+        ):
+            self._gather(data[len(self._short_head) :])
+        elif self._ordinary is None:
+            self._take(data)
         else:
-            self._buffer += data
+            self._ordinary.data_received(data)
+
+    def _gather(self, body: bytes) -> None:
+        gate = self._gate
+        burst = self._waits = gate.burst or gate.open()  # type: ignore[union-attr]
+        burst.guests.append(self)
+        burst.bodies.append(body)
+        self._since_s = self._front.now_s()
+
+    def _take(self, data: bytes) -> None:
+        if not self._buffer and self._waits is None:
+            self._since_s = self._front.now_s()
+        self._buffer += data
         # Of requests sent ahead the time of the last byte of all: never earlier than the truth.
         self._received_at = self._front.heads.received()
-        if self._exchange is None:
+        if self._waits is None:
             self._proceed()
         elif len(self._buffer) > MAX_HEAD_SIZE:
             self._transport.pause_reading()
+        self._account()
+
+    def _account(self) -> None:
+        """Have the bytes counted that wait here, so that all together have a limit."""
+        unfinished = self._front.limits.unfinished
+        if self._buffer:
+            unfinished.hold(self, self.address, len(self._buffer))
+        else:
+            unfinished.release(self, self.address)
+
+    def eof_received(self) -> bool | None:
+        """The peer sends no more: what it asked before is not answered by us either."""
+        return None if self._ordinary is None else self._ordinary.eof_received()
 
     def pause_writing(self) -> None:
         """The peer does not read its answers: nothing more is begun."""
+        if self._ordinary is not None:
+            self._ordinary.pause_writing()
         self._is_full = True
+        self._short_size = _NEVER
 
     def resume_writing(self) -> None:
         """It does again."""
+        if self._ordinary is not None:
+            self._ordinary.resume_writing()
+            return
         self._is_full = False
         self._resume()
 
     def _proceed(self) -> None:
         """Begin the next request if it is there as a whole."""
         buffer = self._buffer
-        end = buffer.find(_END) + len(_END)
-        if end < len(_END):
-            if len(buffer) > MAX_HEAD_SIZE:
-                self._hand_over()
-            return
-        asked = self._asked or self._front.heads.read(buffer[:end])
+        asked = self._asked
         if asked is None:
-            self._hand_over()
-            return
-        self._asked = asked
+            end = buffer.find(_END) + len(_END)
+            if end < len(_END):
+                if len(buffer) > MAX_HEAD_SIZE:
+                    self._hand_over()
+                return
+            asked = self._front.heads.read(bytes(buffer[:end]))
+            if asked is None:
+                self._hand_over()
+                return
+            self._asked = asked
+        end = len(asked.text)
         total = end + asked.size
         if len(buffer) >= total and not self._is_full:
-            self._buffer = buffer[total:]
-            self._begin(asked, buffer[end:total])
+            body = bytes(buffer[end:total])
+            del buffer[:total]
+            self._asked = None
+            self._begin(asked, body)
 
     def _begin(self, asked: QuickHead, body: bytes) -> None:
-        exchange = self._exchange = _Exchange(self, self._received_at)
+        gate = self._front.gate(asked)
+        if gate is not None:
+            self._gate, self._short_head = gate, asked.text
+            self._short_size = len(asked.text) + asked.size
+            self._gather(body)
+            return
+        exchange = self._waits = _Exchange(self, asked, self._received_at)
         try:
-            self._pending = asked.endpoint.begin(asked.field, body, exchange)
+            pending = asked.endpoint.begin(asked.field, body, exchange)
         except BistroError as error:
             exchange.tell(error)
+        else:
+            exchange.pending = pending
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, asked: QuickHead, answer: Answer) -> None:
         """Hand the answer to the present request to who sends it."""
-        assert self._asked is not None  # noqa: S101 - there is an exchange
-        self._front.answer(self, self._asked.endpoint, self._since_s, answer)
+        self._front.outbox.put(self, asked.endpoint, self._since_s, answer)
 
     def send(self, data: bytes, *, is_last: bool, now_s: float) -> None:
         """Send an answer, and go on with what was sent ahead, or close."""
-        self._asked = self._exchange = self._pending = None
+        self._waits = None
         self._since_s = now_s
-        if self._transport.is_closing():
-            return
         self._transport.write(data)
         if is_last:
             self._transport.close()
@@ -165,38 +250,58 @@ class Connection(Guest, asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._resume)
 
     def _resume(self) -> None:
-        if self._exchange is None and self._buffer and not self._transport.is_closing():
+        if self._waits is None and self._buffer and not self._transport.is_closing():
             self._transport.resume_reading()
             self._proceed()
+            self._account()
 
     def _hand_over(self) -> None:
         self._front.leave(self)
-        ordinary, buffer = self._front.ordinary(), self._buffer
-        self._buffer = b""
-        self._transport.set_protocol(ordinary)
+        self._short_size = _NEVER
+        ordinary, buffer = self._front.ordinary(), bytes(self._buffer)
+        self._ordinary = ordinary
+        self._buffer.clear()
+        # Through this object, so that the connection is counted until it is lost.
         ordinary.connection_made(self._transport)
         self._transport.resume_reading()
         ordinary.data_received(buffer)
 
     def _take_back(self) -> None:
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.leave()
+        waits, self._waits = self._waits, None
+        if waits is not None:
+            waits.leave(self)
+
+    def give_up(self) -> None:
+        """Let go of an unfinished request, since all of them together are too many bytes."""
+        self._buffer.clear()
+        asked, self._asked = self._asked, None
+        if asked is None or self._waits is not None:
+            self._transport.abort()
+            return
+        error = OverloadedError(
+            "the server holds too many requests that are not whole",
+            hint="send requests in one go, smaller ones, or later",
+            retry_after_s=1.0,
+        )
+        now_s = self._front.now_s()
+        data = self._front.outbox.problem(
+            asked.endpoint, error, now_s - self._since_s, is_last=True
+        )
+        self.send(data, is_last=True, now_s=now_s)
 
     def check(self, now_s: float) -> None:
         """Keep the time limits."""
         limits, since_s = self._front.limits, now_s - self._since_s
-        if self._exchange is None:
+        if self._waits is None:
             if since_s > (limits.request_s if self._buffer else limits.idle_s):
                 self.abort()
         elif since_s > limits.request_s:
             late = UnavailableError("the request took too long", hint="send the same request again")
-            self._exchange.tell(late)
-            self._take_back()
+            self._waits.refuse(self, late)
 
     def close_if_idle(self) -> None:
         """Close unless a request is being answered."""
-        if self._exchange is None:
+        if self._waits is None:
             self._transport.close()
 
     def abort(self) -> None:

@@ -1,7 +1,4 @@
-"""What all connections of one listener share on the quick way: answers, time limits, the end.
-
-Answers are not written where they become known but a moment later, by the event loop: so no
-connection, closed or broken, can harm who gave the answer, or any other connection.
+"""What all connections of one listener share on the quick way: limits, gates, answers, the end.
 
 Source: docs/spec/api.md, rules for all routes.
 """
@@ -10,61 +7,89 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
-from aiohttp.helpers import rfc822_formatted_time
-
-from bistro.daemon.quick import Answer, Heads, QuickEndpoint, answer_end, answer_head
-from bistro.daemon.quick import problem_answer as problem
-from bistro.errors import BistroError, StorageError
+from bistro.daemon.addresses import Addresses
+from bistro.daemon.bursts import Answer, Burst, Guest
+from bistro.daemon.outbox import Outbox
+from bistro.daemon.quick import Gathering, Heads, QuickEndpoint, QuickHead
+from bistro.daemon.unfinished import Unfinished
+from bistro.errors import BistroError
 
 SWEEP_S = 1.0
 """Pause between two looks at all connections; time limits of the quick way are this exact."""
 
-_ID_STEP = 0x9E3779B97F4A7C15
-_ID_MASK = (1 << 64) - 1
-
-Observe = Callable[[QuickEndpoint, Sequence[float], BistroError | None], None]
-"""Told of answers: what was asked, the seconds that each took, and the error that it was."""
+_MAX_GATES: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Time limits.
+    """What connections may take.
 
     Attributes:
         idle_s: Between two requests.
         request_s: From a request's first byte to its answer.
+        addresses: Knows how many connections there may be.
+        unfinished: Knows how many bytes requests may hold that are not whole.
     """
 
     idle_s: float
     request_s: float
+    addresses: Addresses = field(default_factory=Addresses)
+    unfinished: Unfinished = field(default_factory=Unfinished)
 
 
-class Guest(ABC):
-    """A connection."""
+class Gate:
+    """Where requests of one size to one endpoint and field gather in a pass of the event loop.
 
-    __slots__ = ()
+    Args:
+        front: What all gates of a listener share.
+        endpoint: What is asked.
+        gathering: The endpoint's.
+        field: The value of its route's field.
 
-    @abstractmethod
-    def send(self, data: bytes, *, is_last: bool, now_s: float) -> None:
-        """Send an answer, and go on with the next request or close."""
+    Attributes:
+        burst: The one that gathers now; ``None`` between two passes.
+    """
 
-    @abstractmethod
-    def check(self, now_s: float) -> None:
-        """Keep the time limits."""
+    __slots__ = ("_endpoint", "_field", "_front", "_gathering", "burst")
 
-    @abstractmethod
-    def close_if_idle(self) -> None:
-        """Close unless a request is being answered."""
+    def __init__(
+        self, front: Front, endpoint: QuickEndpoint, gathering: Gathering, field: str
+    ) -> None:
+        self.burst: Burst | None = None
+        self._front = front
+        self._endpoint = endpoint
+        self._gathering = gathering
+        self._field = field
 
-    @abstractmethod
-    def abort(self) -> None:
-        """Close without waiting for anything."""
+    def open(self) -> Burst:
+        """A new burst; it is closed when the event loop has read what is readable now."""
+        burst = self.burst = Burst(self)
+        asyncio.get_running_loop().call_soon(self._close, burst)
+        return burst
+
+    def _close(self, burst: Burst) -> None:
+        self.burst = None
+        # Read now, so never earlier than the last byte of any of them.
+        burst.received_at = self._front.heads.received()
+        burst.since_s = self._front.now_s()
+        try:
+            self._gathering.begin(self._field, burst)
+        except BistroError as error:
+            burst.tell_all(error)
+
+    def tell(self, guest: Guest, since_s: float, answer: Answer) -> None:
+        """Have an answer sent soon."""
+        self._front.outbox.put(guest, self._endpoint, since_s, answer)
+
+    def tell_all(
+        self, guests: Sequence[Guest | None], since_s: float, answers: Sequence[bytes] | BistroError
+    ) -> None:
+        """Send answers now."""
+        self._front.outbox.send_all(guests, self._endpoint, since_s, answers)
 
 
 class Front:
@@ -73,13 +98,13 @@ class Front:
     Args:
         heads: Recognises quick requests.
         ordinary: Makes the ordinary server's protocol for a connection.
-        observe: For metrics.
-        alarm: Told of a failed store.
-        limits: Time limits.
+        outbox: Sends answers.
+        limits: What connections may take.
 
     Attributes:
         heads: As given.
         ordinary: As given.
+        outbox: As given.
         limits: As given.
         now_s: The event loop's time.
     """
@@ -88,23 +113,17 @@ class Front:
         self,
         heads: Heads,
         ordinary: Callable[[], asyncio.Protocol],
-        observe: Observe,
-        alarm: Callable[[StorageError], None],
+        outbox: Outbox,
         limits: Limits,
     ) -> None:
         self.heads = heads
         self.ordinary = ordinary
+        self.outbox = outbox
         self.limits = limits
         self.now_s = asyncio.get_running_loop().time
-        self._observe = observe
-        self._alarm = alarm
         self._guests: set[Guest] = set()
         self._is_empty = asyncio.Event()
-        self._is_stopping = False
-        self._outbox: deque[tuple[Guest, QuickEndpoint, float, Answer]] = deque()
-        self._date = rfc822_formatted_time()
-        self._heads_of_answers: dict[str, bytes] = {}
-        self._id = secrets.randbits(64)
+        self._gates: dict[tuple[str, str], Gate] = {}
 
     def enter(self, guest: Guest) -> None:
         """A connection was made."""
@@ -116,70 +135,32 @@ class Front:
         if not self._guests:
             self._is_empty.set()
 
-    def answer(self, guest: Guest, endpoint: QuickEndpoint, since_s: float, answer: Answer) -> None:
-        """Have an answer sent soon.
-
-        Args:
-            guest: To whom.
-            endpoint: What was asked.
-            since_s: When the request's last byte had been read.
-            answer: A body, or the error to report.
-        """
-        if not self._outbox:
-            asyncio.get_running_loop().call_soon(self._send_all)
-        self._outbox.append((guest, endpoint, since_s, answer))
-
-    def _send_all(self) -> None:
-        outbox, now_s, is_last = self._outbox, self.now_s(), self._is_stopping
-        good: dict[str, tuple[QuickEndpoint, list[float]]] = {}
-        try:
-            while outbox:
-                guest, endpoint, since_s, answer = outbox.popleft()
-                if isinstance(answer, BistroError):
-                    data = self._problem(endpoint, answer, now_s - since_s)
-                else:
-                    name = endpoint.route.name
-                    good.setdefault(name, (endpoint, []))[1].append(now_s - since_s)
-                    data = self._good(endpoint.media_type, answer)
-                guest.send(data, is_last=is_last, now_s=now_s)
-        finally:
-            if outbox:  # one could not be sent; the others are
-                asyncio.get_running_loop().call_soon(self._send_all)
-            for endpoint, took_s in good.values():
-                self._observe(endpoint, took_s, None)
-
-    def _good(self, media_type: str, body: bytes) -> bytes:
-        head = self._heads_of_answers.get(media_type)
-        if head is None:
-            head = self._heads_of_answers[media_type] = answer_head(media_type, self._date)
-        return head + answer_end(self._next_id(), len(body)) + body
-
-    def _problem(self, endpoint: QuickEndpoint, error: BistroError, took_s: float) -> bytes:
-        self._observe(endpoint, [took_s], error)
-        if isinstance(error, StorageError):
-            self._alarm(error)
-        return problem(
-            error, date=self._date, request_id=self._next_id(), is_last=self._is_stopping
-        )
-
-    def _next_id(self) -> bytes:
-        """An id that no other request of this process has."""
-        self._id = (self._id + _ID_STEP) & _ID_MASK
-        return b"%016x" % self._id
+    def gate(self, asked: QuickHead) -> Gate | None:
+        """Where such requests gather; ``None`` where each is answered by itself."""
+        gathering = asked.endpoint.gathering
+        if gathering is None or gathering.size != asked.size:
+            return None
+        key = asked.endpoint.route.name, asked.field
+        gate = self._gates.get(key)
+        if gate is None:
+            if len(self._gates) >= _MAX_GATES:
+                # Anybody may invent fields. Connections keep the gates that they know.
+                self._gates.clear()
+            gate = self._gates[key] = Gate(self, asked.endpoint, gathering, asked.field)
+        return gate
 
     async def run(self) -> None:
         """Keep time limits and the date until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            self._date = rfc822_formatted_time()
-            self._heads_of_answers.clear()
+            self.outbox.renew_date()
             now_s = self.now_s()
             for guest in list(self._guests):
                 guest.check(now_s)
 
     async def drain(self, grace_s: float) -> None:
         """Let open requests be answered, then close what is left."""
-        self._is_stopping = True
+        self.outbox.is_stopping = True
         for guest in list(self._guests):
             guest.close_if_idle()
         if self._guests:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -23,9 +24,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from bistro.clock import SystemClock
-from bistro.daemon import logs
+from bistro.daemon import addresses, logs
+from bistro.daemon.addresses import Addresses
+from bistro.daemon.bodies import UNFINISHED
 from bistro.daemon.connection import Connection
 from bistro.daemon.front import Front, Limits
+from bistro.daemon.outbox import Outbox
 from bistro.daemon.quick import Heads
 from bistro.daemon.settings import HttpSettings
 from bistro.daemon.web import ALARM, observer
@@ -38,6 +42,7 @@ MAX_FIELD_SIZE = 16_384
 MAX_HEADERS_COUNT = 64
 
 _SOCKET_MODE = 0o600
+_OTHER_FILES = 512
 
 _log = logs.get_logger("http")
 
@@ -115,6 +120,21 @@ def server_tls(settings: HttpSettings) -> ssl.SSLContext | None:
     return context
 
 
+def room_for_connections(wanted: int) -> int:
+    """How many connections this process may have, at most ``wanted``.
+
+    Each is an open file, and ledgers and databases need some too: a process without one left
+    could not write, and would have to stop. So the soft limit is raised where that is allowed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return min(wanted, max(soft - _OTHER_FILES, soft // 2))
+    return wanted
+
+
 @dataclass(frozen=True)
 class HttpPart:
     """Serves ``app`` on a listening socket until it is cancelled.
@@ -127,6 +147,7 @@ class HttpPart:
         grace_s: How long open requests may take once the part is stopped.
         request_timeout_s: Total time of a quick request.
         quick: What is answered without ``app``.
+        connections_limit: Connections at the same time; one address may have half of them.
     """
 
     app: web.Application
@@ -137,6 +158,7 @@ class HttpPart:
     backlog: int = 1_024
     request_timeout_s: float = 30.0
     quick: Heads = field(default_factory=lambda: Heads((), SystemClock()))
+    connections_limit: int = addresses.DEFAULT_LIMIT
 
     @classmethod
     def bind(
@@ -153,6 +175,7 @@ class HttpPart:
             backlog=settings.backlog_count,
             request_timeout_s=settings.request_timeout_s,
             quick=quick or Heads((), SystemClock()),
+            connections_limit=settings.connections_count,
         )
 
     @property
@@ -200,13 +223,15 @@ class HttpPart:
 
     def _front(self, runner: web.AppRunner) -> Front:
         ordinary = cast("Callable[[], asyncio.Protocol]", runner.server)
-        return Front(
-            self.quick,
-            ordinary,
-            observer(self.app),
-            self.app[ALARM].sound,
-            Limits(idle_s=self.idle_timeout_s, request_s=self.request_timeout_s),
+        now_s = asyncio.get_running_loop().time
+        outbox = Outbox(observer(self.app), self.app[ALARM].sound, now_s)
+        limits = Limits(
+            idle_s=self.idle_timeout_s,
+            request_s=self.request_timeout_s,
+            addresses=Addresses(room_for_connections(self.connections_limit)),
+            unfinished=self.app[UNFINISHED],
         )
+        return Front(self.quick, ordinary, outbox, limits)
 
     async def _listen(self, front: Front) -> asyncio.Server:
         loop = asyncio.get_running_loop()

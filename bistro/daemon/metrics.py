@@ -8,17 +8,21 @@ Source: docs/reference/metrics.md.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     exposition,
 )
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_LATEST
 
@@ -38,12 +42,47 @@ def render(registry: CollectorRegistry) -> bytes:
     return exposition.generate_latest(registry)
 
 
+class Durations(Collector):
+    """How long requests took, by route; many that took the same time are counted at once.
+
+    Args:
+        registry: Where it lives.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counts: dict[str, list[int]] = {}
+        self._sums: dict[str, float] = {}
+        registry.register(self)
+
+    def observe(self, route: str, took_s: float, count: int = 1) -> None:
+        """Count requests that took this long each."""
+        counts = self._counts.get(route)
+        if counts is None:
+            counts = self._counts[route] = [0] * (len(_DURATION_BUCKETS_S) + 1)
+            self._sums[route] = 0.0
+        counts[bisect_left(_DURATION_BUCKETS_S, took_s)] += count
+        self._sums[route] += took_s * count
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """What the registry asks for."""
+        family = HistogramMetricFamily(
+            "bistro_http_request_duration_seconds",
+            "Time from the request's head to the answer's last byte",
+            labels=["route"],
+        )
+        limits = [*map(str, map(float, _DURATION_BUCKETS_S)), "+Inf"]
+        for route, counts in self._counts.items():
+            buckets = list(zip(limits, accumulate(counts), strict=True))
+            family.add_metric([route], buckets, self._sums[route])
+        yield family
+
+
 @dataclass(frozen=True)
 class HttpMetrics:
     """What the HTTP part counts, by route template."""
 
     requests: Counter
-    durations: Histogram
+    durations: Durations
     errors: Counter
     open_requests: Gauge
 
@@ -57,13 +96,7 @@ class HttpMetrics:
                 ["method", "route", "status"],
                 registry=registry,
             ),
-            durations=Histogram(
-                "bistro_http_request_duration_seconds",
-                "Time from the request's head to the answer's last byte",
-                ["route"],
-                buckets=_DURATION_BUCKETS_S,
-                registry=registry,
-            ),
+            durations=Durations(registry),
             errors=Counter(
                 "bistro_http_errors_total",
                 "Requests answered with a problem document, by error code",

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from bistro.api import media, problems, routes
 from bistro.clock import Clock
+from bistro.daemon.bursts import Answer, Burst
 from bistro.daemon.caching import NEVER
 from bistro.errors import BistroError
 from bistro.instant import UnixMillis
@@ -43,10 +44,6 @@ _UNUSUAL: Final = frozenset(
 )
 
 
-Answer = bytes | BistroError
-"""The body of a good answer, or the error to report."""
-
-
 class Exchange(Protocol):
     """One request, and the way back.
 
@@ -69,27 +66,54 @@ class Pending(Protocol):
         """Nobody waits any more; after the answer this does nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """How requests of one size are answered together.
+
+    Attributes:
+        size: Bytes of their bodies, exactly.
+        begin: Takes the field's value and all such requests that one pass of the event loop
+            read; may raise a ``BistroError``, which then answers each of them.
+    """
+
+    size: int
+    begin: Callable[[str, Burst], None]
+
+
 @dataclass(frozen=True)
 class QuickEndpoint:
     """A route that is answered the quick way.
 
     Attributes:
         route: POST, with one field at most, a call id.
-        media_type: Of request and answer.
+        media_type: Of the request.
         max_size: Bytes of a body at most.
-        begin: Takes the field's value, the body and the exchange; may raise a ``BistroError``.
+        begin: Takes the field's value, the body and the exchange, which may be told an answer
+            at once: then there is nothing that waits. May raise a ``BistroError``.
+        answer_type: Media type of a good answer; that of the request if it is not given.
+        gathering: How requests of one size are answered together, if they are.
     """
 
     route: routes.Route
     media_type: str
     max_size: int
-    begin: Callable[[str, bytes, Exchange], Pending]
+    begin: Callable[[str, bytes, Exchange], Pending | None]
+    answer_type: str = ""
+    gathering: Gathering | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class QuickHead:
-    """What a recognised head says."""
+    """What a recognised head says.
 
+    Attributes:
+        text: The head, up to and with its empty line.
+        endpoint: What is asked.
+        field: The value of the route's field.
+        size: Bytes of the body.
+    """
+
+    text: bytes
     endpoint: QuickEndpoint
     field: str
     size: int
@@ -130,7 +154,8 @@ class Heads:
             if match and fields and _is_usual(fields, endpoint):
                 size = int(fields[b"content-length"])
                 field = match[1].decode() if match.re.groups else ""
-                return QuickHead(endpoint, field, size) if size <= endpoint.max_size else None
+                if size <= endpoint.max_size:
+                    return QuickHead(head, endpoint, field, size)
         return None
 
 

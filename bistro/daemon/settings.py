@@ -87,6 +87,16 @@ class HttpSettings(Section):
     backlog_count: int = Field(
         default=1_024, gt=0, description="Connections the kernel holds before they are accepted"
     )
+    connections_count: int = Field(
+        default=10_000,
+        ge=2,
+        description="Connections at the same time; one network address may have half of them",
+    )
+    unfinished_bytes: int = Field(
+        default=67_108_864,
+        ge=1_048_576,
+        description="Bytes that all requests may hold together that are not whole yet",
+    )
 
     @model_validator(mode="after")
     def _require_both_or_none(self) -> HttpSettings:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NoReturn
@@ -27,8 +27,10 @@ from prometheus_client import CollectorRegistry
 
 from bistro.api import media, problems, routes
 from bistro.daemon import logs, metrics
+from bistro.daemon.bodies import UNFINISHED
 from bistro.daemon.metrics import HttpMetrics
 from bistro.daemon.quick import QuickEndpoint
+from bistro.daemon.unfinished import DEFAULT_LIMIT, Unfinished
 from bistro.errors import (
     BistroError,
     FormatError,
@@ -97,6 +99,7 @@ def new_app(
     registry: CollectorRegistry,
     is_ready: ReadinessCheck,
     request_timeout_s: float = 30.0,
+    unfinished_limit: int = DEFAULT_LIMIT,
 ) -> web.Application:
     """An app that answers ``endpoints`` and the probes ``/healthz``, ``/readyz``, ``/metrics``.
 
@@ -105,9 +108,11 @@ def new_app(
         registry: Where the app's metrics live, also those declared by the caller.
         is_ready: Raises the ``BistroError`` for which this daemon cannot serve now.
         request_timeout_s: Total time of a request that is no stream.
+        unfinished_limit: Bytes that all requests may hold together that are not whole yet.
     """
     app = _assemble((*endpoints, *_probes(registry, is_ready)))
     app[ALARM] = Alarm()
+    app[UNFINISHED] = Unfinished(unfinished_limit)
     app[_METRICS] = HttpMetrics.register(registry)
     app[_TIMEOUT_S] = request_timeout_s
     return app
@@ -119,7 +124,8 @@ def side_app(app: web.Application, endpoints: Iterable[Endpoint]) -> web.Applica
     It counts with ``app``, has its limits, and stops the daemon by the same alarm.
     """
     side = _assemble(endpoints)
-    side[ALARM], side[_METRICS], side[_TIMEOUT_S] = app[ALARM], app[_METRICS], app[_TIMEOUT_S]
+    side[ALARM], side[UNFINISHED] = app[ALARM], app[UNFINISHED]
+    side[_METRICS], side[_TIMEOUT_S] = app[_METRICS], app[_TIMEOUT_S]
     return side
 
 
@@ -141,21 +147,19 @@ def _assemble(endpoints: Iterable[Endpoint]) -> web.Application:
 
 def observer(
     app: web.Application,
-) -> Callable[[QuickEndpoint, Sequence[float], BistroError | None], None]:
+) -> Callable[[QuickEndpoint, float, BistroError | None, int], None]:
     """Counts and logs quick answers as ``app`` does its own."""
     measures = app[_METRICS]
 
     def observe(
-        endpoint: QuickEndpoint, took_s: Sequence[float], error: BistroError | None
+        endpoint: QuickEndpoint, took_s: float, error: BistroError | None, count: int
     ) -> None:
         method, name = endpoint.route.method, endpoint.route.name
         status = 200 if error is None else error.http_status
-        measures.requests.labels(method, name, str(status)).inc(len(took_s))
-        durations = measures.durations.labels(name)
-        for one_s in took_s:
-            durations.observe(one_s)
+        measures.requests.labels(method, name, str(status)).inc(count)
+        measures.durations.observe(name, took_s, count)
         if error is not None:
-            measures.errors.labels(name, error.code).inc()
+            measures.errors.labels(name, error.code).inc(count)
             _log_error(name, error)
 
     return observe
@@ -196,7 +200,7 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
         finally:
             took_s = loop.time() - started_s
             measures.requests.labels(method, name, str(status)).inc()
-            measures.durations.labels(name).observe(took_s)
+            measures.durations.observe(name, took_s)
             _log.debug(
                 "request_answered",
                 method=method,

@@ -156,6 +156,7 @@ class Server:
             registry=registry,
             is_ready=ready,
             request_timeout_s=settings.http.request_timeout_s,
+            unfinished_limit=settings.http.unfinished_bytes,
         )
         control = new_app(endpoints.CONTROL, registry=CollectorRegistry(), is_ready=ready)
         tickets = side_app(app, endpoints.TICKETS)

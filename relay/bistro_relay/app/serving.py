@@ -166,6 +166,7 @@ def _new_app(services: Services) -> web.Application:
         registry=services.registry,
         is_ready=services.overview.require_ready,
         request_timeout_s=settings.http.request_timeout_s,
+        unfinished_limit=settings.http.unfinished_bytes,
     )
 
     async def wake_waiting(_: web.Application) -> None:

@@ -113,9 +113,14 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def serving(**more: Any) -> AsyncIterator[Site]:
+async def serving(*, unfinished_limit: int = 1 << 20, **more: Any) -> AsyncIterator[Site]:
     desk, registry = Desk(), CollectorRegistry()
-    app = new_app([Endpoint(routes.TICKETS, ordinary)], registry=registry, is_ready=is_always_ready)
+    app = new_app(
+        [Endpoint(routes.TICKETS, ordinary)],
+        registry=registry,
+        is_ready=is_always_ready,
+        unfinished_limit=unfinished_limit,
+    )
     quick = Heads([QuickEndpoint(routes.TICKETS, MSGPACK, 10_000, desk.begin)], ManualClock())
     part = HttpPart(app, bind_tcp(host="127.0.0.1", port=0), quick=quick, grace_s=0.5, **more)
     async with running(part):
@@ -320,6 +325,45 @@ async def test_open_requests_are_answered_when_the_part_stops() -> None:
         assert await idle.ended()
         asking.break_off()
         idle.break_off()
+
+
+@pytest.mark.parametrize("accept", ["x", "é"], ids=["quick", "ordinary"])
+async def test_unfinished_requests_share_a_budget(accept: str) -> None:
+    """The oldest goes first, told so where it asked the quick way; the newest are answered."""
+    async with contextlib.AsyncExitStack() as stack:
+        site = await stack.enter_async_context(serving(unfinished_limit=2_500))
+        lines = [await stack.enter_async_context(await site.connect()) for _ in range(4)]
+        whole = request(bytes(900), Accept=accept)
+        for line in lines[:2]:
+            line.send(whole[:-1])
+            await asyncio.sleep(0.05)
+        lines[2].send(whole[:-1])
+        if accept == "x":
+            status, fields, body = await lines[0].answer()
+            assert (status, json.loads(body)["code"]) == (503, "overloaded")
+            assert (fields["Connection"], fields["Retry-After"]) == ("close", "1")
+        assert await lines[0].ended()
+        for line in lines[1:3]:
+            line.send(whole[-1:])
+            assert (await line.answer())[0] == 200
+        lines[3].send(whole)
+        assert (await lines[3].answer())[0] == 200
+
+
+async def test_a_connection_without_room_is_closed_at_once() -> None:
+    """Also where the others went to the ordinary server; whoever leaves makes room."""
+    async with serving(connections_limit=4) as site:
+        quick, ordinary = await site.connect(), await site.connect()
+        quick.send(request())
+        ordinary.send(request(Accept="é"))
+        assert (await quick.answer())[2] == b"quick cba"
+        assert (await ordinary.answer())[2] == b"ordinary cba"
+        async with await site.connect() as third:
+            assert await third.ended()
+        ordinary.break_off()
+        await asyncio.sleep(0.05)
+        assert (await site.ask(request()))[0] == 200
+        quick.break_off()
 
 
 async def until(condition: Callable[[], bool]) -> None:
