@@ -11,6 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bistro.crypto.digest import sha256
 from bistro.crypto.keys import SigningKey
 from bistro.errors import FormatError, SettingsError
 
@@ -27,6 +28,12 @@ def generate_filer_key() -> Ed25519PrivateKey:
 def filer_public(key: Ed25519PrivateKey) -> bytes:
     """The public part, 32 bytes: what a header names."""
     return key.public_key().public_bytes_raw()
+
+
+def filer_fingerprint(public: bytes) -> str:
+    """What people compare of a filer's public key: 128 bits of its hash, in groups of four."""
+    digits = sha256(public).hex()
+    return " ".join(digits[at : at + 4] for at in range(0, 32, 4))
 
 
 def encode_filer_key(key: Ed25519PrivateKey, passphrase: str | None = None) -> bytes:

@@ -92,6 +92,11 @@ def _parse_key(what: str, text: str) -> tuple[str, bytes, bytes]:
     return name, bytes.fromhex(key_id), data[1:]
 
 
+def is_of_small_order(public: bytes) -> bool:
+    """Whether anybody can make signatures that hold under this key of 32 bytes."""
+    return public[:-1] + bytes([public[-1] & 0x7F]) in _SMALL_ORDER
+
+
 def verify_signature(public: bytes, message: bytes, signature: bytes, *, who: str) -> None:
     """Check an Ed25519 signature over exactly ``message``.
 
@@ -107,7 +112,7 @@ def verify_signature(public: bytes, message: bytes, signature: bytes, *, who: st
     """
     if len(public) != KEY_SIZE:
         raise VerificationError(f"key of {who}: expected {KEY_SIZE} bytes, found {len(public)}")
-    if public[:-1] + bytes([public[-1] & 0x7F]) in _SMALL_ORDER:
+    if is_of_small_order(public):
         raise VerificationError(f"the key of {who} is of small order: its signatures bind nobody")
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bistro.crypto.digest import sha256
 from bistro.crypto.keyfile import (
     MAX_KEY_FILE_SIZE,
     decode_filer_key,
     encode_filer_key,
+    filer_fingerprint,
     filer_public,
     generate_filer_key,
 )
@@ -41,13 +41,7 @@ class FilerKey:
     @property
     def fingerprint(self) -> str:
         """What people compare: eight groups of four digits."""
-        return fingerprint_of(self.public)
-
-
-def fingerprint_of(public: bytes) -> str:
-    """The fingerprint of a filer's public key: 128 bits of its hash."""
-    digits = sha256(public).hex()
-    return " ".join(digits[at : at + 4] for at in range(0, 32, 4))
+        return filer_fingerprint(self.public)
 
 
 def is_encrypted(path: Path) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from bistro.crypto.keyfile import filer_fingerprint
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError, FormatError, StorageError, VerificationError
 from bistro.instant import UnixMillis, format_rfc3339
@@ -27,7 +28,6 @@ from bistro.wire.receipt import Receipt
 from bistro.wire.refusal import Refusal
 from bistro.wire.ticket import Ticket
 from bistro_client import messages
-from bistro_client.keyring import fingerprint_of
 
 AnyPromise: TypeAlias = Ticket | Refusal | Receipt
 _PROMISES: Final[tuple[type[AnyPromise], ...]] = (Ticket, Refusal, Receipt)
@@ -141,7 +141,7 @@ def _summary(evidence: Evidence) -> str:
             promise, what = Refusal.parse(evidence.refusal or ""), "and refused at"
     except FormatError:
         return f"says that it is about a filing to {evidence.origin}"
-    filer = fingerprint_of(header.filer_key)
+    filer = filer_fingerprint(header.filer_key)
     at = format_rfc3339(promise.time)
     return f"filed by key {filer} to {evidence.origin}, slot {header.slot}, {what} {at}"
 

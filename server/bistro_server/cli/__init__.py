@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "init": ("init", "init"),
     "serve": ("serve", "serve"),
     "call": ("call", "call"),
+    "filers": ("filers", "filers"),
     "collect": ("collect", "collect"),
     "open": ("open", "open_call"),
     "reconcile": ("reconcile", "reconcile"),

@@ -16,7 +16,7 @@ from bistro.instant import UnixMillis, format_duration
 from bistro.protocol.deadline import latest_on_time
 from bistro.wire.clauses import Spread
 from bistro.wire.document import Json
-from bistro.wire.terms import SealedUntil, SignedTerms
+from bistro.wire.terms import Filers, SealedUntil, SignedTerms, Terms
 from bistro_server.cli.relays import find_relays
 from bistro_server.cli.running import (
     dir_option,
@@ -70,6 +70,16 @@ def call() -> None:
 @click.option("--files-limit", type=int, default=10_000, show_default=True, help="Files.")
 @click.option("-k", "k", type=int, default=2, show_default=True, help="Fragments that restore.")
 @click.option("-n", "n", type=int, default=3, show_default=True, help="Fragments there are.")
+@click.option(
+    "--filers",
+    type=click.Choice(get_args(Filers)),
+    default="anyone",
+    show_default=True,
+    help="Who may file: anyone, or those of bistro-server filers.",
+)
+@click.option(
+    "--tickets-per-filer", type=click.IntRange(min=1), help="Most tickets of a registered filer."
+)
 @click.option("--relay", "relays", multiple=True, help="URL, or URL=VKEY offline; repeat.")
 @click.option("--allow-http", is_flag=True, help="Ask relays over plain HTTP, too.")
 @dir_option
@@ -123,6 +133,8 @@ async def _create(
                 files_limit=options["files_limit"],
                 spread=spread,
                 relays=relays,
+                filers=options["filers"],
+                tickets_per_filer=options["tickets_per_filer"],
             ),
             terms_key,
             clock,
@@ -244,6 +256,12 @@ def _document(signed: SignedTerms, *, state: str) -> Json:
     }
 
 
+def _shown_filers(terms: Terms) -> str:
+    if terms.tickets_per_filer is None:
+        return terms.filers
+    return f"{terms.filers}, at most {terms.tickets_per_filer} tickets each"
+
+
 def _print_terms(signed: SignedTerms) -> None:
     terms = signed.terms
     rows = [
@@ -256,6 +274,7 @@ def _print_terms(signed: SignedTerms) -> None:
         ("stage by", shown(terms.stage_by)),
         ("repair by", shown(terms.repair_by)),
         ("sealed until", terms.sealed_until),
+        ("filers", _shown_filers(terms)),
         ("fragments", f"any {terms.spread.k} of {terms.spread.n} restore an envelope"),
         ("limits", f"{terms.envelope_limit} bytes, {terms.files_limit} files"),
         *(("relay", f"{relay.name} {relay.url}") for relay in terms.relays),

@@ -28,6 +28,7 @@ from bistro.storage.durable import (
     write_atomically,
 )
 from bistro.wire.clauses import Keys, Relay, Spread
+from bistro.wire.terms import Filers as WhoFiles
 from bistro.wire.terms import SealedUntil, SignedTerms, Terms, build
 from bistro_server.services.authority import make_authority
 from bistro_server.services.calls import Call
@@ -103,6 +104,8 @@ class Plan:
     files_limit: int
     spread: Spread
     relays: tuple[Relay, ...]
+    filers: WhoFiles = "anyone"
+    tickets_per_filer: int | None = None
 
 
 def require_possible(folder: CallFolder) -> None:
@@ -210,6 +213,8 @@ def _prepare(draft: _HiddenCall, plan: Plan, terms_key: SigningKey, recipient_ki
         envelope_limit=plan.envelope_limit,
         files_limit=plan.files_limit,
         spread=plan.spread,
+        filers=plan.filers,
+        tickets_per_filer=plan.tickets_per_filer,
         keys=Keys(
             terms=terms_key.verifier,
             log=keys["log"].verifier,

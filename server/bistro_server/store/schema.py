@@ -138,7 +138,36 @@ CREATE TABLE reading (
 CREATE INDEX reading_slot ON reading (call, filer, slot);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND)
+_THIRD: Final = """
+-- Filers whom the destination knows. `change` numbers the transaction that wrote the row last,
+-- so that a running serve reads only what is new to it.
+CREATE TABLE filer (
+  key BLOB PRIMARY KEY CHECK (length(key) = 32),
+  name TEXT NOT NULL,
+  added_at INTEGER NOT NULL,
+  revoked_at INTEGER,
+  change INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX filer_change ON filer (change, key);
+
+-- The admissions of a call's file `admissions`; those with a ticket have its place in the log.
+CREATE TABLE admission (
+  call TEXT NOT NULL,
+  hash BLOB NOT NULL CHECK (length(hash) = 32),
+  filer BLOB NOT NULL,
+  data BLOB NOT NULL,
+  log_index INTEGER,
+  PRIMARY KEY (call, hash)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX admission_ticketed ON admission (call, log_index) WHERE log_index IS NOT NULL;
+CREATE INDEX admission_filer ON admission (call, filer) WHERE log_index IS NOT NULL;
+
+-- How far that file has been read into `admission`, in bytes, and the log into its `log_index`.
+ALTER TABLE call ADD COLUMN admissions_read INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE call ADD COLUMN admitted INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD)
 """The n-th leads to version n. Add to them; never change one that anybody has run."""
 
 
