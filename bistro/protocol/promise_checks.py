@@ -5,7 +5,7 @@ Source: docs/spec/evidence.md, checks 3, 7 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, pairwise
@@ -75,7 +75,7 @@ def check_log(case: Case, findings: Findings) -> LogPromises:
     with findings.checking("log"):
         _check_coherence(promises)
         if opening is not None:
-            _check_last(opening, promises)
+            require_last(opening, promises)
     return promises
 
 
@@ -189,7 +189,8 @@ def require_same_log(first: Checkpoint, second: Checkpoint) -> None:
         )
 
 
-def _check_last(opening: Seen, promises: LogPromises) -> None:
+def require_last(opening: Seen, promises: Iterable[Seen]) -> None:
+    """Raise where one of ``promises`` shows that the log goes on after its opening entry."""
     last = opening.promise.index
     for seen in promises:
         if seen.promise.index > last or seen.checkpoint.size > last + 1:

@@ -8,6 +8,7 @@ Source: docs/spec/evidence.md, checking.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from bistro.crypto.signing import VerifierKey
@@ -22,6 +23,7 @@ from bistro.protocol.promise_checks import (
     check_receipts,
     check_refusal,
 )
+from bistro.protocol.stamp_checks import check_stamps
 from bistro.protocol.statement_checks import check_statements
 from bistro.wire.evidence import Evidence
 from bistro.wire.receipt import Receipt
@@ -36,8 +38,8 @@ _ABSENCES: Final = {
     "receipts": "There are no receipts: no relay's promise to hold a fragment can be shown.",
     "postmarks": "There are no postmarks: none are needed where the destination gave a ticket.",
     "witnessed": (
-        "The ticket is not witnessed: the destination is bound by it, but that it shows the same "
-        "log to everybody rests on its word."
+        "The ticket is shown under no later checkpoint that others saw: that the destination shows "
+        "the same log to everybody rests on its word."
     ),
     "timestamps": "There is no RFC 3161 time stamp: the ticket's time rests on its signer's clock.",
     "closed": "The closing of the call is not shown.",
@@ -53,17 +55,15 @@ _ABSENCES: Final = {
 }
 """What it means that a part is missing; a missing refusal, rotation or hold means nothing."""
 
-_UNCHECKED: Final = {
-    "timestamps": "RFC 3161 time stamps",
-    "witnessed": "the cosignatures of witnesses",
-}
-"""Parts with a place in the format that this version cannot judge: claimed, so not ignored."""
-
 _OF_ATTEMPTS: Final = frozenset({"ticket", "manifest"})
 
 
 def verify_evidence(
-    evidence: Evidence, *, trust: VerifierKey | None = None, now: UnixMillis | None = None
+    evidence: Evidence,
+    *,
+    trust: VerifierKey | None = None,
+    now: UnixMillis | None = None,
+    authorities: Collection[bytes] = (),
 ) -> Report:
     """Check everything in ``evidence``; never raises for what the file says.
 
@@ -72,6 +72,8 @@ def verify_evidence(
         trust: The server's terms key as known otherwise. Without it the key is taken from the
             file, and the report says that its fingerprint must be compared.
         now: The reader's time, to tell whether a hold has run out; may be unknown.
+        authorities: SHA-256 of certificates of time-stamp authorities that the reader trusts,
+            besides those that the terms name.
     """
     findings = Findings()
     promise = "refusal" if evidence.is_attempt else "ticket"
@@ -81,12 +83,14 @@ def verify_evidence(
             promise, "Nothing else was checked: it would rest on what does not hold above."
         )
     else:
-        _check_parts(case, findings, now=now)
+        _check_parts(case, findings, now=now, authorities=authorities)
     _tell_absences(evidence, findings)
     return Report(tuple(findings.found), needed=("terms", "header", promise))
 
 
-def _check_parts(case: Case, findings: Findings, *, now: UnixMillis | None) -> None:
+def _check_parts(
+    case: Case, findings: Findings, *, now: UnixMillis | None, authorities: Collection[bytes]
+) -> None:
     evidence = case.evidence
     log: LogPromises = check_log(case, findings)
     if evidence.refusal is not None:
@@ -98,9 +102,7 @@ def _check_parts(case: Case, findings: Findings, *, now: UnixMillis | None) -> N
         with findings.checking("postmarks"):
             check_postmarks(case, evidence.postmarks, findings)
     check_statements(case, log, findings)
-    for part, what in _UNCHECKED.items():
-        if evidence.has(part):
-            findings.failed(part, f"This version of bistro cannot check {what}.")
+    check_stamps(case, log, findings, authorities=authorities)
     if evidence.file_key is not None:
         findings.open(
             "file_key",

@@ -42,6 +42,7 @@ from bistro.crypto.digest import HASH_SIZE
 from bistro.crypto.keys import decode_base64
 from bistro.errors import FormatError
 from bistro.ids import Origin
+from bistro.wire.anchor import MAX_TIMESTAMPS, Timestamp
 from bistro.wire.document import Fields, Json, decode_json, encode_json
 from bistro.wire.fragment import MAX_DESCRIPTOR_SIZE, MAX_FRAGMENTS, MAX_LAYOUT_SIZE
 from bistro.wire.header import MAX_SIGNED_HEADER_SIZE
@@ -55,10 +56,6 @@ MAX_EVIDENCE_SIZE: Final = 8 * 1_048_576
 MAX_TERMS: Final = 256
 MAX_ROTATIONS: Final = 64
 MAX_RECEIPTS: Final = 1_024
-MAX_TIMESTAMPS: Final = 16
-MAX_TOKEN_SIZE: Final = 65_536
-MAX_CERTIFICATES: Final = 8
-MAX_CERTIFICATE_SIZE: Final = 16_384
 MAX_NOTE_LENGTH: Final = 400_000
 MAX_KEY_LENGTH: Final = 1_200
 MAX_BLOB_SIZE: Final = 4 * 1_048_576
@@ -96,13 +93,6 @@ class TermsVersion(NamedTuple):
 
     note: str
     proof: str
-
-
-class Timestamp(NamedTuple):
-    """An RFC 3161 token over a checkpoint, and certificates, the signer's first; all DER."""
-
-    token: bytes
-    certificates: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +218,7 @@ class Evidence:
             or (),
             witnessed=optional("witnessed", proof),
             timestamps=tuple(
-                _read_timestamp(item)
+                Timestamp.read(item)
                 for item in optional(
                     "timestamps", lambda part: fields.objects(part, MAX_TIMESTAMPS, minimum=1)
                 )
@@ -266,7 +256,7 @@ def _to_json(value: object) -> Json:
         case bytes():
             return format_base64(value)
         case Timestamp():
-            return {name: _to_json(part) for name, part in value._asdict().items()}
+            return value.document()
         case tuple():
             return [_to_json(item) for item in value]
         case _:
@@ -279,15 +269,14 @@ def _read_blobs(
     maximum: int,
     *,
     minimum: int = 0,
-    longest: int = MAX_DESCRIPTOR_SIZE,
     size: int | None = None,
 ) -> tuple[bytes, ...]:
-    """An array of base64 values of 1 to ``longest`` bytes, or of exactly ``size``."""
-    texts = fields.texts(part, maximum, longest=2 * longest, minimum=minimum)
+    """An array of base64 values of 1 to ``MAX_DESCRIPTOR_SIZE`` bytes, or of exactly ``size``."""
+    texts = fields.texts(part, maximum, longest=2 * MAX_DESCRIPTOR_SIZE, minimum=minimum)
     values = tuple(decode_base64(f"evidence, {part}", text) for text in texts)
     for value in values:
-        if len(value) > longest or (size is not None and len(value) != size):
-            expected = f"at most {longest}" if size is None else str(size)
+        if len(value) > MAX_DESCRIPTOR_SIZE or (size is not None and len(value) != size):
+            expected = f"at most {MAX_DESCRIPTOR_SIZE}" if size is None else str(size)
             raise FormatError(
                 f"evidence, {part}: expected values of {expected} bytes, found {len(value)}"
             )
@@ -301,14 +290,3 @@ def _read_version(fields: Fields) -> TermsVersion:
     )
     fields.end()
     return version
-
-
-def _read_timestamp(fields: Fields) -> Timestamp:
-    timestamp = Timestamp(
-        token=fields.blob("token", MAX_TOKEN_SIZE, minimum=1),
-        certificates=_read_blobs(
-            fields, "certificates", MAX_CERTIFICATES, minimum=1, longest=MAX_CERTIFICATE_SIZE
-        ),
-    )
-    fields.end()
-    return timestamp

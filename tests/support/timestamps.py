@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -10,12 +11,15 @@ from functools import cache
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import strategies as st
 
 from bistro.crypto.timestamp import certificate as certificates
 from bistro.crypto.timestamp import der
+from bistro.crypto.timestamp.request import Query, parse_query
 from bistro.crypto.timestamp.token import PREFIX_SIZE, Serials, TokenSigner
+from bistro.crypto.timestamp.verification import token_of
 from bistro.instant import UnixMillis
 from bistro_server.services.authority import Authority
 from tests.support.clocks import NOON
@@ -42,7 +46,7 @@ def authority() -> Authority:
 
 
 def issued(
-    key: ec.EllipticCurvePrivateKey, *, now: UnixMillis, days: int = 30
+    key: ec.EllipticCurvePrivateKey, *, now: UnixMillis, days: int = 30, root_days: int = 30
 ) -> tuple[x509.Certificate, x509.Certificate]:
     """A certificate for ``key`` under an issuer of certificates, as one buys it; and the issuer's.
 
@@ -52,7 +56,9 @@ def issued(
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Root of Example")])
     begins = datetime.fromtimestamp(now / 1_000 - 3_600, UTC)
 
-    def builder(subject: str, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def builder(
+        subject: str, public: ec.EllipticCurvePublicKey, days: int
+    ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
@@ -64,12 +70,12 @@ def issued(
         )
 
     root = (
-        builder("Root of Example", root_key.public_key())
+        builder("Root of Example", root_key.public_key(), root_days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(root_key, SHA256())
     )
     own = (
-        builder("Stamps of Example", key.public_key())
+        builder("Stamps of Example", key.public_key(), days)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), critical=True)
         .sign(root_key, SHA256())
     )
@@ -80,6 +86,29 @@ def signer() -> TokenSigner:
     """Signs as ``authority``."""
     found = authority()
     return TokenSigner(found.key, found.chain, policy=POLICY)
+
+
+def stamp(
+    maker: Authority,
+    digest: bytes,
+    *,
+    time: UnixMillis = NOON,
+    accuracy_ms: int = 7,
+    with_certificates: bool = True,
+) -> bytes:
+    """A token over a SHA-256."""
+    flag = der.TRUE if with_certificates else b""
+    query = parse_query(Request(imprint=imprint(digest=digest), flag=flag).encode())
+    assert isinstance(query, Query)
+    signer = TokenSigner(maker.key, maker.chain, policy=POLICY)
+    return token_of(
+        signer.grant(query, serial=serials().next(), time=time, accuracy_ms=accuracy_ms)
+    )
+
+
+def der_of(chain: Sequence[x509.Certificate]) -> tuple[bytes, ...]:
+    """The bytes of certificates."""
+    return tuple(one.public_bytes(Encoding.DER) for one in chain)
 
 
 def serials() -> Serials:

@@ -114,14 +114,10 @@ def verify_token(token: bytes, certificate: x509.Certificate) -> Stamp:
         FormatError: Not a token, or one of a form that is not understood.
         VerificationError: It does not hold.
     """
-    if len(token) > MAX_TOKEN_SIZE:
-        raise FormatError(f"{_WHAT}: expected at most {MAX_TOKEN_SIZE} bytes, found {len(token)}")
     require_for_time_stamps(certificate)
-    content, signer = _open(token)
+    content, _, signer = _open(token)
     own = certificate.public_bytes(Encoding.DER)
-    if signer.integer() != _VERSION_1:
-        raise FormatError(f"{_WHAT}: its signer is not named by issuer and serial number")
-    if signer.whole(der.SEQUENCE) != issuer_and_serial(own):
+    if _named(signer) != issuer_and_serial(own):
         raise VerificationError(f"{_WHAT}: it was signed under another certificate")
     digest = _algorithm(signer, _DIGESTS)
     attributes = der.encode(der.SET, signer.content(_CONTEXT_0))
@@ -136,8 +132,32 @@ def verify_token(token: bytes, certificate: x509.Certificate) -> Stamp:
     return stamp
 
 
-def _open(token: bytes) -> tuple[bytes, der.Reader]:
-    """The content that was signed, and the one signer."""
+def certificates_of(token: bytes) -> tuple[tuple[bytes, ...], bytes]:
+    """The certificates that a token brings along, and the name of its signer's; both DER.
+
+    Nothing is verified; the name is as ``issuer_and_serial`` makes it.
+
+    Raises:
+        FormatError: Not a token, or one of a form that is not understood.
+    """
+    _, certificates, signer = _open(token)
+    reader = der.Reader(_WHAT, certificates)
+    found = []
+    while not reader.is_done():
+        found.append(reader.whole())
+    return tuple(found), _named(signer)
+
+
+def _named(signer: der.Reader) -> bytes:
+    if signer.integer() != _VERSION_1:
+        raise FormatError(f"{_WHAT}: its signer is not named by issuer and serial number")
+    return signer.whole(der.SEQUENCE)
+
+
+def _open(token: bytes) -> tuple[bytes, bytes, der.Reader]:
+    """The content that was signed, the certificates, and the one signer."""
+    if len(token) > MAX_TOKEN_SIZE:
+        raise FormatError(f"{_WHAT}: expected at most {MAX_TOKEN_SIZE} bytes, found {len(token)}")
     outer = der.Reader(_WHAT, token)
     content_info = outer.nested()
     outer.end()
@@ -150,13 +170,13 @@ def _open(token: bytes) -> tuple[bytes, der.Reader]:
     if encapsulated.object() != TST_INFO:
         raise FormatError(f"{_WHAT}: something else was signed")
     content = encapsulated.nested(_CONTEXT_0).content(der.OCTET_STRING)
-    for optional in (_CONTEXT_0, _CONTEXT_1):
-        if signed.is_next(optional):
-            signed.whole()
+    certificates = signed.content(_CONTEXT_0) if signed.is_next(_CONTEXT_0) else b""
+    if signed.is_next(_CONTEXT_1):
+        signed.whole()
     signers = signed.nested(der.SET)
     signer = signers.nested()
     signers.end()
-    return content, signer
+    return content, certificates, signer
 
 
 def _algorithm(

@@ -15,7 +15,6 @@ from bistro.wire.entry import (
     PostmarkEntry,
     TicketEntry,
 )
-from bistro.wire.evidence import Timestamp
 from bistro.wire.postmark import Postmark, PostmarkBundle
 from bistro.wire.receipt import Receipt
 from tests.support.evidence import (
@@ -278,20 +277,6 @@ def _bundle(commitment: bytes, call: str) -> bytes:
         )
         marks.append(Postmark.parse(ledger.promise(entry)))
     return PostmarkBundle(commitment=commitment, postmarks=tuple(marks)).encode()
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        {"timestamps": (Timestamp(b"token", (b"certificate",)),)},
-        {"witnessed": "proof"},
-    ],
-)
-def test_what_this_version_cannot_check_fails(parts: dict[str, object]) -> None:
-    """A claim that nobody looked at must not pass."""
-    part, text = only_failure(Filing().ticketed().add(**parts).evidence)
-    assert part in parts
-    assert "cannot check" in text
 
 
 def test_a_file_key_is_left_to_the_envelope() -> None:
