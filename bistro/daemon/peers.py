@@ -1,0 +1,86 @@
+"""Whose request it is, for fairness: the network address, also behind a proxy, and its bucket.
+
+Nothing else rests on it: an address proves nothing, and is not logged because of this.
+
+Source: docs/spec/ticketing.md, fairness.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from bistro.daemon.buckets import KEPT, WIDER, Bucket, Buckets, Rate
+
+IpAddress: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
+IpNetwork: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
+
+FORWARDED: Final = "X-Forwarded-For"
+_NETWORK_BITS: Final = 64
+_SITE_BITS: Final = 48
+_MAX_HOPS: Final = 16
+
+
+class Peers:
+    """The buckets of network addresses.
+
+    Args:
+        trusted: Proxies whose word about addresses counts.
+        rate: Of each address.
+        kept: Addresses that are remembered.
+    """
+
+    def __init__(self, trusted: Sequence[IpNetwork], rate: Rate, *, kept: int = KEPT) -> None:
+        self._trusted = tuple(trusted)
+        self._buckets: Buckets[str] = Buckets(rate, kept=kept)
+        self._sites: Buckets[str] = Buckets(rate.times(WIDER), kept=kept)
+
+    def bucket(self, peer: str, forwarded: str = "") -> Bucket | None:
+        """The bucket of whoever asks; ``None`` for whom there is none.
+
+        Args:
+            peer: The connection's address; empty for a Unix socket.
+            forwarded: What ``X-Forwarded-For`` says; empty where there is no such field.
+        """
+        name, site = self.name(peer, forwarded)
+        if not name:
+            return None
+        return self._buckets.of(name, self._sites.of(site) if site else None)
+
+    def name(self, peer: str, forwarded: str = "") -> tuple[str, str]:
+        """Who counts as one, and the larger site that it is a part of; empty where nobody does.
+
+        A proxy that is trusted and names nobody is not one of the clients: to count it would
+        be to count all of them as one.
+        """
+        address = self._client(peer, forwarded)
+        if address is None:
+            return "", ""
+        if isinstance(address, ipaddress.IPv4Address):
+            return str(address), ""
+        return _network(address, _NETWORK_BITS), _network(address, _SITE_BITS)
+
+    def _client(self, peer: str, forwarded: str) -> IpAddress | None:
+        hops = forwarded.split(",")[-_MAX_HOPS:] if forwarded else []
+        while True:
+            address = _parse(peer)
+            if address is None or not any(address in one for one in self._trusted):
+                return address
+            if not hops:
+                return None
+            peer = hops.pop()
+
+
+def _parse(text: str) -> IpAddress | None:
+    """The address; that of an IPv4 peer even where an IPv6 socket took it."""
+    try:
+        address = ipaddress.ip_address(text.strip().partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _network(address: ipaddress.IPv6Address, bits: int) -> str:
+    return str(ipaddress.ip_network((int(address), bits), strict=False))
