@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench.cases import client, collect, relay, ticket, timestamp
+from tests.bench.cases import client, collect, overload, relay, ticket, timestamp
 from tests.bench.measuring import Case
 
 
 def cases_of(only: str | None, *, seal_size: int) -> Iterator[Case]:
     """All cases, or those of one group."""
-    tickets = (*ticket.CASES, *timestamp.CASES)
+    tickets = (*ticket.CASES, *timestamp.CASES, *overload.CASES)
     for case in (*tickets, *relay.CASES, *client.cases(seal_size), *collect.CASES):
         if only in {None, case.group}:
             yield case

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from tests.bench.measuring import NotMeasured
+
+LATE_LIMIT_MS: Final = 10.0
+"""More than one request in a thousand begun later than that: what came was not what was meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +46,55 @@ class Load:
     def rate(self) -> float:
         """Answers a second."""
         return self.answered / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What an open loop saw.
+
+    Attributes:
+        offered: Requests that were due.
+        answered: Of them, those that got a ticket.
+        refused: Of them, those that were told to come later.
+        missing: Of them, those that got no answer.
+        goodput: Tickets a second, after the time to settle.
+        took_ms: From when a request was due to its ticket: median, 99th percentile, longest.
+        late_ms: How late requests began: 99.9th percentile, longest.
+        starved: How often a request was due while every connection waited for an answer.
+        seconds: How long requests were offered.
+    """
+
+    offered: int
+    answered: int
+    refused: int
+    missing: int
+    goodput: float
+    took_ms: tuple[float, float, float]
+    late_ms: tuple[float, float]
+    seconds: float
+    starved: int = 0
+
+    @classmethod
+    def parse(cls, output: str) -> Timed:
+        """The report on the last line of a load's output.
+
+        Raises:
+            NotMeasured: Requests were answered with neither a ticket nor a refusal.
+        """
+        lines = output.strip().splitlines()
+        try:
+            fields = json.loads(lines[-1])
+        except (IndexError, ValueError) as exc:
+            raise NotMeasured(f"load: expected a report, found {output[-300:]!r}") from exc
+        if failed := fields.pop("failed"):
+            raise NotMeasured(f"load: {failed} requests failed, or lost their connection")
+        took_ms, late_ms = map(tuple, (fields.pop("took_ms"), fields.pop("late_ms")))
+        return cls(took_ms=took_ms, late_ms=late_ms, **fields)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why this says nothing about the server, or ``None``."""
+        if self.late_ms[0] > LATE_LIMIT_MS:
+            why = "; connections were too few" if self.starved else ""
+            return f"one request in 1,000 began {self.late_ms[0]:.1f} ms late or more{why}"
+        return None

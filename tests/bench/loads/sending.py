@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench.loads import Load
+from tests.bench.loads import Load, Timed
 from tests.bench.processes import CORES, python, run
 
 
@@ -30,3 +30,24 @@ def send_large(port: int, head: Path, file: Path) -> Load:
         NotMeasured: It failed.
     """
     return Load.parse(run(python("loads.large", port, head, file, min(CORES.server))))
+
+
+def send_timed(  # noqa: PLR0913 - everything that an open loop is described by
+    port: int,
+    path: str,
+    terms_hash: bytes,
+    *,
+    rate: float,
+    seconds: float,
+    settle_s: float,
+    connections: int,
+    seed: int,
+) -> Timed:
+    """Ask for tickets at a rate, whatever the server does.
+
+    Raises:
+        NotMeasured: Requests were answered with neither a ticket nor a refusal.
+    """
+    options: list[str | float] = ["--rate", rate, "--seconds", seconds, "--settle", settle_s]
+    options += ["--connections", connections, "--seed", seed]
+    return Timed.parse(run(python("loads.timed", port, path, terms_hash.hex(), *options)))

@@ -1,0 +1,221 @@
+"""An open loop: every request begins when it is due, whatever became of those before it.
+
+Arrivals are a Poisson process. Each waits for its answer on a connection of its own, of which
+there are enough and which stay open; time counts from when the request was due, so a pause of
+the server, or of this client, is in the time of everybody who came during it. Who is refused
+does not come again. One thread looks at all connections, and at nothing but status and length
+of answers: several ten thousand requests a second fit into one core.
+
+Run as ``python -m tests.bench.loads.timed PORT PATH TERMS_HASH --rate 10000``; prints the
+report that ``Timed.parse`` reads.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random  # noqa: TID251 - seeded, and passed in
+import select
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final
+
+import click
+
+from tests.bench.loads.requests import post
+from tests.bench.loads.tickets import MSGPACK, ticket_body
+
+_NS: Final = 1_000_000_000
+_ANSWER_SIZE: Final = 65_536
+_EVENTS: Final = 1_024
+_DRAIN_NS: Final = 3 * _NS
+_ADDRESSES: Final = 64
+_BIND_LATE: Final = 24
+"""IP_BIND_ADDRESS_NO_PORT: the port is chosen when the connection is made."""
+_END: Final = b"\r\n\r\n"
+_LENGTH: Final = b"Content-Length: "
+
+
+def arrivals(rate: float, seconds: float, chance: random.Random) -> list[int]:
+    """When requests are due, nanoseconds from the beginning, in order."""
+    gaps = (chance.expovariate(rate) for _ in range(int(rate * seconds)))
+    return [int(at * _NS) for at in accumulate(gaps)]
+
+
+def ticket_requests(path: str, terms_hash: bytes, count: int) -> list[bytes]:
+    """Whole requests for tickets, each for another commitment."""
+    body = ticket_body(terms_hash)
+    sample = post(path, MSGPACK, body)
+    at = len(sample) - len(body) + 4  # the array, its 1, and the commitment's two bytes of head
+    head, tail = sample[:at], sample[at + 32 :]
+    return [head + os.urandom(32) + tail for _ in range(count)]
+
+
+def status_of(answer: bytes) -> int | None:
+    """The status of a whole answer; ``None`` while some of it is missing."""
+    head_size = answer.find(_END)
+    at = answer.find(_LENGTH, 0, head_size) + len(_LENGTH)
+    if head_size < 0:
+        return None
+    size = int(answer[at : answer.index(b"\r", at)])
+    return int(answer[9:12]) if len(answer) >= head_size + 4 + size else None
+
+
+class Crowd:
+    """All connections.
+
+    Args:
+        port: Of the server.
+        connections: As many may wait at the same time.
+
+    Attributes:
+        statuses: Answers by status; 0: the connection was lost.
+        late_ns: How late each request began.
+        starved_count: How often one was due while every connection waited for an answer.
+        took: For each answer of status 200 when it was due and when it came, nanoseconds.
+    """
+
+    def __init__(self, port: int, connections: int) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.late_ns: list[int] = []
+        self.starved_count = 0
+        self.took: list[tuple[int, int]] = []
+        self._port = port
+        self._poll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._due: dict[int, int] = {}
+        self._parts: dict[int, bytes] = {}
+        self._idle = [self._connect(number) for number in range(connections)]
+
+    def _connect(self, number: int) -> int:
+        made = socket.socket()
+        made.setsockopt(socket.IPPROTO_IP, _BIND_LATE, 1)
+        made.bind((f"127.0.1.{1 + number % _ADDRESSES}", 0))
+        made.connect(("127.0.0.1", self._port))
+        made.setblocking(False)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sockets[made.fileno()] = made
+        self._poll.register(made.fileno(), select.EPOLLIN)
+        return made.fileno()
+
+    def run(self, requests: Sequence[bytes], due: Sequence[int]) -> None:
+        """Send each request when it is due, and wait for answers for a while after the last."""
+        began, at, count = time.perf_counter_ns(), 0, len(due)
+        clock, idle, sockets = time.perf_counter_ns, self._idle, self._sockets
+        while at < count or self._due:
+            now = clock() - began
+            while at < count and due[at] <= now and idle:
+                fd = idle.pop()
+                sockets[fd].send(requests[at])
+                self._due[fd] = due[at]
+                now = clock() - began
+                self.late_ns.append(now - due[at])
+                at += 1
+            self.starved_count += at < count and due[at] <= now
+            if at == count and now > due[-1] + _DRAIN_NS:
+                break
+            for fd, _ in self._poll.poll(0, _EVENTS):
+                self._read(fd, clock() - began)
+
+    def _read(self, fd: int, now: int) -> None:
+        try:
+            data = self._sockets[fd].recv(_ANSWER_SIZE)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._replace(fd)
+            return
+        if fd in self._parts:
+            data = self._parts.pop(fd) + data
+        status = status_of(data)
+        if status is None:
+            self._parts[fd] = data
+            return
+        due = self._due.pop(fd)
+        self.statuses[status] += 1
+        if status == 200:
+            self.took.append((due, now))
+        self._idle.append(fd)
+
+    def _replace(self, fd: int) -> None:
+        """Another connection for one that was closed, which a refusal may be followed by."""
+        self._poll.unregister(fd)
+        self._sockets.pop(fd).close()
+        self._parts.pop(fd, None)
+        if self._due.pop(fd, None) is None:
+            self._idle.remove(fd)
+        else:
+            self.statuses[0] += 1
+        self._idle.append(self._connect(fd))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._poll.close()
+        for one in self._sockets.values():
+            one.close()
+
+    @property
+    def missing_count(self) -> int:
+        """Requests that nobody has answered."""
+        return len(self._due)
+
+
+def share(numbers: Sequence[int], part: float) -> float:
+    """The quantile ``part`` of nanoseconds, in milliseconds; 0 of none."""
+    ordered = sorted(numbers)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] / 1e6 if ordered else 0.0
+
+
+def report(crowd: Crowd, *, offered: int, seconds: float, settle_s: float) -> dict[str, object]:
+    """What ``Timed.parse`` reads; what was due or came in the first ``settle_s`` is left out."""
+    first, last = int(settle_s * _NS), int(seconds * _NS)
+    took = [came - due for due, came in crowd.took if due >= first]
+    answered = sum(first <= came < last for _, came in crowd.took)
+    return {
+        "answered": crowd.statuses[200],
+        "failed": sum(crowd.statuses.values()) - crowd.statuses[200] - crowd.statuses[503],
+        "goodput": answered / (seconds - settle_s),
+        "late_ms": [share(crowd.late_ns, 0.999), share(crowd.late_ns, 1.0)],
+        "missing": crowd.missing_count + offered - len(crowd.late_ns),
+        "offered": offered,
+        "refused": crowd.statuses[503],
+        "seconds": seconds,
+        "starved": crowd.starved_count,
+        "took_ms": [share(took, 0.5), share(took, 0.99), share(took, 1.0)],
+    }
+
+
+@click.command()
+@click.argument("port", type=int)
+@click.argument("path")
+@click.argument("terms_hash")
+@click.option("--rate", type=float, required=True, help="Requests a second.")
+@click.option("--seconds", type=float, required=True)
+@click.option("--settle", type=float, default=0.0, help="Seconds that do not count.")
+@click.option("--connections", type=int, required=True)
+@click.option("--seed", type=int, required=True)
+def main(
+    port: int, path: str, terms_hash: str, *, connections: int, seed: int, **options: float
+) -> None:
+    """Ask for tickets and report."""
+    seconds, rate = options["seconds"], options["rate"]
+    due = arrivals(rate, seconds, random.Random(seed))
+    requests = ticket_requests(path, bytes.fromhex(terms_hash), len(due))
+    crowd = Crowd(port, connections)
+    # A collection would be a pause, and the pause would be ours.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    crowd.run(requests, due)
+    crowd.close()
+    found = report(crowd, offered=len(due), seconds=seconds, settle_s=options["settle"])
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
