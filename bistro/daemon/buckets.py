@@ -69,7 +69,7 @@ class Bucket:
             0.0 if they were taken; otherwise the seconds until they will be there.
         """
         full_at_s = self._full_at_s
-        begin_s = full_at_s if full_at_s > now_s else now_s  # noqa: PLR1730 - a call costs more
+        begin_s = full_at_s if full_at_s > now_s else now_s  # noqa: FURB136 - a call costs more
         after_s = begin_s + count * self._token_s
         wait_s = after_s - now_s - self._span_s
         if wait_s > _ROUNDING_S:
