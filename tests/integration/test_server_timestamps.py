@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,41 @@ async def test_a_hash_is_stamped_and_noise_is_refused(tmp_path: Path) -> None:
         for result in ("granted", "bad_data_format"):
             line = f'bistro_server_timestamps_total{{result="{result}"}} 1.0'
             assert line in metrics.body.decode()
+
+
+async def converse(port: int, *requests: bytes) -> list[tuple[str, dict[str, str], bytes]]:
+    """Send requests on one connection; of each answer status, fields that stay, and body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answers = []
+    for request in requests:
+        writer.write(request)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        status, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+        fields = dict(line.split(": ", 1) for line in lines)
+        size = int(fields.pop("Content-Length"))
+        del fields["Date"], fields["Bistro-Request-Id"]
+        answers.append((status, fields, await reader.readexactly(size)))
+    writer.close()
+    await writer.wait_closed()
+    return answers
+
+
+async def test_both_ways_through_the_server_answer_alike(tmp_path: Path) -> None:
+    """The quick way, and the ordinary one that an unusual field leads to; refusals too."""
+    folder, settings = make_server(tmp_path / "d")
+    async with serving_folder(folder, settings, ManualClock()) as (server, _):
+        for body in (Request().encode(), b"nonsense", Request(policy=b"\x06\x01\x2a").encode()):
+            head = (
+                f"POST /tsa HTTP/1.1\r\nHost: permits.example\r\nContent-Length: {len(body)}\r\n"
+                f"Content-Type: {media.TIMESTAMP_QUERY}\r\n"
+            )
+            quick = f"{head}\r\n".encode() + body
+            ordinary = f"{head}Connection: keep-alive, te\r\n\r\n".encode() + body
+            first, second, third = await converse(server.http.port, quick, quick, ordinary)
+            assert first[:2] == second[:2] == third[:2]
+            is_granted = GRANTED in first[2][:16]
+            assert is_granted == (GRANTED in third[2][:16])
+            assert (first[2] == second[2] == third[2]) == (not is_granted)
 
 
 async def test_what_is_no_request_is_a_problem(tmp_path: Path) -> None:

@@ -24,4 +24,4 @@ TICKETS = submitting.TICKET_ENDPOINTS
 
 def quick(desks: Desks, clock: Clock) -> Heads:
     """What of the public app is answered the quick way."""
-    return Heads([submitting.quick_tickets(desks)], clock)
+    return Heads([submitting.quick_tickets(desks), timestamps.quick_stamps(desks)], clock)
