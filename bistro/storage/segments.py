@@ -1,14 +1,14 @@
 """Segment files: where a relay keeps fragments, each with the claim that explains it.
 
-A segment holds one record after another. Its head and claim are written and synced before the
-first byte of data, so what a crash leaves always says what it was meant to be. A record is
+A segment holds one record after another. Head and claim of a fragment that comes in pieces are
+synced before its first byte, so what a crash leaves says what it was meant to be. A record is
 complete when its end is there; the end is written only when the data has been verified.
 
-A file of one record, as relays write now, and one of many are read by the same code. All records
+A file of one record and one of many are read by the same code. All records
 of a file repeat its generation, a random number that never leaves the relay: neither what the
 file held before nor bytes that a filer chose can pose as one of its records.
 
-Source: docs/spec/storage.md, segments.
+Source: docs/spec/segments.md, record.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from bistro.wire.claim import Claim
 from bistro.wire.entry import Entry, HeldEntry, ReceiptEntry, ReleasedEntry, decode_entry
 from bistro.wire.staging import Failure
 from tests.support.paper import HOUR_MS, SPRING, PaperCall, Sealed
-from tests.support.relays import Site, eventually, relay_site
+from tests.support.relays import Site, damage, eventually, relay_site
 from tests.support.strategies import note_key
 
 DAY_MS = 24 * HOUR_MS
@@ -131,9 +131,8 @@ async def test_a_batch_streams_fragments_from_any_offset(site: Site) -> None:
 async def test_a_fragment_that_cannot_be_read_does_not_spoil_the_batch(site: Site) -> None:
     """Damage is said in its frame, and the relay goes on serving the others."""
     await site.relay.stage(site.call, Sealed(1))
-    upload = await site.relay.stage(site.call, Sealed(2))
-    path = site.relay.settings.relay.data_path / "segments" / upload.id[:2]
-    (path / f"{upload.id}.segment").write_bytes(b"damaged")
+    await site.relay.stage(site.call, Sealed(2))
+    damage(site.relay.settings, Sealed(2).fragment(0))
     items = [BatchItem(Sealed(n).commitment, 0, 0) for n in (2, 1)]
     found = await fetch(site.relay.collector(site.call), items)
     assert isinstance(found[0], FrameHead)
@@ -201,7 +200,7 @@ async def test_a_request_signed_by_a_wrong_clock_is_refused(site: Site) -> None:
 
 
 async def test_a_release_is_recorded_before_the_bytes_go(site: Site) -> None:
-    """The ledger names the signed request, which is kept; the file is gone; asking again is 0."""
+    """The ledger names the signed request, which is kept; nothing lives; asking again is 0."""
     sealed = Sealed(1)
     upload = await site.relay.stage(site.call, sealed)
     client = site.relay.collector(site.call)
@@ -223,7 +222,8 @@ async def test_a_release_is_recorded_before_the_bytes_go(site: Site) -> None:
         request.signature_base, request.signature, asked, key=site.call.collect_key.verifier
     )
     assert request.body == encode_releases([release_of(sealed)])
-    assert list((data / "segments").rglob("*.segment")) == []
+    shelf = site.relay.services.tending._shelf
+    assert all(books.live_count == 0 for books in shelf._books.values())
     assert site.relay.services.room.used(SPRING.server) == 0
     assert await client.fetch_staged() == ()
     (head,) = await fetch(client, [BatchItem(sealed.commitment, 0, 0)])

@@ -170,6 +170,14 @@ async def pieces(data: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
         yield data[at : at + size]
 
 
+def damage(settings: Settings, data: bytes) -> None:
+    """Change one bit of a fragment where it lies."""
+    for path in (settings.relay.data_path / "segments").rglob("*.segment"):
+        found = path.read_bytes()
+        if (at := found.find(data)) >= 0:
+            path.write_bytes(found[:at] + bytes([found[at] ^ 1]) + found[at + 1 :])
+
+
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for what a running part does by itself; the test's time limit bounds it."""
     while not condition():  # noqa: ASYNC110 - the part knows nothing of tests

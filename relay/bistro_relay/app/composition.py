@@ -19,20 +19,28 @@ from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro_relay.metrics import RelayMetrics
 from bistro_relay.services.arrivals import Arrivals
 from bistro_relay.services.busy import BusyUploads
+from bistro_relay.services.claims import ClaimDesk, IntakeLimits
 from bistro_relay.services.collectors import CollectorDesk
 from bistro_relay.services.custody import Custody
+from bistro_relay.services.frames import Frames
 from bistro_relay.services.handing import Handing
-from bistro_relay.services.intake import Intake, IntakeLimits
+from bistro_relay.services.intake import Intake
 from bistro_relay.services.keeper import Keeper
 from bistro_relay.services.ledgers import CustodyLedgers
 from bistro_relay.services.overview import Identity, Overview
 from bistro_relay.services.receiving import Receiver
 from bistro_relay.services.recovery import Recovery
 from bistro_relay.services.room import Gate, Room, free_disk_bytes
+from bistro_relay.services.shelf_recovery import ShelfRecovery
+from bistro_relay.services.tending import Tending
 from bistro_relay.services.terms_book import Pace, TermsBook
+from bistro_relay.services.whole import WholeIntake
 from bistro_relay.settings import Settings
 from bistro_relay.store.destinations import DestinationFiles
+from bistro_relay.store.placing import PlacedUploads
 from bistro_relay.store.segments import SegmentFiles
+from bistro_relay.store.shared import SharedFiles
+from bistro_relay.store.shelf import Shelf
 from bistro_relay.store.terms import NonceStore, TermsStore
 from bistro_relay.store.uploads import UploadStore
 
@@ -63,6 +71,7 @@ class Services:
         around: Clock and disk.
         key: The relay's key.
         uploads: Rows of uploads.
+        placed: The same rows, of fragments in shared segments.
         terms: Rows of terms.
         nonces: Rows of nonces.
         session: Asks destinations.
@@ -75,6 +84,7 @@ class Services:
         key: SigningKey,
         *,
         uploads: UploadStore,
+        placed: PlacedUploads,
         terms: TermsStore,
         nonces: NonceStore,
         session: Session,
@@ -86,12 +96,14 @@ class Services:
         self.part_metrics = PartMetrics.register(self.registry)
         metrics = RelayMetrics.register(self.registry)
         files = SegmentFiles(directory, disk=disk)
+        shared = SharedFiles(directory, disk=disk)
         self.uploads = uploads
         self.room = Room(
             around.free_disk or partial(free_disk_bytes, directory),
             reserve_bytes=limits.reserve_bytes,
             metrics=metrics,
         )
+        shelf = Shelf(shared, self.room.free_bytes)
         self.gate = Gate(limits.uploads_count, per_address=limits.uploads_per_address_count)
         metrics.open_uploads.set_function(lambda: self.gate.count)
         self.arrivals = Arrivals()
@@ -115,6 +127,7 @@ class Services:
             ledgers=self.ledgers,
             uploads=uploads,
             files=files,
+            shelf=shelf,
             book=self.book,
             room=self.room,
             arrivals=self.arrivals,
@@ -124,30 +137,52 @@ class Services:
         receiver = Receiver(
             uploads=uploads, files=files, room=self.room, clock=clock, metrics=metrics
         )
+        desk = ClaimDesk(
+            self.book,
+            self.ledgers,
+            clock,
+            IntakeLimits(limits.fragment_bytes, limits.quota_bytes),
+        )
+        self.whole = WholeIntake(
+            desk=desk,
+            shelf=shelf,
+            placed=placed,
+            ledgers=self.ledgers,
+            room=self.room,
+            arrivals=self.arrivals,
+            clock=clock,
+            metrics=metrics,
+        )
+        self.tending = Tending(shelf, placed, clock)
         self.intake = Intake(
-            book=self.book,
+            desk=desk,
             uploads=uploads,
             files=files,
-            ledgers=self.ledgers,
+            whole=self.whole,
             custody=custody,
             receiver=receiver,
             room=self.room,
             busy=BusyUploads(),
             clock=clock,
-            limits=IntakeLimits(limits.fragment_bytes, limits.quota_bytes),
             metrics=metrics,
         )
         self.handing = Handing(
             uploads=uploads,
-            files=files,
+            placed=placed,
+            frames=Frames(placed=placed, files=files, shelf=shelf, clock=clock, metrics=metrics),
             custody=custody,
             arrivals=self.arrivals,
             requests=BlobStore(directory / REQUESTS, disk=disk),
-            clock=clock,
-            metrics=metrics,
         )
         recovery = Recovery(
-            uploads=uploads, files=files, ledgers=self.ledgers, room=self.room, clock=clock
+            uploads=uploads,
+            files=files,
+            shelf=ShelfRecovery(
+                shelf=shelf, files=shared, placed=placed, ledgers=self.ledgers, clock=clock
+            ),
+            ledgers=self.ledgers,
+            room=self.room,
+            clock=clock,
         )
         self.keeper = Keeper(
             recovery=recovery,

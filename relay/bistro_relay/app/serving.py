@@ -1,8 +1,9 @@
 """Opens a relay and runs its parts.
 
 Parts, in the order in which they depend on each other: ``ledgers`` order promises, ``terms``
-polls destinations, ``keeper`` recovers and then keeps promises, ``control`` and ``http``
-answer once recovery is done. Sockets are bound before anything runs.
+polls destinations, ``keeper`` recovers and then keeps promises, ``shelf`` tends segments,
+``whole`` keeps small fragments, ``control`` and ``http`` answer once recovery is done. Sockets
+are bound before anything runs.
 
 Source: docs/architecture.md.
 """
@@ -10,7 +11,7 @@ Source: docs/architecture.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,7 @@ from bistro_relay.http.public import PublicApi, control_endpoint
 from bistro_relay.http.tus import TusApi, add_tus_header
 from bistro_relay.services.room import Gate
 from bistro_relay.settings import Settings
+from bistro_relay.store.placing import PlacedUploads
 from bistro_relay.store.schema import open_database
 from bistro_relay.store.terms import NonceStore, TermsStore
 from bistro_relay.store.uploads import UploadStore
@@ -98,6 +100,7 @@ async def open_services(settings: Settings, around: Surroundings) -> AsyncIterat
                     around,
                     key,
                     uploads=UploadStore(database),
+                    placed=PlacedUploads(database),
                     terms=TermsStore(database),
                     nonces=NonceStore(database),
                     session=session,
@@ -107,6 +110,7 @@ async def open_services(settings: Settings, around: Surroundings) -> AsyncIterat
                     yield services
                 finally:
                     await services.ledgers.close()
+                    await services.tending.close()
         finally:
             await database.close()
     finally:
@@ -142,6 +146,8 @@ class Relay:
                 "ledgers": services.ledgers.run,
                 "terms": services.book.run,
                 "keeper": services.keeper.run,
+                "shelf": partial(_when, recovered, services.tending.run),
+                "whole": services.whole.run,
                 "control": partial(_after, recovered, control),
                 "http": partial(_after, recovered, http),
             },
@@ -184,6 +190,11 @@ def _new_control(services: Services) -> HttpPart:
         is_ready=services.overview.require_ready,
     )
     return HttpPart(app, bind_unix(control_socket(services.settings)))
+
+
+async def _when(event: asyncio.Event, run: Callable[[], Awaitable[None]]) -> None:
+    await event.wait()
+    await run()
 
 
 async def _after(event: asyncio.Event, part: HttpPart) -> None:

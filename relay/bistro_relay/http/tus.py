@@ -9,6 +9,7 @@ Source: docs/spec/staging.md; tus 1.0.
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -20,7 +21,7 @@ from aiohttp import web
 from bistro.api import media, routes
 from bistro.api.routes import Route
 from bistro.crypto.keys import decode_base64
-from bistro.daemon.bodies import stream_body
+from bistro.daemon.bodies import read_body, stream_body
 from bistro.daemon.caching import NEVER
 from bistro.daemon.web import Endpoint, problem_response
 from bistro.errors import (
@@ -30,6 +31,7 @@ from bistro.errors import (
     UnavailableError,
     UnknownObjectError,
 )
+from bistro.protocol.transfer import require_intact_chunk
 from bistro.wire.claim import MAX_CLAIM_SIZE
 from bistro_relay.services.busy import UploadBusyError, UploadEndedError
 from bistro_relay.services.intake import Intake, Progress
@@ -136,12 +138,29 @@ class TusApi:
         has_body = request.body_exists and request.content_length != 0
         if has_body and not _is_tus_body(request):
             return _wrong_type()
-        progress = await self._intake.create(claim, length=length)
-        if has_body and progress.receipt is None:
-            progress = await self._feed(request, progress.id, at=0, checksum=checksum)
+        if has_body and self._intake.admit(length=length, size=request.content_length):
+            try:
+                progress = await self._keep(request, claim, length, checksum)
+            finally:
+                self._intake.dismiss(length)
+        else:
+            progress = await self._intake.create(claim, length=length)
+            if has_body and progress.receipt is None:
+                progress = await self._feed(request, progress.id, at=0, checksum=checksum)
         path = routes.UPLOAD_OFFSET.path(upload=progress.id)
         headers = {"Location": self._prefix + path, **_headers(progress)}
         return web.Response(status=HTTPStatus.CREATED, headers=headers)
+
+    async def _keep(
+        self, request: web.Request, claim: bytes, length: int, checksum: Checksum | None
+    ) -> Progress:
+        examined = await self._intake.examine(claim, length=length)
+        body = await read_body(request, limit=length, idle_s=self._idle_s)
+        if checksum is not None:
+            require_intact_chunk(
+                expected=checksum.value, found=hashlib.new(checksum.algorithm, body).digest()
+            )
+        return await self._intake.keep(examined, body)
 
     async def _look(self, request: web.Request) -> web.Response:
         progress = await self._intake.look(request.match_info["upload"])

@@ -39,6 +39,7 @@ from bistro_relay.services.ledgers import (
 from bistro_relay.services.room import Room, full_answered
 from bistro_relay.services.terms_book import TermsBook
 from bistro_relay.store.segments import SegmentFiles
+from bistro_relay.store.shelf import Shelf
 from bistro_relay.store.uploads import Upload, UploadStore
 
 HOLD_MS: Final = 604_800_000
@@ -58,7 +59,8 @@ class Custody:
     Args:
         ledgers: Where promises are written.
         uploads: Rows.
-        files: Segments.
+        files: Segments of single fragments.
+        shelf: Small fragments.
         book: Terms, which say how long to hold.
         room: Told what is given back.
         arrivals: Told what can be seen at ``/staged``.
@@ -70,6 +72,7 @@ class Custody:
         ledgers: CustodyLedgers,
         uploads: UploadStore,
         files: SegmentFiles,
+        shelf: Shelf,
         book: TermsBook,
         room: Room,
         arrivals: Arrivals,
@@ -79,6 +82,7 @@ class Custody:
         self._ledgers = ledgers
         self._uploads = uploads
         self._files = files
+        self._shelf = shelf
         self._book = book
         self._room = room
         self._arrivals = arrivals
@@ -200,14 +204,12 @@ class Custody:
 
     async def _end(self, uploads: Sequence[Upload], request: bytes | None) -> None:
         async with self._ending:
-            uploads = [one for one in uploads if await self._is_held(one)]
+            found = await self._uploads.find_all([one.id for one in uploads])
+            held = {one.id for one in found if one.transfer.state is TransferState.HELD}
+            uploads = [one for one in uploads if one.id in held]
             if uploads:
                 with full_answered():
                     await self._end_held(uploads, request)
-
-    async def _is_held(self, upload: Upload) -> bool:
-        found = await self._uploads.find(upload.id)
-        return found is not None and found.transfer.state is TransferState.HELD
 
     async def _end_held(self, uploads: Sequence[Upload], request: bytes | None) -> None:
         ledger = await self._ledgers.of(uploads[0].origin)
@@ -217,15 +219,23 @@ class Custody:
         state = uploads[0].transfer.state.value
         for upload in uploads:
             self._room.give_back(upload.origin.server, size=upload.transfer.size)
-            self._metrics.uploads.labels(state).inc()
-            # A crash here leaves a file whose row has ended: swept at the next start.
-            await asyncio.to_thread(self._files.delete, upload.id)
+        self._metrics.uploads.labels(state).inc(len(uploads))
+        await self._forget(uploads)
         _log.info(
             "holds_ended",
             origin=str(uploads[0].origin),
             count=len(uploads),
             state=state,
         )
+
+    async def _forget(self, uploads: Sequence[Upload]) -> None:
+        """Give up the bytes of rows that have ended, wherever they were moved meanwhile."""
+        for upload in await self._uploads.find_all([one.id for one in uploads]):
+            if upload.record is not None:
+                self._shelf.give_up(upload.record)
+            else:
+                # A crash here leaves a file whose row has ended: swept at the next start.
+                await asyncio.to_thread(self._files.delete, upload.id)
 
     def _ended_draft(self, ledger: str, upload: Upload, request: bytes | None) -> Draft:
         def build(time: UnixMillis) -> bytes:

@@ -19,13 +19,8 @@ from typing import Final
 
 from bistro.clock import Clock
 from bistro.daemon import logs
-from bistro.errors import (
-    LimitExceededError,
-    StorageError,
-    UnknownObjectError,
-)
+from bistro.errors import RelayFullError, StorageError, UnknownObjectError
 from bistro.instant import UnixMillis
-from bistro.protocol.deadline import may_stage
 from bistro.protocol.transfer import (
     Transfer,
     TransferState,
@@ -34,12 +29,11 @@ from bistro.storage.finishing import finish
 from bistro.wire.claim import Claim
 from bistro_relay.metrics import RelayMetrics
 from bistro_relay.services.busy import BusyUploads, UploadEndedError
-from bistro_relay.services.claims import require_length, verify_claim
+from bistro_relay.services.claims import ClaimDesk, Examined
 from bistro_relay.services.custody import Custody
-from bistro_relay.services.ledgers import CustodyLedgers
 from bistro_relay.services.receiving import Checksum, Receiver
 from bistro_relay.services.room import Room, full_answered
-from bistro_relay.services.terms_book import TermsBook
+from bistro_relay.services.whole import WholeIntake
 from bistro_relay.store.segments import SegmentFiles
 from bistro_relay.store.uploads import Upload, UploadStore
 
@@ -70,53 +64,38 @@ class Progress:
     receipt: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class IntakeLimits:
-    """What is taken at most.
-
-    Attributes:
-        fragment_bytes: Of one fragment.
-        quota_bytes: For a destination without a quota of its own.
-    """
-
-    fragment_bytes: int
-    quota_bytes: int | None
-
-
 class Intake:
     """Uploads, from the claim to the receipt."""
 
     def __init__(  # noqa: PLR0913 - it stands between all of these
         self,
         *,
-        book: TermsBook,
+        desk: ClaimDesk,
         uploads: UploadStore,
         files: SegmentFiles,
-        ledgers: CustodyLedgers,
+        whole: WholeIntake,
         custody: Custody,
         receiver: Receiver,
         room: Room,
         busy: BusyUploads,
         clock: Clock,
-        limits: IntakeLimits,
         metrics: RelayMetrics,
     ) -> None:
-        self._book = book
+        self._desk = desk
         self._uploads = uploads
         self._files = files
-        self._ledgers = ledgers
+        self._whole = whole
         self._custody = custody
         self._receiver = receiver
         self._room = room
         self._busy = busy
         self._clock = clock
-        self._limits = limits
         self._metrics = metrics
 
     @property
     def largest(self) -> int:
         """The largest fragment that is taken, in bytes."""
-        return self._limits.fragment_bytes
+        return self._desk.limits.fragment_bytes
 
     async def create(self, data: bytes, *, length: int) -> Progress:
         """Check a claim, reserve room, and begin an upload; no byte of the fragment is read.
@@ -136,29 +115,59 @@ class Intake:
             RelayFullError: Quota or disk have no room.
             UnavailableError: Terms cannot be fetched, or no receipt could be given now.
         """
-        claim = Claim.decode(data)
-        destination = self._book.require_destination(claim.origin.server)
-        terms = await self._book.require(claim.origin)
-        verify_claim(claim, terms)
-        require_length(claim, length)
-        if length > self._limits.fragment_bytes:
-            raise LimitExceededError(
-                f"fragment: expected at most {self._limits.fragment_bytes} bytes, found {length}"
-            )
+        examined = await self._desk.examine(data, length=length)
+        claim = examined.claim
         found = await self._uploads.find_custody(
             claim.origin, claim.commitment, claim.descriptor.index
         )
         if found is not None:
             return await self._progress(found)
-        may_stage(self._clock.now(), terms, repair=True).require()
-        self._ledgers.require_running()
-        quota = destination.quota_bytes or self._limits.quota_bytes
-        self._room.reserve(destination.server, length, quota_bytes=quota)
+        quota = self._desk.require_open(examined)
+        self._room.reserve(claim.origin.server, length, quota_bytes=quota)
         try:
             return await self._begin(claim)
         except BaseException:
-            self._room.give_back(destination.server, size=length, missing_size=length)
+            self._room.give_back(claim.origin.server, size=length, missing_size=length)
             raise
+
+    def admit(self, *, length: int, size: int | None) -> bool:
+        """Whether a fragment is small, comes whole, and may be held in memory until it is kept.
+
+        Args:
+            length: The size that the upload announces.
+            size: Bytes of the request's body, if they are known.
+        """
+        return size == length and self._whole.admit(length)
+
+    def dismiss(self, length: int) -> None:
+        """What was admitted is not in memory any more."""
+        self._whole.give_back(length)
+
+    async def examine(self, data: bytes, *, length: int) -> Examined:
+        """See ``ClaimDesk.examine``."""
+        return await self._desk.examine(data, length=length)
+
+    async def keep(self, examined: Examined, body: bytes) -> Progress:
+        """Keep a whole fragment that was admitted; one that is held already is not kept twice.
+
+        Raises:
+            BistroError: See ``WholeIntake.begin``.
+        """
+        try:
+            kept = await self._whole.take(examined, body)
+        except RelayFullError:
+            # No room for a segment; for one fragment there may be, and else this says so.
+            return await self._keep_alone(examined.encoded, body)
+        return Progress(kept.id, kept.size, kept.size, None, examined.encoded, kept.receipt)
+
+    async def _keep_alone(self, claim: bytes, body: bytes) -> Progress:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield body
+
+        progress = await self.create(claim, length=len(body))
+        if progress.receipt is not None:
+            return progress
+        return await self.append(progress.id, chunks(), at=0, length=len(body))
 
     async def _begin(self, claim: Claim) -> Progress:
         now = self._clock.now()

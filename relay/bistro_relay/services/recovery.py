@@ -10,9 +10,10 @@
 | whole file | row receiving, but a receipt in the ledger | complete again, then held |
 | anything | row held or ended, and no such entry in the ledger | the relay does not start |
 
-Complete rows get their receipts by ``Custody.hold_complete``.
+Fragments in shared segments are ``ShelfRecovery``'s. Complete rows get their receipts by
+``Custody.hold_complete``.
 
-Source: docs/spec/staging.md; docs/spec/storage.md, recovery.
+Source: docs/spec/staging.md; docs/spec/segments.md, recovery.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bistro.protocol.transfer import INCOMPLETE_MS, Transfer, TransferState
 from bistro.wire.claim import Claim
 from bistro_relay.services.ledgers import CustodyLedgers
 from bistro_relay.services.room import Room
+from bistro_relay.services.shelf_recovery import ShelfRecovery
 from bistro_relay.store.segments import PREFIXES, SegmentFiles
 from bistro_relay.store.uploads import Upload, UploadStore
 
@@ -49,12 +51,14 @@ class Recovery:
         *,
         uploads: UploadStore,
         files: SegmentFiles,
+        shelf: ShelfRecovery,
         ledgers: CustodyLedgers,
         room: Room,
         clock: Clock,
     ) -> None:
         self._uploads = uploads
         self._files = files
+        self._shelf = shelf
         self._ledgers = ledgers
         self._room = room
         self._clock = clock
@@ -68,6 +72,7 @@ class Recovery:
         """
         await self._require_newest_ledgers()
         tally = _Tally()
+        tally.restored, tally.missing = await self._shelf.run()
         for prefix in PREFIXES:
             rows = {upload.id: upload for upload in await self._uploads.list_named(prefix)}
             found = await asyncio.to_thread(self._files.names, prefix)

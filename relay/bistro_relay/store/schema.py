@@ -69,7 +69,24 @@ CREATE TABLE nonce (
 CREATE INDEX nonce_ends ON nonce (expires_at);
 """
 
-MIGRATIONS: Final = (_FIRST,)
+_SHARED: Final = """
+-- Small fragments: number of the shared segment and offset of the record.
+ALTER TABLE upload ADD COLUMN segment INTEGER;
+ALTER TABLE upload ADD COLUMN place INTEGER CHECK ((place IS NULL) = (segment IS NULL));
+CREATE INDEX upload_own ON upload (id) WHERE segment IS NULL;
+CREATE INDEX upload_live ON upload (segment, place, size, length(claim))
+  WHERE segment IS NOT NULL AND state IN ('complete', 'held');
+-- What is counted at every start, from the index alone.
+DROP INDEX upload_calls;
+CREATE INDEX upload_calls ON upload (server, call, state, size, offset);
+CREATE INDEX upload_ended ON upload (server, call, changed_at)
+  WHERE state IN ('released', 'expired') AND hold_until IS NOT NULL;
+
+-- Sealed shared segments of which every record has its row or is dead.
+CREATE TABLE settled (segment INTEGER PRIMARY KEY) STRICT;
+"""
+
+MIGRATIONS: Final = (_FIRST, _SHARED)
 
 
 async def open_database(directory: Path) -> Database:

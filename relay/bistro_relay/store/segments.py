@@ -1,9 +1,9 @@
-"""Segment files on disk: one fragment each, appended to, durable up to what was synced.
+"""Segments of single fragments on disk: one file each, appended to, durable up to what was synced.
 
 ``segments/<2 digits>/<id>.segment``; ids are ours and random, so no path comes from a peer.
 The layout of a file is that of ``bistro.storage.segments``.
 
-Source: docs/spec/storage.md, segments; docs/decisions/0007-one-record-per-segment-for-now.md.
+Source: docs/spec/segments.md, own segments; docs/decisions/0020-small-fragments-share-segments.md.
 """
 
 from __future__ import annotations

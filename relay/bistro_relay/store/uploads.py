@@ -15,12 +15,17 @@ from bistro.protocol.transfer import Transfer, TransferState
 from bistro.storage.database import Database, Row
 from bistro.wire.claim import Claim
 from bistro.wire.staging import StagedRow
+from bistro_relay.store.shared import Place, Wanted
 
 _COLUMNS: Final = (
     "id, server, call, commitment, fragment, claim, size, sha256, state, offset, expires_at, "
-    "hold_until"
+    "hold_until, segment, place"
 )
-_SELECT: Final = f"SELECT {_COLUMNS} FROM upload"  # noqa: S608 - a constant
+SELECT: Final = f"SELECT {_COLUMNS} FROM upload"  # noqa: S608 - a constant
+INSERT: Final = (
+    f"INSERT INTO upload ({_COLUMNS}, changed_at) "  # noqa: S608 - a constant
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _PAGE: Final = 500
 
 
@@ -35,6 +40,7 @@ class Upload:
         index: Which fragment of it.
         claim: Encoded, verified.
         transfer: Where it stands.
+        place: Its record in a shared segment; None: its segment is its own.
     """
 
     id: str
@@ -43,6 +49,7 @@ class Upload:
     index: int
     claim: bytes
     transfer: Transfer
+    place: Place | None = None
 
     @classmethod
     def of(cls, upload_id: str, claim: Claim, transfer: Transfer) -> Upload:
@@ -60,9 +67,15 @@ class Upload:
         """The same upload, further on."""
         return replace(self, transfer=transfer)
 
+    @property
+    def record(self) -> Wanted | None:
+        """What must be found at its place in a shared segment, if it has one."""
+        return None if self.place is None else Wanted(self.place, self.claim, self.transfer.size)
 
-def _read(row: Row) -> Upload:
-    until = row["hold_until"]
+
+def read_upload(row: Row) -> Upload:
+    """The upload that a row of all columns describes."""
+    until, segment = row["hold_until"], row["segment"]
     return Upload(
         id=row["id"],
         origin=Origin(row["server"], row["call"]),
@@ -77,6 +90,29 @@ def _read(row: Row) -> Upload:
             state=TransferState(row["state"]),
             hold_until=None if until is None else UnixMillis(until),
         ),
+        place=None if segment is None else Place(segment, row["place"]),
+    )
+
+
+def upload_values(upload: Upload, now: UnixMillis) -> Sequence[object]:
+    """The values of ``INSERT``, in order."""
+    transfer, place = upload.transfer, upload.place
+    return (
+        upload.id,
+        upload.origin.server,
+        upload.origin.call,
+        upload.commitment,
+        upload.index,
+        upload.claim,
+        transfer.size,
+        transfer.sha256,
+        transfer.state.value,
+        transfer.offset,
+        transfer.expires_at,
+        transfer.hold_until,
+        None if place is None else place.segment,
+        None if place is None else place.offset,
+        now,
     )
 
 
@@ -107,27 +143,8 @@ class UploadStore:
         Raises:
             ConflictError: It is not in state receiving, and its fragment has a custody already.
         """
-        transfer = upload.transfer
         async with self._database.transaction() as tx:
-            await tx.execute(
-                f"INSERT INTO upload ({_COLUMNS}, changed_at) "  # noqa: S608 - a constant
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    upload.id,
-                    upload.origin.server,
-                    upload.origin.call,
-                    upload.commitment,
-                    upload.index,
-                    upload.claim,
-                    transfer.size,
-                    transfer.sha256,
-                    transfer.state.value,
-                    transfer.offset,
-                    transfer.expires_at,
-                    transfer.hold_until,
-                    now,
-                ),
-            )
+            await tx.execute(INSERT, upload_values(upload, now))
 
     async def update(self, *uploads: Upload, now: UnixMillis) -> None:
         """Record where uploads stand, durably, all or none; held ones get a cursor.
@@ -177,24 +194,34 @@ class UploadStore:
 
     async def find(self, upload_id: str) -> Upload | None:
         """The upload of that id."""
-        row = await self._database.fetch_one(f"{_SELECT} WHERE id = ?", (upload_id,))
-        return None if row is None else _read(row)
+        row = await self._database.fetch_one(f"{SELECT} WHERE id = ?", (upload_id,))
+        return None if row is None else read_upload(row)
+
+    async def find_all(self, upload_ids: Sequence[str]) -> list[Upload]:
+        """The uploads of these ids that there are, in no order."""
+        found: list[Upload] = []
+        for at in range(0, len(upload_ids), _PAGE):
+            some = upload_ids[at : at + _PAGE]
+            marks = ", ".join("?" * len(some))
+            rows = await self._database.fetch_all(f"{SELECT} WHERE id IN ({marks})", some)
+            found += map(read_upload, rows)
+        return found
 
     async def find_custody(self, origin: Origin, commitment: bytes, index: int) -> Upload | None:
         """The one upload of a fragment that is complete, held or released."""
         row = await self._database.fetch_one(
-            f"{_SELECT} WHERE server = ? AND call = ? AND commitment = ? AND fragment = ? "
+            f"{SELECT} WHERE server = ? AND call = ? AND commitment = ? AND fragment = ? "
             "AND state IN ('complete', 'held', 'released')",
             (origin.server, origin.call, commitment, index),
         )
-        return None if row is None else _read(row)
+        return None if row is None else read_upload(row)
 
     async def list_named(self, prefix: str) -> list[Upload]:
-        """Uploads whose ids begin with two given hexadecimal digits."""
+        """Uploads with segments of their own whose ids begin with two hexadecimal digits."""
         rows = await self._database.fetch_all(
-            f"{_SELECT} WHERE id >= ? AND id < ?", (prefix, prefix + "g")
+            f"{SELECT} WHERE id >= ? AND id < ? AND segment IS NULL", (prefix, prefix + "g")
         )
-        return [_read(row) for row in rows]
+        return [read_upload(row) for row in rows]
 
     async def list_complete(self) -> list[Upload]:
         """Some uploads that still lack their receipt."""
@@ -224,13 +251,13 @@ class UploadStore:
             "WHERE state IN ('released', 'expired') AND hold_until IS NOT NULL "
             "GROUP BY server, call"
         )
-        return [_read(row) for row in (*held, *ended)]
+        return [read_upload(row) for row in (*held, *ended)]
 
     async def _page(self, condition: str, parameters: Sequence[object]) -> list[Upload]:
         rows = await self._database.fetch_all(
-            f"{_SELECT} WHERE {condition} LIMIT {_PAGE}", parameters
+            f"{SELECT} WHERE {condition} LIMIT {_PAGE}", parameters
         )
-        return [_read(row) for row in rows]
+        return [read_upload(row) for row in rows]
 
     async def forget_ended(self, before: UnixMillis) -> int:
         """Drop rows of uploads that ended without a receipt before a time; how many."""

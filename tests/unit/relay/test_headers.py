@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bistro.errors import BistroError, FormatError, VerificationError
 from bistro.wire.claim import Claim
 from bistro_relay.http.tus import ALGORITHMS, parse_checksum, parse_claim
-from bistro_relay.services.claims import require_length, verify_claim
+from bistro_relay.services.claims import Checkpoints, require_length, verify_claim
 from tests.support.paper import PaperCall, Sealed
 from tests.support.strategies import CLAIMS, corrupted
 
@@ -60,7 +60,7 @@ def test_no_checksum_is_none() -> None:
 def check(data: bytes) -> None:
     """What creation does with a claim."""
     claim = Claim.decode(data)
-    verify_claim(claim, CALL.terms)
+    verify_claim(claim, CALL.terms, Checkpoints())
     require_length(claim, claim.descriptor.size)
 
 
@@ -82,7 +82,7 @@ def test_a_changed_claim_never_passes(data: bytes) -> None:
 def test_claims_of_others_never_pass(claim: Claim) -> None:
     """Well-formed claims that no ticket of the call stands behind."""
     with pytest.raises(VerificationError):
-        verify_claim(replace(claim, origin=CALL.origin), CALL.terms)
+        verify_claim(replace(claim, origin=CALL.origin), CALL.terms, Checkpoints())
 
 
 @given(st.binary(max_size=300))

@@ -1,0 +1,155 @@
+"""Rows of small fragments: inserted by the batch, found by their places, moved.
+
+Source: docs/spec/segments.md, the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bistro.ids import Origin
+from bistro.instant import UnixMillis
+from bistro.storage.database import Database
+from bistro_relay.store.shared import Place, record_size
+from bistro_relay.store.uploads import INSERT, SELECT, Upload, read_upload, upload_values
+
+_LIVE: Final = "segment IS NOT NULL AND state IN ('complete', 'held')"
+_AT_ONCE: Final = 400
+"""Keys of one query: each has four parameters, and SQLite bounds their number."""
+
+FragmentKey = tuple[bytes, int]
+"""Commitment and index: what a fragment is within its call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What lives in a segment; bytes with all that is around the data."""
+
+    segment: int
+    count: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A live record that stands in another place now."""
+
+    upload: Upload
+    place: Place
+
+
+class PlacedUploads:
+    """The rows of fragments in shared segments.
+
+    Args:
+        database: Open, with this relay's schema.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def insert_held(self, uploads: Sequence[Upload], *, now: UnixMillis) -> None:
+        """Record fragments whose receipts are durable, and show them; all or none.
+
+        A crash before this returns leaves none; recovery makes the rows from the records.
+
+        Raises:
+            ConflictError: One of the fragments has a custody already.
+        """
+        async with self._database.transaction() as tx:
+            await tx.execute_many(INSERT, [upload_values(one, now) for one in uploads])
+            await tx.execute_many(
+                "INSERT INTO staged (upload, server, call) VALUES (?, ?, ?)",
+                [(one.id, one.origin.server, one.origin.call) for one in uploads],
+            )
+
+    async def find_custodies(
+        self, origin: Origin, keys: Sequence[FragmentKey]
+    ) -> dict[FragmentKey, Upload]:
+        """The uploads of fragments of a call that are complete, held or released."""
+        found: dict[FragmentKey, Upload] = {}
+        for at in range(0, len(keys), _AT_ONCE):
+            some = keys[at : at + _AT_ONCE]
+            parameters = [value for key in some for value in key]
+            rows = await self._database.fetch_all(
+                f"{SELECT} WHERE server = ? AND call = ? "
+                f"AND (commitment, fragment) IN (VALUES {', '.join(['(?, ?)'] * len(some))}) "
+                "AND state IN ('complete', 'held', 'released')",
+                (origin.server, origin.call, *parameters),
+            )
+            uploads = map(read_upload, rows)
+            found.update({(one.commitment, one.index): one for one in uploads})
+        return found
+
+    async def loads(self) -> list[Load]:
+        """What lives in each segment; read from an index, whatever the number of rows."""
+        rows = await self._database.fetch_all(
+            "SELECT segment, COUNT(*) AS count, SUM(size + length(claim)) AS size "  # noqa: S608 - a constant
+            f"FROM upload WHERE {_LIVE} GROUP BY segment"
+        )
+        around = record_size(b"", 0)
+        return [
+            Load(row["segment"], row["count"], row["size"] + row["count"] * around) for row in rows
+        ]
+
+    async def live_in(self, segment: int, *, after: int = -1, limit: int) -> list[Upload]:
+        """Live fragments of a segment behind an offset, in the order of their records."""
+        rows = await self._database.fetch_all(
+            f"{SELECT} WHERE {_LIVE} AND segment = ? AND place > ? ORDER BY place LIMIT ?",
+            (segment, after, limit),
+        )
+        return [read_upload(row) for row in rows]
+
+    async def live_places(self, segment: int) -> frozenset[int]:
+        """Offsets of all live records of a segment."""
+        rows = await self._database.fetch_all(
+            f"SELECT place FROM upload WHERE {_LIVE} AND segment = ?",  # noqa: S608 - a constant
+            (segment,),
+        )
+        return frozenset(row["place"] for row in rows)
+
+    async def move(self, moves: Sequence[Move], *, now: UnixMillis) -> list[Upload]:
+        """Point rows to new places, durably; the uploads whose rows did, as they are now.
+
+        A row that ended or moved meanwhile stays as it is.
+        """
+        moved: list[Upload] = []
+        async with self._database.transaction() as tx:
+            for one in moves:
+                old = one.upload.place
+                rows = await tx.fetch_all(
+                    f"UPDATE upload SET segment = ?, place = ?, changed_at = ? "  # noqa: S608 - a constant
+                    f"WHERE id = ? AND {_LIVE} AND segment = ? AND place = ? RETURNING *",
+                    (
+                        one.place.segment,
+                        one.place.offset,
+                        now,
+                        one.upload.id,
+                        -1 if old is None else old.segment,
+                        -1 if old is None else old.offset,
+                    ),
+                )
+                moved += map(read_upload, rows)
+        return moved
+
+    async def settled(self) -> frozenset[int]:
+        """Sealed segments of which every record has its row or is dead."""
+        rows = await self._database.fetch_all("SELECT segment FROM settled")
+        return frozenset(row["segment"] for row in rows)
+
+    async def settle(self, segments: Iterable[int]) -> None:
+        """Say so of further ones, durably."""
+        async with self._database.transaction() as tx:
+            await tx.execute_many(
+                "INSERT INTO settled VALUES (?) ON CONFLICT DO NOTHING",
+                [(one,) for one in segments],
+            )
+
+    async def unsettle(self, segments: Iterable[int]) -> None:
+        """Say so no longer, durably: they will be written again."""
+        async with self._database.transaction() as tx:
+            await tx.execute_many(
+                "DELETE FROM settled WHERE segment = ?", [(one,) for one in segments]
+            )
