@@ -2,8 +2,8 @@
 
 The envelope is cut into rows of k units of 65,536 bytes; unit j of a row belongs to fragment j,
 and n - k parity units are computed from each row. The last row's unit is ``ceil(rest / k)``
-bytes, padded with zeros. Parity is computed byte by byte, so units of many rows may be joined
-and coded in one call: that is what makes the pure Python coder fast enough. For k = 1 every
+bytes, padded with zeros. Rows do not depend on each other, and parity is computed byte by byte:
+rows may be cut in any order, and units of many rows may be coded in one call. For k = 1 every
 fragment is the envelope itself and nothing is computed or copied.
 
 Source: docs/spec/fragments.md.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from bistro.crypto.erasure import Coder
+from bistro.crypto.erasure import Coder, Kernel
 from bistro.errors import FormatError
 from bistro.wire.fragment import UNIT_SIZE, Cut, Descriptor, Layout
 
@@ -32,6 +32,46 @@ def fragment_size(envelope_size: int, k: int) -> int:
     """Bytes of each fragment of an envelope of ``envelope_size`` bytes."""
     full_rows = envelope_size // (k * UNIT_SIZE)
     return full_rows * UNIT_SIZE + last_unit_size(envelope_size, k)
+
+
+class RowCutter:
+    """Cuts rows of an envelope, in any order, into units of its n fragments.
+
+    Args:
+        k: Fragments that restore the envelope.
+        n: Fragments there are, k to 255.
+        kernel: What to compute with; by default the best that there is.
+    """
+
+    def __init__(self, *, k: int, n: int, kernel: Kernel | None = None) -> None:
+        self._k = k
+        self._n = n
+        self._coder = Coder(k, n, kernel=kernel)
+        self._parity = [memoryview(bytearray(UNIT_SIZE)) for _ in range(n - k if k > 1 else 0)]
+
+    @property
+    def row_size(self) -> int:
+        """Bytes of every row but the last."""
+        return self._k * UNIT_SIZE
+
+    def cut(self, row: memoryview) -> list[memoryview]:
+        """The n units of one row, of equal size.
+
+        Data units lie in ``row``, parity units in buffers that the next call writes again.
+
+        Args:
+            row: ``row_size`` bytes, or fewer of the last row.
+        """
+        if self._k == 1:
+            return [row] * self._n
+        size = -(-len(row) // self._k)
+        if size * self._k != len(row):
+            row = memoryview(bytes(row).ljust(size * self._k, b"\0"))
+        units = [row[at : at + size] for at in range(0, self._k * size, size)] if size else []
+        parity = [buffer[:size] for buffer in self._parity]
+        if size:
+            self._coder.encode_into(units, parity)
+        return units + parity
 
 
 class StripeWriter:
@@ -59,17 +99,19 @@ class StripeWriter:
         self._size += len(chunk)
         if self._k == 1:
             return [chunk] * self._n
-        self._pending += chunk
+        if self._pending:
+            chunk = bytes(self._pending + chunk)
         row_size = self._k * UNIT_SIZE
-        full_size = len(self._pending) // row_size * row_size
+        full_size = len(chunk) // row_size * row_size
+        self._pending = bytearray(memoryview(chunk)[full_size:])
         if not full_size:
             return [b""] * self._n
-        with memoryview(self._pending) as pending:
-            units = [
-                b"".join(pending[at : at + UNIT_SIZE] for at in range(start, full_size, row_size))
-                for start in range(0, row_size, UNIT_SIZE)
-            ]
-        del self._pending[:full_size]
+        units = [
+            b"".join(
+                memoryview(chunk)[at : at + UNIT_SIZE] for at in range(start, full_size, row_size)
+            )
+            for start in range(0, row_size, UNIT_SIZE)
+        ]
         return units + self._coder.encode(units)
 
     def finish(self) -> list[bytes]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from bistro.clock import Clock
+from bistro.crypto.erasure import best_kernel
+from bistro.crypto.erasure_python import PythonKernel
 from bistro.errors import BistroError
 from bistro.instant import format_duration
 from bistro.net.session import Session
@@ -64,8 +66,9 @@ def _bad(name: str, error: BistroError) -> Check:
 
 
 def examine_home(home: Home) -> Iterator[Check]:
-    """Disk, keys and submissions; writes one small file and deletes it again."""
+    """Disk, coder, keys and submissions; writes one small file and deletes it again."""
     yield _disk(home.root)
+    yield _coder()
     yield _key(home.key_file)
     yield from _submissions(home)
 
@@ -84,6 +87,15 @@ def _disk(root: Path) -> Check:
         hint = "sealing needs room for n/k times the size of your files"
         return Check("disk", Health.WARNING, text, hint)
     return Check("disk", Health.GOOD, text)
+
+
+def _coder() -> Check:
+    """What computes fragments: both kernels compute the same ones."""
+    name = best_kernel().name
+    text = f"computed by {name}"
+    if name == PythonKernel.name:
+        text += "; with libisal (Debian: libisal2) large filings are cut faster"
+    return Check("erasure code", Health.GOOD, text)
 
 
 def _key(path: Path) -> Check:

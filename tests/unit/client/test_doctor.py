@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bistro.crypto.erasure import Kernel, best_kernel
+from bistro.crypto.erasure_python import PythonKernel
 from bistro.errors import StorageError
 from bistro.wire.discovery import ServerDiscovery
-from bistro_client import keyring
+from bistro_client import doctor, keyring
 from bistro_client.doctor import Check, Health, examine_destination, examine_home
 from bistro_client.evidence_file import load_terms, update
 from bistro_client.home import Home
@@ -91,6 +93,18 @@ def test_the_home_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "file").write_bytes(b"")
     bad = named(list(examine_home(Home(tmp_path / "file" / "home"))), "disk")
     assert (bad.health, bad.exit_code) == (Health.BAD, 1)
+
+
+@pytest.mark.parametrize("kernel", [PythonKernel(), best_kernel()], ids=["python", "best"])
+def test_the_coder_in_use_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: Kernel
+) -> None:
+    """Who waits for large filings to be cut learns what would help."""
+    monkeypatch.setattr(doctor, "best_kernel", lambda: kernel)
+    check = named(list(examine_home(Home(tmp_path / "home"))), "erasure code")
+    assert check.health is Health.GOOD
+    assert check.text.startswith(f"computed by {kernel.name}")
+    assert ("libisal2" in check.text) == (kernel.name == "pure Python")
 
 
 async def test_evidence_needs_the_terms_that_were_kept(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""The erasure code against plain field arithmetic, and against ISA-L where it is installed."""
+"""The erasure code against plain field arithmetic, by both kernels where ISA-L is installed."""
 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 from functools import reduce
 from itertools import combinations
 from operator import xor
@@ -12,7 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bistro.crypto.erasure import Coder
+from bistro.crypto import erasure, erasure_isal
+from bistro.crypto.digest import BytesLike
+from bistro.crypto.erasure import Coder, Kernel
+from bistro.crypto.erasure_isal import IsalKernel, find_kernel, find_library
+from bistro.crypto.erasure_python import PythonKernel
 from bistro.errors import BistroError, FormatError, catalogue
 from tests.support.vectors import Vector, each_vector
 
@@ -139,45 +142,132 @@ def test_units_may_be_any_kind_of_bytes() -> None:
     assert all(type(unit) is bytes for unit in restored)
 
 
-# --- ISA-L
+# --- kernels
 
 
-def isal_parity(library: ctypes.CDLL, k: int, n: int, units: list[bytes]) -> list[bytes]:
-    matrix = (ctypes.c_ubyte * (n * k))()
-    library.gf_gen_cauchy1_matrix(matrix, n, k)
-    rows = (ctypes.c_ubyte * ((n - k) * k)).from_buffer(matrix, k * k)
-    tables = (ctypes.c_ubyte * (32 * k * (n - k)))()
-    library.ec_init_tables(k, n - k, rows, tables)
-    size = len(units[0])
-    parity = [ctypes.create_string_buffer(size) for _ in range(n - k)]
-    sources = (ctypes.c_char_p * k)(*units)
-    targets = (ctypes.c_void_p * (n - k))(*(ctypes.addressof(buffer) for buffer in parity))
-    library.ec_encode_data(size, k, n - k, tables, sources, targets)
-    return [buffer.raw for buffer in parity]
+def kernels() -> list[Kernel]:
+    """Python's, and the library's where the machine has it."""
+    found = find_kernel()
+    return [PythonKernel()] if found is None else [PythonKernel(), found]
 
 
-@pytest.fixture(scope="module")
-def isal() -> ctypes.CDLL:
-    name = ctypes.util.find_library("isal")
-    if name is None:
-        pytest.skip("NOT COMPARED WITH ISA-L: install the Debian package libisal2")
-    return ctypes.CDLL(name)
+BOTH = pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
 
 
-@given(code=codes(60), size=st.sampled_from([1, 31, 64, 257]), data=st.data())
-def test_parity_is_bit_identical_to_isal(
-    isal: ctypes.CDLL, code: tuple[int, int], size: int, data: st.DataObject
+@BOTH
+@each_vector("erasure", "valid")
+def test_each_kernel_computes_what_is_published(vector: Vector, kernel: Kernel) -> None:
+    """Also into buffers of the caller's, and back from the last k units."""
+    k, n = vector["k"], vector["n"]
+    size = len(vector.data) // k
+    units = [vector.data[at * size : (at + 1) * size] for at in range(k)]
+    parity = [bytes.fromhex(text) for text in vector["parity"]]
+    coder = Coder(k, n, kernel=kernel)
+    assert coder.encode(units) == parity
+    buffers = [bytearray(size) for _ in range(n - k)]
+    coder.encode_into(units, buffers)
+    assert buffers == parity
+    every = dict(enumerate([*units, *parity]))
+    assert coder.restore({index: every[index] for index in range(n - k, n)}) == units
+
+
+@BOTH
+@given(code=codes(60), size=st.sampled_from([1, 15, 31, 64, 257, 40_000]), data=st.data())
+def test_each_kernel_computes_the_defined_parity(
+    kernel: Kernel, code: tuple[int, int], size: int, data: st.DataObject
 ) -> None:
-    """A fast library can take over at any time; codes with k = 1 are copies in ours."""
+    """At every size: below, at and between the widths that vector instructions work in."""
     k, n = code
-    if k in {1, n}:
-        return
     seed = data.draw(st.randoms(use_true_random=False))
     units = [seed.randbytes(size) for _ in range(k)]
-    assert Coder(k, n).encode(units) == isal_parity(isal, k, n, units)
+    at = seed.randrange(size)
+    parity = Coder(k, n, kernel=kernel).encode(units)
+    expected = defined_parity(k, n, [unit[at : at + 1] for unit in units])
+    assert [unit[at : at + 1] for unit in parity] == expected
+    assert parity == Coder(k, n, kernel=PythonKernel()).encode(units)
+    chosen = seed.sample(range(n), k)
+    every = [*units, *parity]
+    restored = Coder(k, n, kernel=kernel).restore({index: every[index] for index in chosen})
+    assert restored == units
 
 
-def test_whole_stripes_are_bit_identical_to_isal(isal: ctypes.CDLL) -> None:
-    """Also at the size and the spread that calls use."""
+@BOTH
+def test_each_kernel_reads_and_writes_any_kind_of_buffer(kernel: Kernel) -> None:
+    """Slices that begin anywhere, whoever owns the memory; nothing beside the target changes."""
+    data = bytes(range(200))
+    expected = Coder(4, 5, kernel=PythonKernel()).encode([data[7:107]] * 4)
+    target = bytearray(b"x" * 120)
+    with memoryview(target) as view:
+        owned = memoryview(bytearray(data))
+        units: list[BytesLike] = [
+            data[7:107],
+            bytearray(data[7:107]),
+            memoryview(data)[7:107],
+            owned[7:107],
+        ]
+        Coder(4, 5, kernel=kernel).encode_into(units, [view[3:103]])
+    assert bytes(target) == b"xxx" + expected[0] + b"x" * 17
+
+
+def test_parity_buffers_must_fit() -> None:
+    """A buffer too few or too short would be an overrun in the library."""
+    with pytest.raises(FormatError, match="expected 2 parity units, found 1"):
+        Coder(2, 4).encode_into([b"ab", b"cd"], [bytearray(2)])
+    with pytest.raises(FormatError, match="units of one size"):
+        Coder(2, 3).encode_into([b"ab", b"cd"], [bytearray(1)])
+
+
+@pytest.fixture
+def isal() -> ctypes.CDLL:
+    library = find_library()
+    if library is None:
+        pytest.skip("NOT COMPARED WITH ISA-L: install the Debian package libisal2")
+    return library
+
+
+def test_the_matrix_is_the_one_of_isal(isal: ctypes.CDLL) -> None:
+    """Rows of ``gf_gen_cauchy1_matrix``: whoever uses that library needs nothing of ours."""
+    for k, n in [(2, 3), (3, 5), (4, 6), (17, 40), (100, 255)]:
+        matrix = (ctypes.c_ubyte * (n * k))()
+        isal.gf_gen_cauchy1_matrix(matrix, n, k)
+        rows = [list(matrix[at : at + k]) for at in range(0, n * k, k)]
+        units = [bytes(int(row == column) for row in range(k)) for column in range(k)]
+        parity = Coder(k, n, kernel=PythonKernel()).encode(units)
+        assert [list(unit) for unit in parity] == rows[k:]
+
+
+class Broken:
+    """A library of the right name that does something else."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.ec_init_tables = library.ec_init_tables
+        self.crc32_gzip_refl = library.crc32_gzip_refl
+
+    @staticmethod
+    def ec_encode_data(*_: object) -> None:
+        """Leaves the targets as they are."""
+
+
+@pytest.mark.parametrize("how", ["none", "broken", "other"])
+def test_a_library_that_is_not_right_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, isal: ctypes.CDLL, how: str
+) -> None:
+    """Nobody's fragments depend on what a machine calls libisal."""
+    library = {"none": None, "broken": Broken(isal), "other": object()}[how]
+    monkeypatch.setattr(erasure_isal, "find_library", lambda: library)
+    assert find_kernel() is None
+    erasure.best_kernel.cache_clear()
+    try:
+        assert erasure.best_kernel().name == "pure Python"
+    finally:
+        erasure.best_kernel.cache_clear()
+
+
+def test_units_longer_than_a_c_int_counts_are_computed_in_parts(
+    monkeypatch: pytest.MonkeyPatch, isal: ctypes.CDLL
+) -> None:
+    """The parts join without a seam."""
+    monkeypatch.setattr(erasure_isal, "_MOST", 1_000)
     units = [bytes((index * at + at // 251) & 255 for at in range(65_536)) for index in range(4)]
-    assert Coder(4, 6).encode(units) == isal_parity(isal, 4, 6, units)
+    found = Coder(4, 6, kernel=IsalKernel(isal)).encode(units)
+    assert found == Coder(4, 6, kernel=PythonKernel()).encode(units)

@@ -15,6 +15,7 @@ from bistro.crypto.erasure import Coder
 from bistro.errors import FormatError
 from bistro.protocol.fragmenting import (
     BULK_ROWS,
+    RowCutter,
     StripeReader,
     StripeSums,
     StripeWriter,
@@ -77,6 +78,20 @@ def test_any_k_fragments_restore_the_envelope(size: int, k: int, n: int) -> None
         assert join({i: fragments[i] for i in chosen}, k=k, n=n, size=size) == envelope
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (1, 3), (2, 2), (2, 3), (3, 5)])
+def test_rows_may_be_cut_in_any_order(size: int, k: int, n: int) -> None:
+    """From the last to the first row the units are those of the specification."""
+    envelope = envelope_of(size)
+    cutter = RowCutter(k=k, n=n)
+    assert cutter.row_size == k * UNIT_SIZE
+    fragments = [b""] * n
+    for at in reversed(range(0, size, cutter.row_size)):
+        units = cutter.cut(memoryview(envelope)[at : at + cutter.row_size])
+        fragments = [bytes(unit) + rest for unit, rest in zip(units, fragments, strict=True)]
+    assert fragments == by_definition(envelope, k=k, n=n)
+
+
 @given(st.integers(0, 4 * UNIT_SIZE), st.integers(1, 300_000), st.integers(1, 4))
 def test_chunks_of_any_size_give_the_same_fragments(size: int, chunk_size: int, k: int) -> None:
     """Fragments depend on the envelope, never on how it was fed."""
@@ -135,6 +150,8 @@ def test_copies_are_not_copied() -> None:
     chunk = envelope_of(1_000)
     pieces = StripeWriter(k=1, n=4).feed(chunk)
     assert all(piece is chunk for piece in pieces)
+    row = memoryview(chunk)
+    assert all(unit is row for unit in RowCutter(k=1, n=4).cut(row))
 
 
 def test_memory_does_not_grow_with_the_envelope() -> None:
