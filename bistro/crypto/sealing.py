@@ -86,12 +86,20 @@ class Sealer:
         recipients: Who can open it: all hybrid or all X25519. One weaker recipient would undo
             what the others are chosen for.
         file_key: 16 secret random bytes, used for no other envelope; made here if not given.
+        held_count: Chunks at the front whose plaintext is known last: ``update`` goes on behind
+            them, and ``seal_held`` makes them. At least one byte must follow them.
 
     Raises:
         FormatError: No recipient, recipients of both kinds, or a file key of another size.
     """
 
-    def __init__(self, recipients: Sequence[Recipient], *, file_key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        recipients: Sequence[Recipient],
+        *,
+        file_key: bytes | None = None,
+        held_count: int = 0,
+    ) -> None:
         kinds = {recipient.kind for recipient in recipients}
         if len(kinds) != 1:
             found = " and ".join(sorted(kinds)) or "none"
@@ -101,7 +109,7 @@ class Sealer:
         nonce = AESGCM.generate_key(_RANDOM_BITS)
         stanzas = [recipient.wrap(self._file_key) for recipient in recipients]
         self._header = encode_header(stanzas, self._file_key) + nonce
-        self._chunks = ChunkSealer(payload_key(self._file_key, nonce))
+        self._chunks = ChunkSealer(payload_key(self._file_key, nonce), held_count=held_count)
         self._finished = False
 
     @property
@@ -131,6 +139,10 @@ class Sealer:
         """As ``update``, into a buffer that has ``room_for`` it; up to twice as fast in bulk."""
         self._require_unfinished()
         return self._chunks.seal_into(data, out)
+
+    def seal_held(self, data: Readable) -> bytes:
+        """The chunks right behind the header, once, of the plaintext that fills them."""
+        return self._chunks.seal_held(data)
 
     def finish(self) -> bytes:
         """The envelope's last bytes."""

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from bistro.crypto.digest import sha256
+from bistro.crypto.digest import BytesLike, sha256
 from bistro.errors import ConflictError, FormatError, LimitExceededError, VerificationError
 from bistro.protocol import tar
 from bistro.wire.header import MAX_SIGNED_HEADER_SIZE, SignedHeader
@@ -38,109 +38,115 @@ def padme_size(size: int) -> int:
 
 
 def archive_size(signed: SignedHeader, manifest: Manifest, *, padding: Padding) -> int:
-    """Bytes of a filing's archive, padding included, known before any file is read."""
-    size = len(tar.END)
-    size += tar.member_size(HEADER_NAME, len(signed.encode()))
-    size += tar.member_size(MANIFEST_NAME, len(manifest.encode()))
+    """Bytes of a filing's archive, padding included; no hash of a file matters."""
+    size = len(_encode_head(signed.encode(), manifest.encode())) + len(tar.END)
     size += sum(tar.member_size(file.path, file.size) for file in manifest.files)
     return padme_size(size) if padding == "padme" else size
 
 
+def _encode_head(submission: bytes, manifest: bytes) -> bytes:
+    """Header and manifest, which stand first so that opening can read them alone."""
+    return b"".join(
+        tar.encode_header(name, len(content)) + content + bytes(tar.padding_size(len(content)))
+        for name, content in ((HEADER_NAME, submission), (MANIFEST_NAME, manifest))
+    )
+
+
 class ArchiveWriter:
-    """Writes a filing as it is read for the second time, and notices every change since.
+    """Writes a filing while its files are read, once; what stands first is written last.
 
-    The driver calls ``begin``, then for each file of the manifest in order ``begin_file``,
-    ``write`` as often as needed and ``end_file``, then ``finish``; all that they return is the
-    archive.
+    The head of an archive holds the hashes of its files, but its size does not depend on them.
+    So files can be sealed while they are read, and the head when all are known. The driver calls
+    for each file ``begin_file``, ``write`` as often as needed and ``end_file``, then ``finish``;
+    what begin_file, end_file and finish return, with what is written between them, is the
+    archive behind its head, which ``head`` gives at the end.
 
-    Raises:
-        VerificationError: The header names another manifest.
+    Args:
+        signed: A header of the size that the filing's will have; its manifest hash and its
+            signature do not matter yet.
+        manifest: The files that will be read, with their sizes; hashes do not matter yet.
     """
 
     def __init__(self, signed: SignedHeader, manifest: Manifest, *, padding: Padding) -> None:
-        self._submission = signed.encode()
-        self._manifest = manifest.encode()
-        if sha256(self._manifest) != signed.header.manifest_sha256:
-            raise VerificationError("manifest: expected the one that the header names")
-        self._files = iter(manifest.files)
-        self._file: File | None = None
-        self._hash = hashlib.sha256()
+        self._draft = manifest
+        self._known: list[File] = []
+        self._hash: hashlib._Hash | None = None
         self._written = 0
-        self._size = 0
-        self._whole_size = archive_size(signed, manifest, padding=padding)
-
-    @property
-    def size(self) -> int:
+        self.head_size = len(_encode_head(signed.encode(), manifest.encode()))
+        """Bytes of the head: the archive behind it can be written before it."""
+        self.size = archive_size(signed, manifest, padding=padding)
         """Bytes that the whole archive will have."""
-        return self._whole_size
-
-    def begin(self) -> bytes:
-        """Header and manifest, which come first so that opening can read them alone."""
-        return self._count(
-            b"".join(
-                tar.encode_header(name, len(content))
-                + content
-                + bytes(tar.padding_size(len(content)))
-                for name, content in (
-                    (HEADER_NAME, self._submission),
-                    (MANIFEST_NAME, self._manifest),
-                )
-            )
-        )
+        self._size = self.head_size
 
     def begin_file(self) -> bytes:
-        """The header of the manifest's next file."""
-        self._file = next(self._files)
+        """What stands before the content of the draft's next file."""
+        file = self._draft.files[len(self._known)]
         self._hash = hashlib.sha256()
         self._written = 0
-        return self._count(tar.encode_header(self._file.path, self._file.size))
+        return self._count(tar.encode_header(file.path, file.size))
 
-    def write(self, data: bytes) -> bytes:
-        """The next bytes of the current file.
+    def write(self, data: BytesLike) -> None:
+        """Count and hash the next bytes of the current file.
 
         Raises:
-            ConflictError: The file has grown since it was read first.
+            ConflictError: The file is larger than it was said to be.
         """
-        file = self._current()
+        if self._hash is None:
+            raise ValueError("no file was begun")
+        file = self._draft.files[len(self._known)]
         self._written += len(data)
         if self._written > file.size:
-            raise _changed(file, f"at least {self._written} bytes")
+            raise changed(file.path, f"expected {file.size} bytes, found more")
         self._hash.update(data)
-        return self._count(data)
+        self._size += len(data)
 
     def end_file(self) -> bytes:
         """What follows the current file's content.
 
         Raises:
-            ConflictError: Its bytes are not those that were read first.
+            ConflictError: The file is smaller than it was said to be.
         """
-        file = self._current()
+        if self._hash is None:
+            raise ValueError("no file was begun")
+        file = self._draft.files[len(self._known)]
         if self._written != file.size:
-            raise _changed(file, f"{self._written} bytes")
-        if self._hash.digest() != file.sha256:
-            raise _changed(file, f"SHA-256 {self._hash.hexdigest()}")
-        self._file = None
+            raise changed(file.path, f"expected {file.size} bytes, found {self._written}")
+        self._known.append(replace(file, sha256=self._hash.digest()))
+        self._hash = None
         return self._count(bytes(tar.padding_size(file.size)))
 
     def finish(self) -> Iterator[bytes]:
         """The end of the archive and its padding, in chunks."""
         yield tar.END
-        yield from tar.zeros(self._whole_size - self._size - len(tar.END))
+        yield from tar.zeros(self.size - self._size - len(tar.END))
 
-    def _current(self) -> File:
-        if self._file is None:
-            raise ValueError("no file was begun")
-        return self._file
+    def manifest(self) -> Manifest:
+        """The manifest, once every file was read."""
+        return replace(self._draft, files=tuple(self._known))
+
+    def head(self, signed: SignedHeader) -> bytes:
+        """The first ``head_size`` bytes of the archive, with the filing's own header.
+
+        Raises:
+            VerificationError: The header names another manifest, or has another size.
+        """
+        manifest = self.manifest().encode()
+        if sha256(manifest) != signed.header.manifest_sha256:
+            raise VerificationError("manifest: expected the one that the header names")
+        head = _encode_head(signed.encode(), manifest)
+        if len(head) != self.head_size:
+            raise VerificationError(f"head: expected {self.head_size} bytes, found {len(head)}")
+        return head
 
     def _count(self, data: bytes) -> bytes:
         self._size += len(data)
         return data
 
 
-def _changed(file: File, found: str) -> ConflictError:
+def changed(path: str, how: str) -> ConflictError:
+    """A file did not rest while it was read."""
     return ConflictError(
-        f"file {file.path!a} changed while it was read: expected {file.size} bytes with SHA-256 "
-        f"{file.sha256.hex()}, found {found}",
+        f"file {path!a} changed while it was read: {how}",
         hint="nothing was promised yet; let the file rest and submit again",
     )
 

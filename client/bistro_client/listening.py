@@ -35,7 +35,6 @@ class Notice:
 class Task(StrEnum):
     """Work that takes long enough to be watched; counted in bytes."""
 
-    READING = "reading"
     SEALING = "sealing"
     UPLOADING = "uploading"
 

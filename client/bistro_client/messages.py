@@ -133,6 +133,14 @@ def disk_too_small(path: Path, *, needed: int, free: int) -> StorageError:
     )
 
 
+def spool_changed(path: Path) -> StorageError:
+    """A fragment on the filer's own disk is not what was written a moment ago."""
+    return StorageError(
+        f"{path}: what was read back is not what was written",
+        hint="check the disk and the memory of this machine; nothing was promised yet",
+    )
+
+
 # --- keys ---
 
 
@@ -148,6 +156,14 @@ def no_key(path: Path) -> SettingsError:
     """There is no key file."""
     return SettingsError(
         f"{path}: there is no key", hint="make one with `bistro keys new`, or name one with --key"
+    )
+
+
+def another_key(path: Path, expected: bytes) -> SettingsError:
+    """The key is not the one that signed the submission."""
+    return SettingsError(
+        f"{path}: expected the key {expected.hex()}, which sealed this submission, found another",
+        hint="put that key back from a backup; nobody else can ask for this ticket",
     )
 
 

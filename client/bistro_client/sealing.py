@@ -1,8 +1,10 @@
-"""Makes an envelope of files: read twice, sealed once, cut into fragments, all in one thread.
+"""Makes an envelope of files: read once, sealed and cut while they are read.
 
-The first pass hashes, so that header and manifest can stand in front; the second seals and
-compares. Memory is constant: one chunk of a file, its ciphertext, and one row of fragments.
-Everything is durable when ``seal`` returns, and only then may a ticket be asked for.
+Header and manifest stand first in an envelope and hold the hashes of the files behind them, so
+they are sealed last: their size is known before. One thread reads and hashes, another seals,
+cuts and writes; then all cores hash the fragments while the disk takes them in. Memory is
+constant: a few slabs, and what stands first. Everything is durable when ``seal`` returns, and
+only then may a ticket be asked for.
 
 Source: docs/spec/filing.md, sealing; docs/spec/fragments.md, striping.
 """
@@ -10,33 +12,35 @@ Source: docs/spec/filing.md, sealing; docs/spec/fragments.md, striping.
 from __future__ import annotations
 
 import base64
-import hashlib
 import mimetypes
+import os
 import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from typing import Final
 
+from bistro.crypto.digest import HASH_SIZE
+from bistro.crypto.keys import SIGNATURE_SIZE
 from bistro.crypto.sealing import Sealer, parse_recipient
 from bistro.crypto.signing import sign_message
-from bistro.protocol.archive import ArchiveWriter, require_manifest_size
-from bistro.protocol.fragmenting import StripeSums, StripeWriter, fragment_size
+from bistro.protocol.archive import ArchiveWriter, changed, require_manifest_size
+from bistro.protocol.fragmenting import RowCutter, fragment_size
 from bistro.protocol.submission import Request, Sealed
 from bistro.storage.durable import (
     SYSTEM_DISK,
-    AppendFile,
     Disk,
     delete_file,
     make_directories,
     sync_directory,
     write_atomically,
 )
-from bistro.wire.fragment import Cut
 from bistro.wire.header import NONCE_SIZE, SIGNATURE_PREFIX, Header, SignedHeader
 from bistro.wire.manifest import MAX_TYPE_LENGTH, File, Manifest
 from bistro.wire.terms import SignedTerms, Terms
@@ -45,8 +49,11 @@ from bistro_client.gathering import Source
 from bistro_client.home import Folder
 from bistro_client.keyring import FilerKey
 from bistro_client.listening import SILENT, Listener, Task
+from bistro_client.pressing import Lead, Press
+from bistro_client.reading_back import ReadingBack
+from bistro_client.slabs import Belt
+from bistro_client.spool import Spool
 
-CHUNK_SIZE: Final = 1_048_576
 _UNKNOWN_TYPE: Final = "application/octet-stream"
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
 _SPARE_SIZE: Final = 1_048_576
@@ -115,33 +122,61 @@ def seal(
     """
     watch = watch or Watch()
     terms = order.terms.terms
-    manifest = _read_manifest(order, watch)
-    require_manifest_size(len(manifest.encode()), files_limit=terms.files_limit)
-    signed = _sign(order, manifest)
-    sealer = Sealer([parse_recipient(text) for text in terms.recipients])
-    archive = ArchiveWriter(signed, manifest, padding=terms.padding)
-    _require_room(sealer.envelope_size(archive.size), terms, folder)
+    draft = _draft_manifest(order)
+    require_manifest_size(len(draft.encode()), files_limit=terms.files_limit)
+    unsigned = SignedHeader(_header(order, draft), bytes(SIGNATURE_SIZE))
+    archive = ArchiveWriter(unsigned, draft, padding=terms.padding)
+    lead = Lead.of(head_size=archive.head_size, archive_size=archive.size)
+    recipients = [parse_recipient(text) for text in terms.recipients]
+    sealer = Sealer(recipients, held_count=lead.held_count)
+    envelope_size = sealer.envelope_size(archive.size)
+    _require_room(envelope_size, terms, folder)
     clear_spool(folder, disk=disk)
     make_directories(folder.spool, disk=disk)
-    watch.listener.begin(Task.SEALING, archive.size)
-    with ExitStack() as stack:
-        files = [
-            stack.enter_context(AppendFile.create(folder.fragment(index), disk=disk))
-            for index in range(terms.spread.n)
-        ]
-        press = _Press(sealer, terms, files)
-        press.begin()
-        for chunk in _archive_chunks(archive, order.sources, manifest.files):
-            press.add(chunk)
-            watch.done(Task.SEALING, len(chunk))
-        cut = press.finish()
+    cutter = RowCutter(k=terms.spread.k, n=terms.spread.n)
+    paths = [folder.fragment(index) for index in range(terms.spread.n)]
+    first_row = lead.first_row(sealer, row_size=cutter.row_size)
+    with Spool(paths, first_row=first_row, disk=disk) as spool:
+        reading = ReadingBack(
+            spool.files, envelope_size, terms.spread.k, partial(watch.done, Task.SEALING)
+        )
+        watch.listener.begin(
+            Task.SEALING, sum(source.size for source in order.sources) + reading.total
+        )
+        signed = _press(order, archive, Press(sealer, lead, cutter, spool), lead.size, watch)
+        # The disk writes while the fragments are hashed.
+        spool.begin_sync()
+        cut = reading.cut()
+        spool.end_sync()
     # A crash here leaves whole fragments whose names may vanish; the journal says ``sealing``.
     sync_directory(folder.spool, disk=disk)
     write_atomically(folder.file_key, base64.b64encode(sealer.file_key) + b"\n", disk=disk)
     write_atomically(folder.header, signed.encode(), disk=disk)
-    write_atomically(folder.manifest, manifest.encode(), disk=disk)
+    write_atomically(folder.manifest, archive.manifest().encode(), disk=disk)
     watch.listener.end(Task.SEALING)
     return Sealed(signed, cut, order.terms.encode().decode())
+
+
+def _press(
+    order: Order, archive: ArchiveWriter, press: Press, lead_size: int, watch: Watch
+) -> SignedHeader:
+    """Read every file once, into the spool; the header that was sealed with them."""
+    lead = bytearray(lead_size)
+    with ThreadPoolExecutor(1) as pool:
+        belt = Belt(lead, lead_at=archive.head_size, take=press.add, pool=pool)
+        for source in order.sources:
+            _read_file(source, archive, belt, watch)
+        for chunk in archive.finish():
+            belt.put(chunk)
+        belt.finish()
+    manifest = archive.manifest()
+    header = _header(order, manifest)
+    signed = SignedHeader(
+        header, sign_message(order.key.private, SIGNATURE_PREFIX, header.encode())
+    )
+    lead[: archive.head_size] = archive.head(signed)
+    press.finish(memoryview(lead))
+    return signed
 
 
 def clear_spool(folder: Folder, *, disk: Disk = SYSTEM_DISK) -> None:
@@ -151,81 +186,13 @@ def clear_spool(folder: Folder, *, disk: Disk = SYSTEM_DISK) -> None:
             delete_file(path, disk=disk)
 
 
-class _Press:
-    """Plaintext in, fragments on disk out: seal, cut, hash, write.
-
-    Args:
-        files: One for each fragment, empty.
-    """
-
-    def __init__(self, sealer: Sealer, terms: Terms, files: Sequence[AppendFile]) -> None:
-        k, n = terms.spread.k, terms.spread.n
-        self._sealer = sealer
-        self._stripes = StripeWriter(k=k, n=n)
-        self._sums = StripeSums(k=k, n=n)
-        self._files = files
-        self._buffer = bytearray()
-
-    def begin(self) -> None:
-        """The envelope's header."""
-        self._cut(self._sealer.header())
-
-    def add(self, chunk: bytes) -> None:
-        """The next bytes of the archive."""
-        room = self._sealer.room_for(len(chunk))
-        if len(self._buffer) < room:
-            # One buffer is used again and again: fresh memory costs as much as the cipher.
-            self._buffer = bytearray(room)
-        size = self._sealer.update_into(chunk, self._buffer)
-        with memoryview(self._buffer) as view:
-            self._cut(bytes(view[:size]))
-
-    def finish(self) -> Cut:
-        """The envelope's end; every fragment is on the medium when this returns."""
-        self._cut(self._sealer.finish())
-        pieces = self._stripes.finish()
-        self._sums.add(b"", pieces)
-        for file, piece in zip(self._files, pieces, strict=True):
-            file.append(piece)
-            file.sync()
-        return self._sums.cut()
-
-    def _cut(self, envelope: bytes) -> None:
-        pieces = self._stripes.feed(envelope)
-        self._sums.add(envelope, pieces)
-        for file, piece in zip(self._files, pieces, strict=True):
-            if piece:
-                file.append(piece)
-
-
-def _read_manifest(order: Order, watch: Watch) -> Manifest:
-    """The first pass: every file's size and hash."""
-    total = sum(source.size for source in order.sources)
-    watch.listener.begin(Task.READING, total)
-    read = 0
-
-    def count(size: int) -> None:
-        nonlocal read
-        read += size
-        # A file that grows while it is read must not be read for ever.
-        if read > order.terms.terms.envelope_limit:
-            raise messages.too_large(read, order.terms.terms.envelope_limit)
-        watch.done(Task.READING, size)
-
-    files = tuple(_read_file(source, count) for source in order.sources)
-    watch.listener.end(Task.READING)
-    return Manifest(files, form=order.request.form)
-
-
-def _read_file(source: Source, count: Callable[[int], None]) -> File:
-    digest = hashlib.sha256()
-    size = 0
-    with _opened(source) as file:
-        while chunk := file.read(CHUNK_SIZE):
-            digest.update(chunk)
-            size += len(chunk)
-            count(len(chunk))
-    return File(source.path, size, _media_type(source.path), digest.digest())
+def _draft_manifest(order: Order) -> Manifest:
+    """The manifest of files that nobody has read yet: as long as the one that will be sealed."""
+    files = (
+        File(source.path, source.size, _media_type(source.path), bytes(HASH_SIZE))
+        for source in order.sources
+    )
+    return Manifest(tuple(files), form=order.request.form)
 
 
 def _media_type(path: str) -> str:
@@ -234,9 +201,9 @@ def _media_type(path: str) -> str:
     return guessed if is_good else _UNKNOWN_TYPE
 
 
-def _sign(order: Order, manifest: Manifest) -> SignedHeader:
+def _header(order: Order, manifest: Manifest) -> Header:
     request = order.request
-    header = Header(
+    return Header(
         terms_hash=order.terms.hash,
         manifest_sha256=manifest.digest,
         filer_key=order.key.public,
@@ -245,8 +212,6 @@ def _sign(order: Order, manifest: Manifest) -> SignedHeader:
         previous=request.previous,
         nonce=order.nonce,
     )
-    signature = sign_message(order.key.private, SIGNATURE_PREFIX, header.encode())
-    return SignedHeader(header, signature)
 
 
 def _require_room(envelope_size: int, terms: Terms, folder: Folder) -> None:
@@ -266,21 +231,27 @@ def _spooled_size(folder: Folder) -> int:
     return sum(path.stat().st_size for path in folder.spool.iterdir())
 
 
-def _archive_chunks(
-    archive: ArchiveWriter, sources: Sequence[Source], files: Sequence[File]
-) -> Iterator[bytes]:
-    """The second pass: the whole archive, every file compared with what was read first."""
-    yield archive.begin()
-    for source, file in zip(sources, files, strict=True):
-        yield archive.begin_file()
-        with _opened(source) as stream:
-            # One byte more than expected, so that growth shows instead of being cut off.
-            left = file.size + 1
-            while left and (chunk := stream.read(min(CHUNK_SIZE, left))):
-                left -= len(chunk)
-                yield archive.write(chunk)
-        yield archive.end_file()
-    yield from archive.finish()
+def _read_file(source: Source, archive: ArchiveWriter, belt: Belt, watch: Watch) -> None:
+    """Read a file to its end and put it on the belt, hashed.
+
+    Raises:
+        ConflictError: Somebody wrote to it meanwhile, or since its size was taken.
+    """
+    belt.put(archive.begin_file())
+    with _opened(source) as stream:
+        before = os.fstat(stream.fileno())
+        left = source.size
+        while left and (size := stream.readinto(room := belt.room()[:left])):
+            archive.write(room[:size])
+            belt.filled(size)
+            left -= size
+            watch.done(Task.SEALING, size)
+        # One byte more, so that growth shows instead of being cut off.
+        archive.write(stream.read(1))
+        after = os.fstat(stream.fileno())
+    belt.put(archive.end_file())
+    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+        raise changed(source.path, "it was written to meanwhile")
 
 
 @contextmanager

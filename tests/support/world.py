@@ -265,10 +265,13 @@ def with_ticket(filing: Filing, ticket: str) -> Filing:
 def archive_of(signed: SignedHeader, manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
     """The archive that a client makes."""
     writer = ArchiveWriter(signed, manifest, padding="none")
-    parts = [writer.begin()]
+    parts = []
     for file in manifest.files:
-        parts += [writer.begin_file(), writer.write(files[file.path]), writer.end_file()]
-    return b"".join([*parts, *writer.finish()])
+        parts.append(writer.begin_file())
+        writer.write(files[file.path])
+        parts += [files[file.path], writer.end_file()]
+    parts += writer.finish()
+    return b"".join([writer.head(signed), *parts])
 
 
 def cut_up(envelope: bytes, *, k: int, n: int) -> tuple[Cut, tuple[bytes, ...]]:

@@ -42,11 +42,18 @@ def payload_key(file_key: bytes, nonce: bytes) -> bytes:
 
 
 class ChunkSealer:
-    """Seals a stream; a full chunk waits until it is known whether more follows."""
+    """Seals a stream; a full chunk waits until it is known whether more follows.
 
-    def __init__(self, key: bytes) -> None:
+    Args:
+        key: From ``payload_key``.
+        held_count: Chunks at the front that are sealed last, by ``seal_held``: the stream begins
+            behind them.
+    """
+
+    def __init__(self, key: bytes, *, held_count: int = 0) -> None:
         self._cipher = ChaCha20Poly1305(key)
-        self._number = 0
+        self._held_count = held_count
+        self._number = held_count
         self._rest = bytearray()
 
     def room_for(self, data_size: int) -> int:
@@ -69,6 +76,20 @@ class ChunkSealer:
             position += CHUNK_SIZE
         self._rest += source[position:]
         return written
+
+    def seal_held(self, data: Readable) -> bytes:
+        """The chunks at the front, once; ``data`` fills them."""
+        count = self._held_count
+        if len(data) != count * CHUNK_SIZE:
+            raise ValueError(f"held chunks: expected {count * CHUNK_SIZE} bytes, found {len(data)}")
+        self._held_count = 0  # a second call would use their key stream again
+        view = memoryview(data)
+        return b"".join(
+            self._cipher.encrypt(
+                _nonce(number, last=False), view[number * CHUNK_SIZE :][:CHUNK_SIZE], None
+            )
+            for number in range(count)
+        )
 
     def finish(self) -> bytes:
         """The last chunk; it is empty only if the whole payload is."""

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _LABELS = {
-    Task.READING: "reading",
     Task.SEALING: "sealing",
     Task.UPLOADING: "uploading",
 }

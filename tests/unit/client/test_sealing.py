@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +18,9 @@ from bistro.protocol.fragmenting import StripeReader
 from bistro.protocol.submission import Sealed, SubmissionState
 from bistro.storage.disk import SystemDisk
 from bistro.wire.clauses import Spread
-from bistro.wire.header import SignedHeader
-from bistro.wire.manifest import Manifest
-from bistro_client import sealing
 from bistro_client.home import Folder
-from bistro_client.listening import Task
-from bistro_client.sealing import Order, Stopped, Watch
+from bistro_client.listening import Silent, Task
+from bistro_client.sealing import Stopped, Watch
 from tests.support.disks import FaultyDisk, How
 from tests.unit.client.test_gathering import as_nobody
 from tests.unit.client.worlds import World, sealed_of, world
@@ -75,41 +73,60 @@ async def test_padding_and_copies_are_sealed_too(tmp_path: Path) -> None:
         assert len(restore(w.only_folder(), sealed_of(done), (1,))) == 1
 
 
-def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-    """Call ``change`` between the two passes over the files."""
-    inner = sealing._sign
+class Meddler(Silent):
+    """Calls ``change`` at the first bytes that are read, or when reading begins."""
 
-    def sign(order: Order, manifest: Manifest) -> SignedHeader:
-        change()
-        return inner(order, manifest)
+    def __init__(self, change: Callable[[], object], *, is_early: bool = False) -> None:
+        self.change: Callable[[], object] | None = change
+        self.is_early = is_early
 
-    monkeypatch.setattr(sealing, "_sign", sign)
+    def begin(self, task: Task, total: int) -> None:
+        if task is Task.SEALING and self.is_early:
+            self.meddle()
+
+    def advance(self, task: Task, size: int) -> None:
+        if task is Task.SEALING:
+            self.meddle()
+
+    def meddle(self) -> None:
+        change, self.change = self.change, None
+        if change is not None:
+            change()
 
 
+@pytest.mark.parametrize("is_early", [True, False])
 @pytest.mark.parametrize("how", ["grown", "cut", "other"])
 async def test_a_file_that_changes_while_it_is_read_ends_the_submission(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    tmp_path: Path, *, how: str, is_early: bool
 ) -> None:
-    """Exit 3, the file is named, nothing was promised and nothing is kept."""
+    """Exit 3, the file is named, nothing was promised and nothing is kept.
+
+    A change of the same size before the file is opened is no change: it is filed as it is read.
+    """
     async with world(tmp_path) as w:
-        path = w.files(5_000) / "report-0.pdf"
+        path = w.files(2_500_000) / "report-0.pdf"
+        os.utime(path, ns=(1, 1))
         data = path.read_bytes()
         new = {"grown": data + b"x", "cut": data[:-1], "other": b"x" + data[1:]}[how]
-        changing(monkeypatch, lambda: path.write_bytes(new))
+        meddler = Meddler(lambda: path.write_bytes(new), is_early=is_early)
+        submitting = w.submitter(listener=meddler).submit(w.wish(w.root / "filing"))
+        if is_early and how == "other":
+            done = await submitting
+            found = restore(w.only_folder(), sealed_of(done), (0, 1))
+            assert found == {"filing/report-0.pdf": new}
+            return
         with pytest.raises(ConflictError, match=r"report-0\.pdf.*changed while it was read"):
-            await w.submitter().submit(w.wish(w.root / "filing"))
+            await submitting
         require_nothing_kept(w)
 
 
-async def test_a_file_that_vanishes_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
     """Exit 2, and nothing is kept."""
     async with world(tmp_path) as w:
         path = w.files(5_000) / "report-0.pdf"
-        changing(monkeypatch, path.unlink)
+        meddler = Meddler(path.unlink, is_early=True)
         with pytest.raises(SettingsError, match=r"report-0\.pdf: the file was there and is gone"):
-            await w.submitter().submit(w.wish(w.root / "filing"))
+            await w.submitter(listener=meddler).submit(w.wish(w.root / "filing"))
         require_nothing_kept(w)
 
 
@@ -212,7 +229,7 @@ async def test_sealing_can_be_stopped(tmp_path: Path) -> None:
     """A thread at work looks whether anybody still wants the result."""
     stop = threading.Event()
     watch = Watch(stop=stop)
-    watch.done(Task.READING, 1)
+    watch.done(Task.SEALING, 1)
     stop.set()
     with pytest.raises(Stopped):
-        watch.done(Task.READING, 1)
+        watch.done(Task.SEALING, 1)

@@ -188,7 +188,7 @@ class World:
             self.home,
             self.session,
             clock=options.pop("clock", self.clock),
-            listener=self.listener,
+            listener=options.pop("listener", self.listener),
             patience=patience,
             **options,
         )

@@ -380,3 +380,31 @@ def test_a_work_factor_is_a_plain_number_within_reason(factor: str, message: str
     stanza = Stanza("scrypt", (encode_base64(bytes(16)), factor), bytes(32))
     with pytest.raises(FormatError, match=message):
         next(PassphraseIdentity("x").file_keys([stanza]))
+
+
+# --- chunks that are known last
+
+
+@pytest.mark.parametrize("held_count", [1, 2])
+@pytest.mark.parametrize("rest", [1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE])
+def test_the_front_may_be_sealed_last(held_count: int, rest: int) -> None:
+    """The envelope is the one that sealing from front to end gives, and opens as that does."""
+    identity = generate_identity("x25519")
+    front = bytes(index % 251 for index in range(held_count * CHUNK_SIZE))
+    behind = bytes(index % 241 for index in range(rest))
+    sealer = Sealer([identity.recipient], held_count=held_count)
+    tail = sealer.update(behind) + sealer.finish()
+    envelope = sealer.header() + sealer.seal_held(front) + tail
+    assert len(envelope) == sealer.envelope_size(len(front) + len(behind))
+    opener = Opener([identity])
+    assert opener.feed(envelope) + opener.finish() == front + behind
+
+
+def test_the_front_is_sealed_once_and_whole() -> None:
+    """Sealing other bytes with the same key stream would show both."""
+    sealer = Sealer([IDENTITY.recipient], held_count=1)
+    with pytest.raises(ValueError, match="expected 65536 bytes, found 5"):
+        sealer.seal_held(b"short")
+    sealer.seal_held(bytes(CHUNK_SIZE))
+    with pytest.raises(ValueError, match="expected 0 bytes, found 65536"):
+        sealer.seal_held(bytes(CHUNK_SIZE))

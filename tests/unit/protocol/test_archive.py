@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,23 +56,32 @@ def pack(
     manifest: Manifest | None = None,
     **header: Any,
 ) -> bytes:
-    """An archive as the client writes it; ``manifest`` may promise something else."""
+    """An archive as the client writes it; ``manifest`` may say something else of its files."""
     signed, own = filing(contents, **header)
-    if manifest is not None:
-        signed = sign_header(make_header(manifest_sha256=manifest.digest))
-    manifest = manifest or own
-    writer = ArchiveWriter(signed, manifest, padding=padding)
-    parts = [writer.begin()]
-    for file in manifest.files:
+    draft = drafted(manifest or own)
+    writer = ArchiveWriter(SignedHeader(signed.header, bytes(64)), draft, padding=padding)
+    parts = []
+    for file in draft.files:
         data = contents[file.path]
         parts.append(writer.begin_file())
-        parts += [
-            writer.write(data[at : at + piece_size]) for at in range(0, len(data), piece_size)
-        ]
+        for at in range(0, len(data), piece_size):
+            writer.write(data[at : at + piece_size])
+            parts.append(data[at : at + piece_size])
         parts.append(writer.end_file())
-    whole = b"".join([*parts, *writer.finish()])
-    assert len(whole) == writer.size == archive_size(signed, manifest, padding=padding)
+    parts += writer.finish()
+    assert writer.manifest() == own
+    head = writer.head(signed)
+    assert len(head) == writer.head_size
+    whole = b"".join([head, *parts])
+    assert len(whole) == writer.size == archive_size(signed, own, padding=padding)
     return whole
+
+
+def drafted(manifest: Manifest) -> Manifest:
+    """A manifest as it is before a file was read: without hashes."""
+    return replace(
+        manifest, files=tuple(replace(file, sha256=bytes(32)) for file in manifest.files)
+    )
 
 
 def read(
@@ -137,19 +147,29 @@ def test_padding_hides_close_sizes_from_each_other() -> None:
     )
 
 
-@pytest.mark.parametrize("found", [b"grown longer", b"shrun", b"changed!"])
-def test_a_file_that_changed_since_it_was_hashed_aborts_sealing(found: bytes) -> None:
-    """Grown, shrunk or overwritten: nothing was promised, and the message names the file."""
-    with pytest.raises(ConflictError, match=r"'f' changed while it was read") as caught:
+@pytest.mark.parametrize("found", [b"grown longer", b"shrun"])
+def test_a_file_of_another_size_than_was_said_aborts_sealing(found: bytes) -> None:
+    """The head's place was measured by it; nothing was promised, and the message names the file."""
+    with pytest.raises(ConflictError, match=r"'f' changed while it was read.* 8 bytes") as caught:
         pack({"f": found}, manifest=make_manifest({"f": b"original"}))
     assert "nothing was promised" in caught.value.hint
 
 
 def test_a_writer_refuses_another_manifest_than_the_headers() -> None:
     """The header binds the manifest."""
-    signed, _ = filing(CONTENTS)
+    signed, manifest = filing({})
+    writer = ArchiveWriter(signed, manifest, padding="none")
     with pytest.raises(VerificationError, match="manifest"):
-        ArchiveWriter(signed, make_manifest({}), padding="none")
+        writer.head(filing(CONTENTS)[0])
+
+
+def test_a_writer_refuses_a_head_that_does_not_fit() -> None:
+    """What lies behind it is written already."""
+    signed, _ = filing({})
+    many = make_manifest({f"file-{number}": b"" for number in range(9)})
+    writer = ArchiveWriter(signed, many, padding="none")
+    with pytest.raises(VerificationError, match="head: expected 3072 bytes, found 2048"):
+        writer.head(signed)
 
 
 def test_bytes_without_a_file_are_a_bug() -> None:
@@ -158,6 +178,8 @@ def test_bytes_without_a_file_are_a_bug() -> None:
     writer = ArchiveWriter(signed, manifest, padding="none")
     with pytest.raises(ValueError, match="no file"):
         writer.write(b"x")
+    with pytest.raises(ValueError, match="no file"):
+        writer.end_file()
 
 
 def crafted(*entries: tuple[str, bytes], contents: dict[str, bytes] = CONTENTS) -> bytes:

@@ -1,0 +1,163 @@
+"""What lies in the spool is the envelope, cut as specified, whatever came first or last."""
+
+from __future__ import annotations
+
+import base64
+import random  # noqa: TID251 - seeded in every test
+from pathlib import Path
+
+import pytest
+
+from bistro.crypto.erasure import MAX_UNITS
+from bistro.crypto.sealing import Opener
+from bistro.errors import StorageError
+from bistro.protocol.archive import ArchiveReader, FileData
+from bistro.protocol.fragmenting import RowCutter, StripeReader, StripeSums, StripeWriter
+from bistro.protocol.submission import Request, Sealed
+from bistro.storage.disk import SystemDisk
+from bistro.wire.clauses import Spread
+from bistro.wire.fragment import UNIT_SIZE
+from bistro.wire.terms import Padding, build
+from bistro_client import spool as spooling
+from bistro_client.gathering import gather
+from bistro_client.home import Folder
+from bistro_client.keyring import create
+from bistro_client.reading_back import ReadingBack
+from bistro_client.sealing import Order, seal
+from bistro_client.slabs import SLAB_SIZE
+from bistro_client.spool import Spool
+from tests.support.evidence import ORIGIN, SERVER_KEY, first_terms
+
+CHUNK = 65_536
+
+
+def order_of(folder: Path, sizes: list[int], spread: Spread, padding: Padding = "none") -> Order:
+    """A filing of files of these sizes."""
+    filing = folder / "filing"
+    filing.mkdir(parents=True)
+    for number, size in enumerate(sizes):
+        (filing / f"{number:05}").write_bytes(random.Random(number).randbytes(size))
+    terms = build(first_terms(spread=spread, padding=padding, envelope_limit=1 << 30), SERVER_KEY)
+    key = SERVER_KEY.verifier.format()
+    request = Request((str(filing),), "http://127.0.0.1", key, ORIGIN, "main")
+    return Order.new(request, gather([filing]), terms, create(folder / "filer.pem"))
+
+
+def sealed_in(folder: Path, order: Order) -> tuple[Folder, Sealed]:
+    place = Folder(folder / "submission")
+    place.path.mkdir()
+    return place, seal(order, place)
+
+
+def require_as_specified(place: Folder, sealed: Sealed, order: Order) -> None:
+    """Cut the envelope again, all at once, and open it."""
+    layout = sealed.cut.layout
+    fragments = [place.fragment(index).read_bytes() for index in range(layout.n)]
+    reader = StripeReader(k=layout.k, n=layout.n, envelope_size=layout.envelope_size)
+    envelope, at = b"", 0
+    while size := reader.next_size:
+        envelope += reader.feed({i: fragments[i][at : at + size] for i in range(layout.k)})
+        at += size
+    writer, sums = StripeWriter(k=layout.k, n=layout.n), StripeSums(k=layout.k, n=layout.n)
+    sums.add(envelope, first := writer.feed(envelope))
+    sums.add(b"", last := writer.finish())
+    assert sums.cut() == sealed.cut
+    assert [a + b for a, b in zip(first, last, strict=True)] == fragments
+    opener = Opener.with_file_key(base64.b64decode(place.file_key.read_bytes()))
+    archive = ArchiveReader(files_limit=100_000, size_limit=1 << 40)
+    events = archive.feed(opener.feed(envelope)) + archive.feed(opener.finish())
+    archive.finish()
+    found = b"".join(event.data for event in events if isinstance(event, FileData))
+    assert found == b"".join(source.disk.read_bytes() for source in order.sources)
+
+
+# A head of one file has 2,560 bytes, a file 512 bytes and its padding, the end 1,024.
+EDGE = CHUNK - 2_560 - 512 - 1_024
+SIZES = [0, 1, EDGE - 1, EDGE, EDGE + 1, EDGE + 512, 2 * CHUNK, 4 * CHUNK - 3_000]
+SIZES += [SLAB_SIZE, SLAB_SIZE + EDGE + 1_024, 3 * SLAB_SIZE + 77]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (1, 3), (2, 2), (2, 3), (4, 6), (40, 41)])
+def test_a_file_of_any_size_is_cut_as_specified(tmp_path: Path, size: int, k: int, n: int) -> None:
+    """At the edges of the lead, of chunks, rows and slabs; most rows are cut before the first."""
+    order = order_of(tmp_path, [size], Spread(k, n))
+    require_as_specified(*sealed_in(tmp_path, order), order)
+
+
+@pytest.mark.parametrize("padding", ["none", "padme"])
+def test_a_long_manifest_is_sealed_last_as_well(tmp_path: Path, padding: Padding) -> None:
+    """Its hashes are known last, and it fills several chunks and rows."""
+    order = order_of(tmp_path, [number % 700 for number in range(1_500)], Spread(2, 3), padding)
+    place, sealed = sealed_in(tmp_path, order)
+    assert place.manifest.stat().st_size > 2 * CHUNK
+    require_as_specified(place, sealed, order)
+
+
+def test_the_widest_spread_is_cut_as_specified(tmp_path: Path) -> None:
+    """A row of 16 MiB, of which most is the rest."""
+    order = order_of(tmp_path, [3_000_000], Spread(MAX_UNITS - 1, MAX_UNITS))
+    require_as_specified(*sealed_in(tmp_path, order), order)
+
+
+# --- reading back
+
+
+class Erring(SystemDisk):
+    """A disk that writes something else than it was given, once, and says nothing."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+        self.count = 0
+
+    def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
+        self.count += 1
+        if self.count == self._at:
+            data = bytes([data[0] ^ 1]) + bytes(data[1:])
+        return super().write(fd, data, offset=offset)
+
+
+def test_a_disk_that_errs_is_found_before_anything_is_promised(tmp_path: Path) -> None:
+    """A commitment to wrong bytes would make the filing void; every unit is looked at."""
+    order = order_of(tmp_path, [700_000], Spread(2, 3))
+    for at in range(1, 3 * 6 + 1):
+        place = Folder(tmp_path / f"{at}")
+        place.path.mkdir()
+        disk = Erring(at)
+        with pytest.raises(StorageError, match="what was read back is not what was written"):
+            seal(order, place, disk=disk)
+        assert disk.count >= 18
+
+
+def test_a_fragment_that_was_cut_off_is_found(tmp_path: Path) -> None:
+    """Whoever meddles with the spool while it is read back makes sealing fail."""
+    cutter = RowCutter(k=1, n=1)
+    path = tmp_path / "0.fragment"
+    with Spool([path], first_row=0) as spool:
+        data = random.Random(1).randbytes(UNIT_SIZE + 99)
+        for row, at in enumerate(range(0, len(data), UNIT_SIZE)):
+            spool.write_row(row, cutter.cut(memoryview(data)[at : at + UNIT_SIZE]))
+        reading = ReadingBack(spool.files, len(data), 1, lambda _: None)
+        assert reading.cut().layout.envelope_size == len(data)
+        path.write_bytes(data[:-1])
+        with pytest.raises(StorageError, match="not what was written"):
+            reading.cut()
+
+
+class Syncless(SystemDisk):
+    """A disk whose sync fails."""
+
+    def sync(self, fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_sync_that_failed_meanwhile_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel says it once; the fragments behind it may look written and be lost."""
+    monkeypatch.setattr(spooling, "FLUSH_SIZE", 1)
+    order = order_of(tmp_path, [1_000_000], Spread(2, 3))
+    place = Folder(tmp_path / "submission")
+    place.path.mkdir()
+    with pytest.raises(StorageError, match=r"sync .*0\.fragment: Input/output error"):
+        seal(order, place, disk=Syncless())
