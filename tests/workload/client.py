@@ -36,6 +36,7 @@ from bistro.wire.ticketing import (
     TicketRequest,
     TicketRequests,
 )
+from tests.bench.loads.priority import preempt
 from tests.bench.loads.requests import post
 from tests.workload.chance import seeded
 from tests.workload.exchange import HOST, Response, exchange
@@ -228,6 +229,7 @@ def main(
     window = window_of(profile, seconds=seconds, scale=options["scale"])
     target = Target(port, call, bytes.fromhex(terms_hash))
     filings = [(one, target.ticket_request(one.commitment)) for one in filings_of(window, seed)]
+    preempt()
     # A collection of a large heap would be a pause, and the pause would be ours.
     gc.collect()
     gc.freeze()

@@ -27,6 +27,7 @@ from typing import Final
 
 import click
 
+from tests.bench.loads.priority import take_precedence
 from tests.bench.loads.requests import post
 from tests.bench.loads.tickets import MSGPACK, ticket_body
 
@@ -207,6 +208,7 @@ def main(
     due = arrivals(rate, seconds, random.Random(seed))
     requests = ticket_requests(path, bytes.fromhex(terms_hash), len(due))
     crowd = Crowd(port, connections)
+    take_precedence()
     # A collection would be a pause, and the pause would be ours.
     gc.collect()
     gc.freeze()
