@@ -15,7 +15,7 @@ import logging
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -30,9 +30,12 @@ from bistro.daemon.bodies import UNFINISHED
 from bistro.daemon.connection import Connection
 from bistro.daemon.front import Front, Limits
 from bistro.daemon.outbox import Outbox
+from bistro.daemon.preface import Introduction
 from bistro.daemon.quick import Heads
 from bistro.daemon.settings import HttpSettings
+from bistro.daemon.tls import server_context
 from bistro.daemon.web import ALARM, observer
+from bistro.daemon.workers import WorkerPart, worker_parts
 from bistro.errors import SettingsError
 from bistro.storage.finishing import finish
 
@@ -78,7 +81,7 @@ def bind_tcp(*, host: str, port: int, backlog: int = 1_024) -> socket.socket:
         ) from exc
 
 
-def bind_unix(path: Path) -> socket.socket:
+def bind_unix(path: Path, *, backlog: int = 128) -> socket.socket:
     """A listening Unix socket that only our own user may use.
 
     A socket file that a killed process left behind is replaced; the caller holds the lock
@@ -92,7 +95,7 @@ def bind_unix(path: Path) -> socket.socket:
         path.unlink(missing_ok=True)
         listener.bind(str(path))
         path.chmod(_SOCKET_MODE)
-        listener.listen()
+        listener.listen(backlog)
     except OSError as exc:
         listener.close()
         raise SettingsError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
@@ -107,17 +110,7 @@ def server_tls(settings: HttpSettings) -> ssl.SSLContext | None:
     """
     if settings.certificate_path is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.certificate_path, settings.key_path)
-    except OSError as exc:  # ssl.SSLError is one
-        raise SettingsError(
-            f"TLS certificate {settings.certificate_path}, key {settings.key_path}: "
-            f"{exc.strerror or exc}",
-            hint="correct certificate_path and key_path in [http]",
-        ) from exc
-    return context
+    return server_context(settings.certificate_path, settings.key_path)
 
 
 def room_for_connections(wanted: int) -> int:
@@ -148,6 +141,9 @@ class HttpPart:
         request_timeout_s: Total time of a quick request.
         quick: What is answered without ``app``.
         connections_limit: Connections at the same time; one address may have half of them.
+        relayed: From ``bind_unix``, where workers pass on what they take from ``listener``;
+            ``None``: this process takes it itself.
+        workers: The parts that keep those workers, by name; run them beside this one.
     """
 
     app: web.Application
@@ -159,17 +155,45 @@ class HttpPart:
     request_timeout_s: float = 30.0
     quick: Heads = field(default_factory=lambda: Heads((), SystemClock()))
     connections_limit: int = addresses.DEFAULT_LIMIT
+    relayed: socket.socket | None = None
+    workers: Mapping[str, WorkerPart] = field(default_factory=dict)
 
     @classmethod
     def bind(
-        cls, app: web.Application, settings: HttpSettings, *, quick: Heads | None = None
+        cls,
+        app: web.Application,
+        settings: HttpSettings,
+        *,
+        inner: Path | None = None,
+        quick: Heads | None = None,
     ) -> HttpPart:
-        """A part that listens where the settings say; the socket is bound now."""
+        """A part that listens where the settings say; sockets are bound now.
+
+        Args:
+            app: What answers.
+            settings: Where, how, and with how many workers.
+            inner: Where the Unix socket for workers is made; ``None``: there may be none.
+            quick: What is answered without ``app``.
+
+        Raises:
+            SettingsError: A socket cannot be bound, or the certificate cannot be used.
+        """
         tls = server_tls(settings)
+        listener = bind_tcp(host=settings.host, port=settings.port, backlog=settings.backlog_count)
+        relayed, workers = None, dict[str, WorkerPart]()
+        if settings.workers_count and inner is not None:
+            try:
+                workers = worker_parts(settings, listener, inner)
+                relayed = bind_unix(inner, backlog=settings.backlog_count)
+            except SettingsError:
+                listener.close()
+                raise
         return cls(
             app,
-            bind_tcp(host=settings.host, port=settings.port, backlog=settings.backlog_count),
+            listener,
             tls,
+            relayed=relayed,
+            workers=workers,
             idle_timeout_s=settings.idle_timeout_s,
             grace_s=settings.grace_s,
             backlog=settings.backlog_count,
@@ -218,8 +242,9 @@ class HttpPart:
                 await front.drain(self.grace_s)
             finally:
                 await runner.cleanup()
-                with contextlib.suppress(OSError):
-                    self.listener.close()
+                for socket_ in filter(None, (self.listener, self.relayed)):
+                    with contextlib.suppress(OSError):
+                        socket_.close()
 
     def _front(self, runner: web.AppRunner) -> Front:
         ordinary = cast("Callable[[], asyncio.Protocol]", runner.server)
@@ -235,6 +260,12 @@ class HttpPart:
 
     async def _listen(self, front: Front) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        if self.relayed is not None:
+            return await loop.create_unix_server(
+                lambda: Introduction(lambda: Connection(front)),
+                sock=self.relayed,
+                backlog=self.backlog,
+            )
         return await loop.create_server(
             lambda: Connection(front), sock=self.listener, ssl=self.tls, backlog=self.backlog
         )

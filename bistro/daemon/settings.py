@@ -98,6 +98,10 @@ class HttpSettings(Section):
         description="Bytes that all requests may hold together that are not whole yet",
     )
 
+    workers_count: int = Field(
+        default=0, ge=0, le=256, description="Processes that end TLS for the daemon; 0: it does"
+    )
+
     @model_validator(mode="after")
     def _require_both_or_none(self) -> HttpSettings:
         if (self.certificate_path is None) != (self.key_path is None):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
@@ -162,10 +163,10 @@ class Server:
         tickets = side_app(app, endpoints.TICKETS)
         app[DESKS] = control[DESKS] = tickets[DESKS] = desks
         quick = endpoints.quick(desks, clock)
-        http = HttpPart.bind(app, settings.http, quick=quick)
+        http = HttpPart.bind(app, settings.http, inner=folder.inner_socket, quick=quick)
         return cls(
             http=http,
-            tickets=None if plain is None else replace(http, app=tickets, listener=plain, tls=None),
+            tickets=None if plain is None else _plain_part(http, tickets, plain),
             control=HttpPart(control, bind_unix(folder.control_socket)),
             calls=calls,
             part_metrics=metrics.PartMetrics.register(registry),
@@ -179,7 +180,9 @@ class Server:
             StorageError: A disk failed or the clock was set; a restart recovers.
         """
         # Stopped last-first: requests that are under way are still stamped and answered.
-        parts = {"calls": self.calls.run, "control": self.control.run, "http": self.http.run}
+        parts = {"calls": self.calls.run, "control": self.control.run}
+        parts |= {name: worker.run for name, worker in self.http.workers.items()}
+        parts["http"] = self.http.run  # when it has ended, connections of workers have too
         if self.tickets is not None:
             parts["tickets"] = self.tickets.run
         await supervise.run(parts, stop=stop, on_restart=self.part_metrics.count_restart)
@@ -194,6 +197,10 @@ def _bind_plain(settings: ServerSettings) -> socket.socket | None:
     if port is None:
         return None
     return bind_tcp(host=settings.http.host, port=port, backlog=settings.http.backlog_count)
+
+
+def _plain_part(http: HttpPart, app: web.Application, listener: socket.socket) -> HttpPart:
+    return replace(http, app=app, listener=listener, tls=None, relayed=None, workers={})
 
 
 def _plain_url(settings: ServerSettings, listener: socket.socket) -> str:

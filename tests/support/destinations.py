@@ -139,15 +139,20 @@ async def serving_folder(
     clock: ManualClock,
     *,
     disk: Disk = SYSTEM_DISK,
+    ca_path: Path | None = None,
 ) -> AsyncIterator[tuple[Server, asyncio.Task[None]]]:
-    """Run the server of a folder beside the body; the test looks at the task's error itself."""
+    """Run the server of a folder beside the body; the test looks at the task's error itself.
+
+    With ``ca_path``, the authority of its certificate, it serves TLS as ``localhost``.
+    """
     server = await Server.open(folder, settings, clock, disk=disk)
     stop = asyncio.Event()
     task = asyncio.ensure_future(server.run(stop))  # noqa: TID251 - awaited below
     try:
         # Answered once the parts run: stopping them before would leave sockets half made.
-        async with Session() as session:
-            await session.ask("GET", f"http://127.0.0.1:{server.http.port}/healthz", limit=100)
+        origin = "http://127.0.0.1" if ca_path is None else "https://localhost"
+        async with Session(ca_path=ca_path) as session:
+            await session.ask("GET", f"{origin}:{server.http.port}/healthz", limit=100)
         yield server, task
     finally:
         stop.set()

@@ -4,6 +4,7 @@
 bistro-server.toml      settings
 server.sqlite3          what is known of submissions, shared by serve, collect and open
 control.sock            through which other processes reach the ledgers of a running serve
+inner.sock              through which its workers pass on connections
 keys/terms.key          signs terms, as the server
 keys/tsa.key  tsa.crt   key and certificate of RFC 3161 time stamps
 keys/<call>/            log.key status.key collect.key identity.txt
@@ -53,6 +54,11 @@ class ServerFolder:
     def control_socket(self) -> Path:
         """Unix socket of a running ``serve``, mode 0600."""
         return self.root / "control.sock"
+
+    @property
+    def inner_socket(self) -> Path:
+        """Unix socket between a running ``serve`` and its workers, mode 0600."""
+        return self.root / "inner.sock"
 
     @property
     def serve_lock(self) -> Path:
