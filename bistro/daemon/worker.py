@@ -6,7 +6,7 @@ but its open connections. A worker that dies takes only those along: what they a
 promised, or not, by the daemon, and clients ask again. It ends by itself when the daemon does,
 whose end closes the pipe that is its standard input.
 
-Source: docs/spec/api.md, workers; docs/decisions/0021-workers-end-tls.md.
+Source: docs/spec/api.md, workers; docs/decisions/0022-workers-end-tls.md.
 """
 
 from __future__ import annotations

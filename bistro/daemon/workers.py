@@ -1,6 +1,6 @@
 """Starts workers and keeps them running: one part of the daemon each.
 
-Source: docs/spec/api.md, workers; docs/decisions/0021-workers-end-tls.md.
+Source: docs/spec/api.md, workers; docs/decisions/0022-workers-end-tls.md.
 """
 
 from __future__ import annotations
