@@ -162,6 +162,13 @@ class BatchTree:
             above = first
         return texts[self._old_size - above :] if self.size else []
 
+    def completed_at(self, level: int) -> list[bytes]:
+        """Hashes of the subtrees of one level that this batch completed, leftmost first."""
+        if level >= len(self._levels):
+            return []
+        first, nodes = self._levels[level]
+        return nodes[(self._old_size >> level) - first : (self.size >> level) - first]
+
     def completed(self) -> Iterator[tuple[int, int, bytes]]:
         """Level, offset and hash of every subtree that this batch completed, leaves included."""
         for level, (first, nodes) in enumerate(self._levels):

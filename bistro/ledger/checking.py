@@ -1,23 +1,32 @@
 """Checking a ledger from end to end: every hash, signature, time, key, tile and bundle.
 
-Opening a ledger trusts its snapshot; this trusts nothing but the key. It reads the whole
-write-ahead file in constant memory.
+Opening a ledger trusts its snapshot; this trusts nothing but the key. It reads everything once,
+in constant memory.
+
+Source: docs/spec/storage.md, recovery.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bistro.crypto.digest import leaf_hash
 from bistro.crypto.merkle import Frontier
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import FormatError, StorageError, VerificationError
+from bistro.instant import UnixMillis
+from bistro.ledger.index_check import IndexCheck
 from bistro.ledger.parts import Parts
-from bistro.ledger.record import Record, time_of
+from bistro.ledger.rebuilding import read_bundle
+from bistro.ledger.record import time_of
 from bistro.ledger.tiles import WIDTH, TilePath, encode_bundle
 from bistro.ledger.view import NO_TIME, View, tile_root
 from bistro.wire.checkpoint import verify_checkpoint
+
+Progress = Callable[[int], None]
+"""Told how many entries were checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,7 @@ class CheckReport:
 
     Attributes:
         size: Entries.
-        batch_count: Records, each with its signed checkpoint.
+        batch_count: Records that are still there, each with its signed checkpoint.
         tile_count: Full tiles and bundles.
         root: Root hash of all entries.
     """
@@ -55,47 +64,74 @@ def require_signed(note: bytes, frontier: Frontier, verifier: VerifierKey, *, wh
         )
 
 
-def check_ledger(parts: Parts, view: View, verifier: VerifierKey) -> CheckReport:
-    """Check everything up to ``view``, which the ledger may outgrow meanwhile; blocks.
+def check_ledger(
+    parts: Parts, verifier: VerifierKey, progress: Progress | None = None
+) -> CheckReport:
+    """Check everything that is there now; the ledger may outgrow it meanwhile; blocks.
+
+    Args:
+        parts: The ledger.
+        verifier: Its key.
+        progress: Told how many entries were checked, now and then.
 
     Raises:
         StorageError: What is wrong first.
     """
     frontier, last_time, batch_count = Frontier.empty(), NO_TIME, 0
-    tiles = _TileCheck(view)
-    for record in _records(parts, view.size):
-        frontier = frontier.extend([leaf_hash(item.entry) for item in record.items])
-        require_signed(record.note, frontier, verifier, what=f"record at entry {record.start}")
-        times = [last_time, *(time_of(item.entry) for item in record.items)]
-        if times != sorted(times) or times[-1] != record.last_time:
-            raise StorageError(f"ledger {verifier.name}: time goes back after {record.start}")
-        last_time = times[-1]
-        _require_indexed(parts, record)
-        for item in record.items:
-            tiles.add(item.entry)
-        batch_count += 1
-    if frontier.size != view.size:
-        raise parts.wal.damaged(parts.wal.end, f"it ends at entry {frontier.size}")
+    with parts.wal.kept(), parts.index.held() as runs:
+        # In this order: the index covers nothing that the view has not.
+        view = parts.view
+        tiles, index = _TileCheck(view), IndexCheck(parts, runs)
+        for batch in _batches(parts, view):
+            start = frontier.size
+            frontier = frontier.extend(list(map(leaf_hash, batch.entries)))
+            if batch.note is not None:
+                require_signed(batch.note, frontier, verifier, what=f"record at entry {start}")
+                batch_count += 1
+            times = [last_time, *map(time_of, batch.entries)]
+            if times != sorted(times) or batch.last_time not in {None, times[-1]}:
+                raise StorageError(f"ledger {verifier.name}: time goes back after entry {start}")
+            last_time = times[-1]
+            index.add(start, batch.keys)
+            for entry in batch.entries:
+                tiles.add(entry)
+            if progress is not None:
+                progress(frontier.size)
+        if frontier.size != view.size:
+            raise parts.wal.damaged(None, f"the ledger ends at entry {frontier.size}")
+        index.finish()
+    if view.note is not None:
+        require_signed(view.note, frontier, verifier, what="newest checkpoint")
     return CheckReport(frontier.size, batch_count, tiles.count, frontier.root())
 
 
-def _records(parts: Parts, size: int) -> Iterator[Record]:
-    if size:
-        for _, record in parts.wal.records(parts.wal.first):
-            yield record
-            if record.end >= size:
+class _Batch(NamedTuple):
+    """Neighbouring entries; from a bundle there is no note and no last time."""
+
+    entries: Sequence[bytes]
+    keys: Sequence[bytes]
+    note: bytes | None = None
+    last_time: UnixMillis | None = None
+
+
+def _batches(parts: Parts, view: View) -> Iterator[_Batch]:
+    """All entries: those that the write-ahead file has no more from bundles, then its records."""
+    begins_at = parts.wal.begins_at
+    if begins_at and parts.key_of is None:
+        raise parts.wal.damaged(None, f"entries 0 to {begins_at} are missing")
+    for number in range(-(-begins_at // WIDTH)):
+        bundle = read_bundle(view.files, number)[: begins_at - number * WIDTH]
+        yield _Batch(bundle, [parts.key_of(entry) or b"" for entry in bundle])  # type: ignore[misc]
+    if view.size > begins_at:
+        expected = begins_at
+        for place, record in parts.wal.records(begins_at):
+            if record.start != expected:
+                reason = f"expected entry {expected}, found {record.start}"
+                raise parts.wal.damaged(place, reason)
+            expected = record.end
+            yield _Batch(record.entries, record.keys, record.note, record.last_time)
+            if record.end >= view.size:
                 return
-
-
-def _require_indexed(parts: Parts, record: Record) -> None:
-    rows = {item.key: at for at, item in enumerate(record.items, record.start) if item.key}
-    recent = {key: at for key in rows if (at := parts.keys.get(key)) is not None}
-    known = parts.index.find([key for key in rows if key not in recent]) | recent
-    if known != rows or len(rows) != sum(item.key is not None for item in record.items):
-        raise StorageError(
-            f"the duplicate index does not match the record at entry {record.start}",
-            hint="delete the index: it is made anew from the write-ahead file",
-        )
 
 
 class _TileCheck:

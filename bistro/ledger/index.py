@@ -1,143 +1,200 @@
 """The duplicate index: which entry has a key; derived, and rebuilt if it is lost.
 
-It covers what has been published; the keys of newer entries are in the ledger's memory. With
-its rows it records, in the same commit, how far it reaches in the write-ahead file, so after
-any crash the rest is read from there.
+It covers what has been published; the keys of newer entries are in the ledger's memory. Every
+pass adds a run of sorted rows, a thread merges sixteen of a size into one, and three bytes for
+each key in memory tell nearly all new keys without touching the disk.
 
 Source: docs/spec/storage.md, duplicate index.
 """
 
 from __future__ import annotations
 
-import sqlite3
+import secrets
+import struct
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
+from bistro.crypto.bulkmac import SECRET_SIZE, BulkMac
 from bistro.errors import StorageError
-from bistro.storage.sqlite import SqliteErrors
+from bistro.ledger.fingerprints import Fingerprints
+from bistro.ledger.merging import Merger, is_mergeable
+from bistro.ledger.runs import (
+    CHECK_SIZE,
+    NAME,
+    Run,
+    RunPlace,
+    make_row,
+    merge_rows,
+    write_run,
+)
+from bistro.storage.durable import (
+    SYSTEM_DISK,
+    Disk,
+    make_directories,
+    read_file,
+    storage_errors,
+    write_atomically,
+)
 
-SCHEMA_VERSION: Final = 1
+KEY_FILE: Final = "mac-key"
 
-_ASKED_AT_ONCE = 500
-_SCHEMA = """
-CREATE TABLE seen (key BLOB PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE reach (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL,
-  record_size INTEGER NOT NULL, record_offset INTEGER NOT NULL);
-PRAGMA user_version = 1;
-"""
-
-
-class Reach(NamedTuple):
-    """How far an index reaches.
-
-    Attributes:
-        size: It holds the keys of all entries below this index.
-        record_size: Size of the ledger at a record boundary at or before ``size``.
-        record_offset: That boundary's offset in the write-ahead file; 0: its beginning.
-    """
-
-    size: int
-    record_size: int
-    record_offset: int
+_CRC = struct.Struct(">I")
 
 
 class DuplicateIndex:
-    """Keys and the indexes of their entries; usable from any thread, one at a time.
+    """Keys and the indexes of their entries; obtained from ``open``.
+
+    One thread adds; any thread may ask.
 
     Attributes:
-        reach: How far it reaches.
+        reach: It holds the keys of all entries below this index.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
-        self._errors = SqliteErrors(path)
+    def __init__(self, directory: Path, mac: BulkMac, *, disk: Disk) -> None:
+        self.reach = 0
+        self._directory = directory
+        self._disk = disk
+        self._mac = mac
+        self._check = mac.digests([b"check"])[0][:CHECK_SIZE]
+        self._prints = Fingerprints()
+        self._runs: list[Run] = []
         self._lock = threading.Lock()
-        self.reach = Reach(0, 0, 0)
+        self._merging = threading.Lock()
+        self._merger = Merger(self._merge_next)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open the index; one that is missing, damaged or of another version is made anew.
+    def open(cls, directory: Path, *, disk: Disk = SYSTEM_DISK) -> Self:
+        """Open the index; what is missing or damaged is left out, and ``reach`` says so.
 
         Raises:
             StorageError: The disk failed.
         """
-        try:
-            return cls._open(path)
-        except (StorageError, sqlite3.DatabaseError):
-            for suffix in ("", "-wal", "-shm"):
-                with suppress(OSError):
-                    path.with_name(path.name + suffix).unlink()
-        return cls._open(path)
-
-    @classmethod
-    def _open(cls, path: Path) -> Self:
-        with SqliteErrors(path):
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        index = cls(connection, path)
-        try:
-            with index._errors:
-                index._prepare()
-        except BaseException:
-            connection.close()
-            raise
+        make_directories(directory, disk=disk)
+        path = directory / KEY_FILE
+        secret = _load_secret(path, disk)
+        if secret is None:
+            # Runs that were made with another one tell so: they are left out.
+            secret = secrets.token_bytes(SECRET_SIZE)
+            write_atomically(path, secret + _CRC.pack(zlib.crc32(secret)), disk=disk)
+        index = cls(directory, BulkMac(secret), disk=disk)
+        index._load()
         return index
 
-    def _prepare(self) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        # The snapshot says less than this index only because a commit here is durable.
-        self._connection.execute("PRAGMA synchronous = FULL")
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise StorageError(f"duplicate index of version {version}, expected {SCHEMA_VERSION}")
-        row = self._connection.execute(
-            "SELECT size, record_size, record_offset FROM reach"
-        ).fetchone()
-        if row is not None:
-            self.reach = Reach(*row)
+    def _load(self) -> None:
+        found: dict[int, int] = {}
+        names = [path.name for path in self._directory.iterdir()]
+        for match in filter(None, map(NAME.fullmatch, names)):
+            start, end = int(match[1]), int(match[2])
+            found[start] = max(end, found.get(start, 0))
+        while (end := found.get(self.reach, 0)) > self.reach:
+            try:
+                run = Run.open(self._place(self.reach, end), prints=self._prints)
+            except StorageError:
+                # It is made anew from the entries; so is what follows it.
+                break
+            self._runs.append(run)
+            self.reach = end
+        kept = {self._place(run.start, run.end).path.name for run in self._runs}
+        for name in set(names) - kept - {KEY_FILE}:
+            with storage_errors("delete", self._directory / name):
+                self._disk.delete(self._directory / name)
+
+    def _place(self, start: int, end: int) -> RunPlace:
+        return RunPlace(self._directory, start, end, self._check, self._disk)
+
+    def digests(self, keys: Sequence[bytes]) -> list[bytes]:
+        """What stands for each key in the runs, 16 bytes."""
+        return self._mac.digests(keys)
+
+    @contextmanager
+    def held(self) -> Iterator[list[Run]]:
+        """All runs; none of them is merged or deleted while the block runs."""
+        with self._merging:
+            with self._lock:
+                runs = list(self._runs)
+            yield runs
+
+    def suspects(self, keys: Sequence[bytes]) -> list[bytes]:
+        """The keys that may be known, without touching the disk; none that is known is missing."""
+        if not self.reach:
+            return []
+        return self._prints.suspects(keys, self._mac.digests(keys))
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """The index of the entry of each key that is known.
+        """The index of the entry of each key that is known; blocks while files are read.
 
         Raises:
             StorageError: The disk failed.
         """
         found: dict[bytes, int] = {}
-        with self._lock, self._errors:
-            for begin in range(0, len(keys), _ASKED_AT_ONCE):
-                asked = keys[begin : begin + _ASKED_AT_ONCE]
-                marks = ",".join("?" * len(asked))
-                found.update(
-                    self._connection.execute(
-                        f"SELECT key, position FROM seen WHERE key IN ({marks})",  # noqa: S608 - marks only
-                        asked,
-                    )
-                )
+        suspects = self.suspects(keys)
+        with self._lock:
+            for key, digest in zip(suspects, self._mac.digests(suspects), strict=True):
+                for run in reversed(self._runs):
+                    index = run.find(digest)
+                    if index is not None:
+                        found[key] = index
+                        break
         return found
 
-    def add(self, rows: Iterable[tuple[bytes, int]], reach: Reach) -> None:
-        """Add keys and move the reach, durably, in one step; known keys stay as they are.
+    def add(self, keys: Sequence[bytes], size: int) -> None:
+        """Add the keys of the entries from ``reach`` on, durably, and move the reach.
+
+        Args:
+            keys: One for each entry; empty where it has none.
+            size: The new reach.
 
         Raises:
-            StorageError: All of it or nothing will be found.
+            StorageError: All of it or nothing will be found; or merging has failed.
         """
-        with self._lock, self._errors:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", rows)
-                self._connection.execute("INSERT OR REPLACE INTO reach VALUES (1, ?, ?, ?)", reach)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-        self.reach = reach
+        self._merger.require_running()
+        known = [(key, index) for index, key in enumerate(keys, self.reach) if key]
+        digests = self._mac.digests([key for key, _ in known])
+        rows = sorted(map(make_row, digests, [index for _, index in known]))
+        run = write_run(self._place(self.reach, size), [rows] if rows else [], count=len(rows))
+        # Whoever asks finds the keys in the ledger's memory until they are in both of these.
+        self._prints.add(digests)
+        with self._lock:
+            self._runs.append(run)
+            self.reach = size
+        if is_mergeable(self._runs):
+            self._merger.wake()
+
+    def _merge_next(self, between: Callable[[], None]) -> bool:
+        """Merge one group of runs, if there is one."""
+        with self._merging:
+            with self._lock:
+                runs = list(self._runs)
+            group = is_mergeable(runs)
+            if not group:
+                return False
+            merged = write_run(
+                self._place(group[0].start, group[-1].end),
+                merge_rows(group, between),
+                count=sum(run.count for run in group),
+            )
+            with self._lock:
+                at = self._runs.index(group[0])
+                self._runs[at : at + len(group)] = [merged]
+            for run in group:
+                run.delete(self._disk)
+        return True
 
     def close(self) -> None:
-        """Close; waits for a call that is under way."""
+        """Close; a merge that is under way is given up."""
+        self._merger.close()
         with self._lock:
-            self._connection.close()
+            for run in self._runs:
+                run.close()
+
+
+def _load_secret(path: Path, disk: Disk) -> bytes | None:
+    """The secret of an index, or ``None`` where it is missing or damaged."""
+    data = read_file(path, max_size=1 << 20, disk=disk) or b""
+    secret = data[:SECRET_SIZE]
+    is_whole = data == secret + _CRC.pack(zlib.crc32(secret)) and len(secret) == SECRET_SIZE
+    return secret if is_whole else None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -20,14 +19,15 @@ from bistro.crypto.merkle import BatchTree
 from bistro.crypto.signing import Signer, VerifierKey
 from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
-from bistro.ledger.checking import CheckReport, check_ledger
+from bistro.ledger.checking import CheckReport, Progress, check_ledger
 from bistro.ledger.parts import Parts
 from bistro.ledger.proofs import format_proof, format_proofs, spell_hash
-from bistro.ledger.publishing import Boundary
-from bistro.ledger.record import Item, Record, time_of
+from bistro.ledger.publishing import Boundary, KeyOf
+from bistro.ledger.record import Item, encode_record, time_of
 from bistro.ledger.recovery import recover
-from bistro.ledger.tiles import TilePath
-from bistro.ledger.view import View
+from bistro.ledger.tiles import TILE_LEVEL, WIDTH, TilePath
+from bistro.ledger.view import NewEntries, View
+from bistro.ledger.writer import WalWriter
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.storage.finishing import finish
 from bistro.wire.checkpoint import Checkpoint
@@ -81,8 +81,7 @@ class Ledger:
         self._appending = asyncio.Lock()
         self._publishing = asyncio.Lock()
         self._is_due = asyncio.Event()
-        # Its own thread: a sync must not wait behind others' reads in a shared pool.
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._writer = WalWriter(parts.wal)
 
     @classmethod
     async def open(
@@ -92,6 +91,7 @@ class Ledger:
         signer: Signer,
         disk: Disk = SYSTEM_DISK,
         publish_after: int = PUBLISH_AFTER,
+        key_of: KeyOf | None = None,
     ) -> Self:
         """Open the ledger in ``directory``, or begin one, after checking what is there.
 
@@ -100,6 +100,7 @@ class Ledger:
             signer: Signs checkpoints; the name of its key is the ledger's origin.
             disk: The system calls to use.
             publish_after: Unpublished entries that make publishing due, at least 256.
+            key_of: Makes an entry's key anew; without it the write-ahead file is kept for ever.
 
         Raises:
             UnavailableError: Another process, or this one, has it open.
@@ -107,7 +108,12 @@ class Ledger:
                 origin or key, or the disk failed.
         """
         opening = asyncio.to_thread(
-            recover, directory, verifier=signer.verifier, publish_after=publish_after, disk=disk
+            recover,
+            directory,
+            verifier=signer.verifier,
+            publish_after=publish_after,
+            key_of=key_of,
+            disk=disk,
         )
         ledger = cls(directory, await opening, signer=signer, publish_after=publish_after)
         ledger._set_due()
@@ -168,33 +174,46 @@ class Ledger:
         # Nothing signed here leaves before the sync below has returned.
         (signature,) = await self._signer.sign([checkpoint.text()])
         note = checkpoint.signed(self.verifier, signature)
-        record = Record(view.size, last_time, note, items).encode()
+        keys = [item.key or b"" for item in items]
+        record = encode_record(view.size, last_time, note, keys, entries)
         try:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._writer, self._parts.wal.append, record)
+            await self._write(record, view.size)
+        except UnavailableError:
+            # The disk is full: nothing was written, and the next batch may find room.
+            raise
         except BaseException as exc:
             self._failure = str(exc) or type(exc).__name__
             raise
         # A crash from here on loses nothing: a restart finds the record and its entries.
-        self._extend(tree, items, leaves, note, last_time)
+        batch = NewEntries(entries, keys, leaves, tree.completed_at(TILE_LEVEL))
+        self._extend(tree, batch, note, last_time)
         proofs = format_proofs(entries, view.size, tree.spelled_paths(spell_hash), note)
         return list(map(Appended, range(view.size, tree.size), entries, proofs))
 
+    async def _write(self, record: bytes, start: int) -> None:
+        done = asyncio.get_running_loop().create_future()
+
+        def tell(failure: BaseException | None) -> None:
+            if done.done():
+                return
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(failure)
+
+        self._writer.submit(record, start, tell)
+        await done
+
     def _extend(
-        self,
-        tree: BatchTree,
-        items: Sequence[Item],
-        leaves: Sequence[bytes],
-        note: bytes,
-        last_time: UnixMillis,
+        self, tree: BatchTree, batch: NewEntries, note: bytes, last_time: UnixMillis
     ) -> None:
         parts = self._parts
         start = parts.view.size
         parts.view = parts.view.extended(
-            frontier=tree.frontier, items=items, leaves=leaves, note=note, last_time=last_time
+            batch=batch, frontier=tree.frontier, note=note, last_time=last_time
         )
-        parts.keys.update({item.key: at for at, item in enumerate(items, start) if item.key})
-        parts.publisher.note_boundary(Boundary(tree.size, parts.wal.end, last_time, note))
+        parts.keys.update({key: at for at, key in enumerate(batch.keys, start) if key})
+        parts.publisher.note_boundary(Boundary(tree.size, last_time, note))
         self._set_due()
 
     def _require_running(self) -> None:
@@ -213,8 +232,9 @@ class Ledger:
         recent = self._parts.keys
         found = {key: recent[key] for key in keys if key in recent}
         older = [key for key in keys if key not in found] if found else keys
-        if older and self._parts.index.reach.size:
-            found |= await asyncio.to_thread(self._parts.index.find, older)
+        suspects = self._parts.index.suspects(older)
+        if suspects:
+            found |= await asyncio.to_thread(self._parts.index.find, suspects)
         return found
 
     async def find(self, key: bytes) -> Appended | None:
@@ -266,14 +286,16 @@ class Ledger:
         """
         return await asyncio.to_thread(self._parts.view.tile, TilePath.parse(path))
 
-    async def check(self) -> CheckReport:
+    async def check(self, progress: Progress | None = None) -> CheckReport:
         """Hash and compare everything that is on disk; appending may go on meanwhile.
+
+        Args:
+            progress: Told in another thread how many entries were checked.
 
         Raises:
             StorageError: What is wrong first, with file and place.
         """
-        parts = self._parts
-        return await asyncio.to_thread(check_ledger, parts, parts.view, self.verifier)
+        return await asyncio.to_thread(check_ledger, self._parts, self.verifier, progress)
 
     def _unpublished_count(self) -> int:
         return self._parts.view.size - self._parts.view.published
@@ -293,11 +315,15 @@ class Ledger:
 
     async def _publish(self) -> None:
         parts = self._parts
-        done = await asyncio.to_thread(parts.publisher.publish, parts.view)
-        # Back in the loop: the view may have grown meanwhile, and only this loop changes it.
-        parts.view = parts.view.trimmed(done.published, done.edges)
-        for key in done.keys:
-            parts.keys.pop(key, None)
+        target = parts.view.size - parts.view.size % WIDTH
+        while True:
+            done = await asyncio.to_thread(parts.publisher.publish, parts.view)
+            # Back in the loop: the view may have grown meanwhile, and only this loop changes it.
+            parts.view = parts.view.trimmed(done.published, done.edges)
+            for key in done.keys:
+                parts.keys.pop(key, None)
+            if done.published >= target:
+                return
 
     async def run_publisher(self) -> None:
         """Publish whenever it is due; never returns.
@@ -314,8 +340,11 @@ class Ledger:
         """Give everything back after what is under way; a second call does nothing."""
         async with self._appending, self._publishing:
             self._failure = self._failure or "it was closed"
-            await finish(asyncio.to_thread(self._parts.close))
-            self._writer.shutdown()
+            await finish(asyncio.to_thread(self._give_back))
+
+    def _give_back(self) -> None:
+        self._writer.close()
+        self._parts.close()
 
 
 def _prove(view: View, index: int) -> Appended:

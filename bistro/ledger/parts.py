@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bistro.ledger.index import DuplicateIndex
-from bistro.ledger.publishing import Publisher
+from bistro.ledger.publishing import KeyOf, Publisher
 from bistro.ledger.view import View
 from bistro.ledger.wal import WriteAheadFile
 from bistro.storage.locks import FileLock
@@ -17,6 +17,7 @@ class Parts:
 
     Attributes:
         keys: Keys of entries that the index does not hold yet.
+        key_of: Makes the key of an entry anew, where the owner knows how.
     """
 
     lock: FileLock
@@ -25,6 +26,7 @@ class Parts:
     publisher: Publisher
     view: View
     keys: dict[bytes, int]
+    key_of: KeyOf | None
 
     def trim(self) -> None:
         """Publish what is complete, and drop it from memory; blocks."""

@@ -2,22 +2,31 @@
 
 The order makes every crash harmless. Tiles and bundles are written first; found again after a
 crash they are written again, byte for byte the same. The index follows, then the snapshot,
-which alone makes a restart rely on both. A ledger's memory is trimmed last.
+which alone makes a restart rely on both. Only then are segments of the write-ahead file
+dropped that hold nothing else, and a ledger's memory is trimmed last.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bistro.instant import UnixMillis
-from bistro.ledger.index import DuplicateIndex, Reach
+from bistro.ledger.index import DuplicateIndex
 from bistro.ledger.snapshot import Snapshot
-from bistro.ledger.tiles import WIDTH, TilePath, encode_bundle
+from bistro.ledger.tiles import WIDTH, TileFiles, TilePath, encode_bundle
 from bistro.ledger.view import Edges, View, tile_root
+from bistro.ledger.wal import WriteAheadFile
 from bistro.storage.durable import SYSTEM_DISK, Disk
+
+KeyOf = Callable[[bytes], bytes | None]
+"""Makes an entry's key anew from the entry."""
+
+PASS_LIMIT: Final = 8_192
+"""Entries of one pass at most: sorting their keys holds the interpreter for some milliseconds."""
 
 
 class Boundary(NamedTuple):
@@ -25,13 +34,11 @@ class Boundary(NamedTuple):
 
     Attributes:
         size: Entries before it.
-        offset: Its place in the write-ahead file.
         last_time: Time of the entry before it; 0 if there is none.
         note: The signed checkpoint of ``size``; empty at size 0.
     """
 
     size: int
-    offset: int
     last_time: UnixMillis
     note: bytes
 
@@ -57,14 +64,25 @@ class Publisher:
     Args:
         snapshot_path: Where the snapshot lies.
         index: The duplicate index.
+        wal: The write-ahead file; what is published is dropped from it.
+        key_of: Makes keys anew; without it nothing is dropped, because a lost index could
+            not be made anew from the bundles.
         disk: The system calls to use.
     """
 
     def __init__(
-        self, snapshot_path: Path, index: DuplicateIndex, *, disk: Disk = SYSTEM_DISK
+        self,
+        snapshot_path: Path,
+        index: DuplicateIndex,
+        wal: WriteAheadFile,
+        *,
+        key_of: KeyOf | None,
+        disk: Disk = SYSTEM_DISK,
     ) -> None:
         self._snapshot_path = snapshot_path
         self._index = index
+        self._wal = wal
+        self._key_of = key_of
         self._disk = disk
         self._boundaries: deque[Boundary] = deque()
 
@@ -73,42 +91,61 @@ class Publisher:
         self._boundaries.append(boundary)
 
     def publish(self, view: View) -> Published:
-        """Write all that is complete in ``view``; returns when it is durable.
+        """Write what is complete in ``view``, up to a limit; returns when it is durable.
 
         Raises:
             StorageError: The disk failed; a later pass or a restart repeats it.
         """
-        target = view.size - view.size % WIDTH
+        target = min(view.size - view.size % WIDTH, view.published + PASS_LIMIT)
         edges = [list(edge) for edge in view.edges]
         for begin in range(view.published, target, WIDTH):
             at = begin - view.published
-            entries = [item.entry for item in view.items[at : at + WIDTH]]
-            view.files.write(TilePath("entries", begin // WIDTH), encode_bundle(entries))
-            self._write_tile(view, 0, begin // WIDTH, view.leaves[at : at + WIDTH], edges)
+            bundle = encode_bundle(view.data[at : at + WIDTH])
+            view.files.write(TilePath("entries", begin // WIDTH), bundle)
+            leaves, root = view.leaves[at : at + WIDTH], view.tile_roots[at // WIDTH]
+            write_tile(view.files, begin // WIDTH, leaves, root, edges)
         view.files.sync()
         boundary = self._latest_boundary(target)
-        new = view.items[: target - view.published]
-        rows = [(item.key, at) for at, item in enumerate(new, view.published) if item.key]
-        if target > self._index.reach.size:
-            self._index.add(rows, Reach(target, boundary.size, boundary.offset))
+        keys = view.keys[: target - view.published]
+        if target > self._index.reach:
+            self._index.add(keys[self._index.reach - target :], target)
         Snapshot(target, view.size, *boundary).save(self._snapshot_path, disk=self._disk)
-        return Published(target, tuple(map(tuple, edges)), [key for key, _ in rows])
-
-    def _write_tile(
-        self, view: View, level: int, number: int, hashes: list[bytes], edges: list[list[bytes]]
-    ) -> None:
-        tile = b"".join(hashes)
-        view.files.write(TilePath(level, number), tile)
-        if len(edges) == level:
-            edges.append([])
-        edge = edges[level]
-        edge.append(tile_root(tile))
-        if len(edge) == WIDTH:
-            self._write_tile(view, level + 1, number // WIDTH, edge, edges)
-            edge.clear()
+        if self._key_of is not None:
+            self._wal.drop(boundary.size)
+        return Published(target, tuple(map(tuple, edges)), [key for key in keys if key])
 
     def _latest_boundary(self, published: int) -> Boundary:
         """The last boundary at or before ``published``; older ones are forgotten."""
         while len(self._boundaries) > 1 and self._boundaries[1].size <= published:
             self._boundaries.popleft()
         return self._boundaries[0]
+
+
+def write_tile(
+    files: TileFiles,
+    number: int,
+    hashes: Sequence[bytes],
+    root: bytes,
+    edges: list[list[bytes]],
+    *,
+    level: int = 0,
+) -> None:
+    """Write a full tile, and those above that it completes.
+
+    Args:
+        files: Where to.
+        number: Which tile of its level.
+        hashes: Its 256 hashes.
+        root: The hash over them.
+        edges: The right edges before; they are moved on.
+        level: Its level.
+    """
+    files.write(TilePath(level, number), b"".join(hashes))
+    if len(edges) == level:
+        edges.append([])
+    edge = edges[level]
+    edge.append(root)
+    if len(edge) == WIDTH:
+        above = tile_root(b"".join(edge))
+        write_tile(files, number // WIDTH, edge, above, edges, level=level + 1)
+        edge.clear()

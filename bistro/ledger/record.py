@@ -1,7 +1,8 @@
-"""The bytes of the write-ahead file: its head, and one record for every batch.
+"""The bytes of the write-ahead file: a segment's head, and one record for every batch.
 
 A record holds a batch's entries with their unique keys, and the signed checkpoint that covers
-them. All numbers are big-endian. CRC-32 finds accidents; what finds malice is the signature.
+them, a column after the other: a batch is encoded by a few calls, however many entries it has.
+All numbers are big-endian. CRC-32 finds accidents; what finds malice is the signature.
 
 Source: docs/spec/storage.md, write-ahead file.
 """
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from bistro.errors import FormatError
@@ -21,18 +23,17 @@ from bistro.wire.entry import MAX_ENTRY_SIZE
 FILE_MAGIC: Final = b"bistro-w"
 RECORD_MAGIC: Final = b"Brec"
 END_MAGIC: Final = b"Bend"
-VERSION: Final = 1
+VERSION: Final = 2
 
-MAX_KEY_SIZE: Final = 255
+MAX_KEY_SIZE: Final = 254
 MAX_NOTE_SIZE: Final = 65_536
 MAX_BODY_SIZE: Final = 1 << 26
 """64 MiB: far above any batch, far below what a damaged length could ask for."""
 
-_FILE = struct.Struct(">8sHHIQ32s")
+_FILE = struct.Struct(">8sHHIQ")
 _CRC = struct.Struct(">I")
 _HEAD = struct.Struct(">4sHHIIIQQ")
 _TAIL = struct.Struct(">I4s")
-_ENTRY_SIZE = struct.Struct(">H")
 
 HEAD_SIZE: Final = _HEAD.size + _CRC.size
 TAIL_SIZE: Final = _TAIL.size
@@ -59,23 +60,20 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileHead:
-    """What a write-ahead file begins with.
+    """What a segment of the write-ahead file begins with.
 
     Attributes:
         origin: The ledger it belongs to.
-        size: Entries of the ledger before this file; 0 in every file of version 1.
-        root: The root hash at that size.
+        size: Entries of the ledger before this segment.
     """
 
     origin: str
     size: int
-    root: bytes
 
     def encode(self) -> bytes:
-        """56 bytes, the origin, CRC-32."""
+        """24 bytes, the origin, CRC-32."""
         origin = self.origin.encode()
-        fixed = _FILE.pack(FILE_MAGIC, VERSION, 0, len(origin), self.size, self.root)
-        return _with_crc(fixed + origin)
+        return _with_crc(_FILE.pack(FILE_MAGIC, VERSION, 0, len(origin), self.size) + origin)
 
     @classmethod
     def decode(cls, data: bytes) -> tuple[FileHead, int]:
@@ -86,13 +84,13 @@ class FileHead:
         """
         if len(data) < _FILE.size:
             raise FormatError(f"file head of {len(data)} bytes")
-        magic, version, flags, origin_size, size, root = _FILE.unpack_from(data)
+        magic, version, flags, origin_size, size = _FILE.unpack_from(data)
         if magic != FILE_MAGIC or (version, flags) != (VERSION, 0):
             raise FormatError(f"file head: magic {magic!r}, version {version}, flags {flags}")
         end = _FILE.size + origin_size
         if len(data) < end + _CRC.size or not _has_crc(data[: end + _CRC.size]):
             raise FormatError("file head: CRC does not match")
-        return cls(data[_FILE.size : end].decode(), size, root), end + _CRC.size
+        return cls(data[_FILE.size : end].decode(), size), end + _CRC.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +148,48 @@ class RecordHead:
         return cls(note_size, body_size, count, start, UnixMillis(time))
 
 
+def encode_record(
+    start: int,
+    last_time: UnixMillis,
+    note: bytes,
+    keys: Sequence[bytes],
+    entries: Sequence[bytes],
+) -> bytes:
+    """The bytes of a record.
+
+    Args:
+        start: Index of the first entry.
+        last_time: Time of the last entry.
+        note: The signed checkpoint that covers them.
+        keys: For every entry its key, at most 254 bytes; empty where it has none.
+        entries: At least one, 1 to 1,024 bytes each.
+
+    Raises:
+        FormatError: No entries, or something is above its limit.
+    """
+    count = len(entries)
+    if not count or len(keys) != count or len(note) > MAX_NOTE_SIZE:
+        found = f"{count} entries, {len(keys)} keys, note of {len(note)} bytes"
+        raise FormatError(f"record: {found}")
+    try:
+        # Sizes of keys are one higher than they are, so that no column is all zero.
+        columns = bytes(map(_WIDER.__getitem__, map(len, keys)))
+        sizes = list(map(len, entries))
+        columns += struct.pack(f">{count}H", *sizes)
+    except (IndexError, struct.error) as exc:
+        raise FormatError(f"record: a key or an entry is too long: {exc}") from exc
+    if 0 in sizes:
+        raise FormatError("record: an entry is empty")
+    body = b"".join([note, columns, *keys, *entries])
+    if len(body) > MAX_BODY_SIZE:
+        raise FormatError(f"record: expected at most {MAX_BODY_SIZE} bytes, found {len(body)}")
+    head = RecordHead(len(note), len(body), count, start, last_time)
+    return b"%b%b%b" % (head.encode(), body, _TAIL.pack(zlib.crc32(body), END_MAGIC))
+
+
+_WIDER: Final = range(1, MAX_KEY_SIZE + 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A batch: its entries and the signed checkpoint that covers them.
@@ -158,37 +198,24 @@ class Record:
         start: Index of the first entry.
         last_time: Time of the last entry.
         note: The signed checkpoint of size ``end``.
-        items: Entries with their keys, at least one.
+        keys: The key of each entry; empty: none.
+        entries: The entries, at least one.
     """
 
     start: int
     last_time: UnixMillis
     note: bytes
-    items: Sequence[Item]
+    keys: Sequence[bytes]
+    entries: Sequence[bytes]
 
     @property
     def end(self) -> int:
         """Size of the ledger with this batch."""
-        return self.start + len(self.items)
+        return self.start + len(self.entries)
 
     def encode(self) -> bytes:
-        """The record's bytes.
-
-        Raises:
-            FormatError: No items, or the note or the whole is above its limit.
-        """
-        if not self.items or len(self.note) > MAX_NOTE_SIZE:
-            raise FormatError(f"record: {len(self.items)} entries, note of {len(self.note)} bytes")
-        parts = [self.note]
-        pack = _ENTRY_SIZE.pack
-        for key, entry in self.items:
-            known = key or b""
-            parts.append(b"%c%b%b%b" % (len(known), known, pack(len(entry)), entry))
-        body = b"".join(parts)
-        head = RecordHead(len(self.note), len(body), len(self.items), self.start, self.last_time)
-        if len(body) > MAX_BODY_SIZE:
-            raise FormatError(f"record: expected at most {MAX_BODY_SIZE} bytes, found {len(body)}")
-        return head.encode() + body + _TAIL.pack(zlib.crc32(body), END_MAGIC)
+        """The record's bytes; as ``encode_record``."""
+        return encode_record(self.start, self.last_time, self.note, self.keys, self.entries)
 
     @classmethod
     def decode(cls, head: RecordHead, rest: bytes) -> Record:
@@ -200,19 +227,24 @@ class Record:
         body = rest[: head.body_size]
         if rest[head.body_size :] != _TAIL.pack(zlib.crc32(body), END_MAGIC):
             raise FormatError("record: CRC does not match")
-        items: list[Item] = []
-        at = head.note_size
-        for _ in range(head.count):
-            key_end = at + 1 + body[at] if at < len(body) else len(body)
-            if key_end + _ENTRY_SIZE.size > len(body):
-                raise FormatError("record: shorter than its entries")
-            end = key_end + _ENTRY_SIZE.size + _ENTRY_SIZE.unpack_from(body, key_end)[0]
-            entry = body[key_end + _ENTRY_SIZE.size : end]
-            items.append(Item(body[at + 1 : key_end] or None, entry))
-            at = end
-        if at != len(body):
+        keys_at = head.note_size + head.count
+        begin = keys_at + 2 * head.count
+        if begin > len(body):
+            raise FormatError("record: shorter than its columns")
+        sizes = [size - 1 for size in body[head.note_size : keys_at]]
+        entry_sizes = struct.unpack_from(f">{head.count}H", body, keys_at)
+        if min(sizes) < 0 or min(entry_sizes) < 1:
+            raise FormatError("record: a key or an entry has no possible size")
+        pieces = list(_cut(body, begin, [*sizes, *entry_sizes]))
+        if begin + sum(sizes) + sum(entry_sizes) != len(body):
             raise FormatError("record: its entries do not fill it exactly")
-        return cls(head.start, head.last_time, body[: head.note_size], items)
+        keys, entries = pieces[: head.count], pieces[head.count :]
+        return cls(head.start, head.last_time, body[: head.note_size], keys, entries)
+
+
+def _cut(data: bytes, begin: int, sizes: Sequence[int]) -> Iterator[bytes]:
+    ends = list(accumulate(sizes, initial=begin))
+    return map(data.__getitem__, map(slice, ends, ends[1:]))
 
 
 def time_of(entry: bytes) -> UnixMillis:

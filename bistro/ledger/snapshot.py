@@ -21,9 +21,9 @@ from bistro.ledger.record import MAX_NOTE_SIZE
 from bistro.storage.durable import SYSTEM_DISK, Disk, read_file, write_atomically
 
 MAGIC: Final = b"bistro-s"
-VERSION: Final = 1
+VERSION: Final = 2
 
-_HEAD = struct.Struct(">8sHHIQQQQQ")
+_HEAD = struct.Struct(">8sHHIQQQQ")
 _CRC = struct.Struct(">I")
 
 
@@ -34,8 +34,7 @@ class Snapshot:
     Attributes:
         published: Entries in full tiles and bundles; a multiple of 256.
         durable: Entries that were durable when this was written.
-        size: Entries before ``offset``; at most ``published``.
-        offset: Where the record with entry ``size`` begins.
+        size: Entries before a record that begins there; at most ``published``.
         last_time: Time of entry ``size - 1``; 0 if there is none.
         note: The signed checkpoint of ``size``; empty at size 0.
     """
@@ -43,12 +42,11 @@ class Snapshot:
     published: int
     durable: int
     size: int
-    offset: int
     last_time: UnixMillis
     note: bytes
 
     def encode(self) -> bytes:
-        """56 bytes, the checkpoint, CRC-32."""
+        """48 bytes, the checkpoint, CRC-32."""
         data = (
             _HEAD.pack(
                 MAGIC,
@@ -58,7 +56,6 @@ class Snapshot:
                 self.published,
                 self.durable,
                 self.size,
-                self.offset,
                 self.last_time,
             )
             + self.note
@@ -85,12 +82,12 @@ class Snapshot:
             return None
         body, crc = data[: -_CRC.size], data[-_CRC.size :]
         if len(body) >= _HEAD.size and crc == _CRC.pack(zlib.crc32(body)):
-            magic, version, flags, note_size, published, durable, size, offset, last_time = (
+            magic, version, flags, note_size, published, durable, size, last_time = (
                 _HEAD.unpack_from(body)
             )
             note = body[_HEAD.size :]
             if (magic, version, flags, note_size) == (MAGIC, VERSION, 0, len(note)):
-                return cls(published, durable, size, offset, UnixMillis(last_time), note)
+                return cls(published, durable, size, UnixMillis(last_time), note)
         raise StorageError(
             f"{path}: damaged at byte 0: not a snapshot of version {VERSION}",
             hint="without this file the ledger is read anew from its write-ahead file",

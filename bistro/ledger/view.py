@@ -9,15 +9,14 @@ share their lists, which only grow; each looks no further than its own size.)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from bistro.crypto.digest import leaf_hash, node_hash
 from bistro.crypto.merkle import Frontier, prove_consistency, prove_inclusion, root_of
 from bistro.errors import UnknownObjectError
 from bistro.instant import UnixMillis
-from bistro.ledger.record import Item
 from bistro.ledger.tiles import (
     TILE_LEVEL,
     WIDTH,
@@ -33,6 +32,22 @@ Edges = tuple[tuple[bytes, ...], ...]
 NO_TIME: Final = UnixMillis(0)
 
 
+class NewEntries(NamedTuple):
+    """A batch by columns, as long as each other but for the last.
+
+    Attributes:
+        entries: The leaf data.
+        keys: The key of each, empty where it has none.
+        leaves: The leaf hash of each.
+        tile_roots: Hashes of the tiles that became full: subtrees of 256 leaves.
+    """
+
+    entries: Sequence[bytes]
+    keys: Sequence[bytes]
+    leaves: Sequence[bytes]
+    tile_roots: Sequence[bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A ledger at one moment.
@@ -43,7 +58,9 @@ class View:
         published: Entries in full tiles and bundles; a multiple of 256.
         edges: See ``Edges``; they cover exactly what is published.
         leaves: Leaf hashes from ``published`` on; may be longer than this view.
-        items: Entries and keys from ``published`` on; may be longer than this view.
+        data: Entries from ``published`` on; may be longer than this view.
+        keys: Their keys, empty where they have none; may be longer than this view.
+        tile_roots: Hashes of the full tiles from ``published`` on; may be longer than this view.
         note: The signed checkpoint of this size, or ``None`` while the ledger is empty.
         last_time: Time of the last entry, or 0.
     """
@@ -52,8 +69,10 @@ class View:
     frontier: Frontier
     published: int
     edges: Edges
-    leaves: list[bytes]
-    items: list[Item]
+    leaves: list[bytes] = field(default_factory=list)
+    data: list[bytes] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    tile_roots: list[bytes] = field(default_factory=list)
     note: bytes | None = None
     last_time: UnixMillis = NO_TIME
 
@@ -65,17 +84,19 @@ class View:
     def extended(
         self,
         *,
+        batch: NewEntries,
         frontier: Frontier,
-        items: Sequence[Item],
-        leaves: Sequence[bytes],
         note: bytes,
         last_time: UnixMillis,
     ) -> View:
         """The view after a batch; this one must be the newest."""
         # What is published already (only while a file is replayed) is not kept twice.
-        skip = max(0, min(self.published - self.size, len(items)))
-        self.items.extend(items[skip:])
-        self.leaves.extend(leaves[skip:])
+        skip = max(0, min(self.published - self.size, len(batch.entries)))
+        first_root = self.size // WIDTH
+        self.data.extend(batch.entries[skip:] if skip else batch.entries)
+        self.keys.extend(batch.keys[skip:] if skip else batch.keys)
+        self.leaves.extend(batch.leaves[skip:] if skip else batch.leaves)
+        self.tile_roots.extend(batch.tile_roots[max(self.published // WIDTH - first_root, 0) :])
         return replace(self, frontier=frontier, note=note, last_time=last_time)
 
     def trimmed(self, published: int, edges: Edges) -> View:
@@ -86,7 +107,9 @@ class View:
             published=published,
             edges=edges,
             leaves=self.leaves[done:],
-            items=self.items[done:],
+            data=self.data[done:],
+            keys=self.keys[done:],
+            tile_roots=self.tile_roots[done // WIDTH :],
         )
 
     def node(self, level: int, offset: int) -> bytes:
@@ -106,14 +129,16 @@ class View:
             return self.leaves[offset - self.published]
         return node_hash(self.node(level - 1, 2 * offset), self.node(level - 1, 2 * offset + 1))
 
-    def inclusion_path(self, index: int) -> tuple[bytes, ...]:
-        """The path of an entry in the tree of this view; blocks while tiles are read.
+    def inclusion_path(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
+        """The path of an entry in the tree of this view, or in an earlier one; blocks.
 
         Raises:
-            UnknownObjectError: There is no such entry.
+            UnknownObjectError: There is no such entry, or there never was this size.
             StorageError: A tile is missing or damaged.
         """
-        return prove_inclusion(index, self.size, self.node)
+        if size is not None and size > self.size:
+            raise UnknownObjectError(f"a ledger of {self.size} entries never had {size}")
+        return prove_inclusion(index, self.size if size is None else size, self.node)
 
     def consistency_path(self, old_size: int, size: int) -> tuple[bytes, ...]:
         """The path between two sizes up to this view's; blocks while tiles are read.
@@ -152,8 +177,7 @@ class View:
                 self._require_leaf(at, entry)
                 yield entry
                 at += 1
-        for item in self.items[at - self.published : stop - self.published]:
-            yield item.entry
+        yield from self.data[at - self.published : stop - self.published]
 
     def _require_leaf(self, index: int, entry: bytes) -> None:
         if leaf_hash(entry) != self.files.hash_at(0, index):

@@ -1,198 +1,289 @@
-"""The write-ahead file: the one truth of a ledger, appended to and never changed.
+"""The write-ahead file of a ledger, as a row of segments; the truth of what is not published.
 
-At any moment at most the last record is not yet durable, because each is synced before the
-next is written, and nothing of a record leaves the machine before its sync has returned. So a
-record that was *never completed* may be cut off, and nothing else may ever be:
-
-| what follows the last whole record | meaning | what happens |
-|---|---|---|
-| nothing | clean end | go on |
-| part of a record, then nothing or zeros; or a record with a 512-byte sector all zero; no record after it | it was being written when the machine stopped: no signature over it can have left | cut |
-| anything else | the medium changed what was durable, perhaps answered | ``StorageError`` |
-
-No 512 bytes of a record are all zero by themselves: it is made of text, hashes and magic
-numbers. Zeros after the last record also serve as reserved space.
+A segment is filled with zeros, durably, before it is used, so the sync of a record never has a
+new length to record. The next one is made ready by a thread while the one before fills up.
+Segments whose entries are published and indexed are dropped.
 
 Source: docs/spec/storage.md, write-ahead file, recovery.
-"""  # noqa: E501 - the table's rows are lines
+"""
 
 from __future__ import annotations
 
+import re
+import threading
+from bisect import bisect_right
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from bistro.errors import FormatError, StorageError
-from bistro.ledger.record import (
-    HEAD_SIZE,
-    MAX_FILE_HEAD_SIZE,
-    RECORD_MAGIC,
-    FileHead,
-    Record,
-    RecordHead,
+from bistro.errors import StorageError, UnavailableError, UnknownObjectError
+from bistro.ledger.record import MAX_FILE_HEAD_SIZE, FileHead, Record
+from bistro.ledger.segments import (
+    FIRST_SIZE,
+    MAX_SIZE,
+    Place,
+    clear,
+    damage,
+    discard,
+    read_head,
+    read_records,
+    reserve,
 )
-from bistro.storage.durable import SYSTEM_DISK, AppendFile, Disk, ReadFile, write_atomically
+from bistro.storage.durable import (
+    SYSTEM_DISK,
+    TEMPORARY_SUFFIX,
+    AppendFile,
+    Disk,
+    ReadFile,
+    make_directories,
+    storage_errors,
+    sync_directory,
+    write_atomically,
+)
 
-_SECTOR: Final = 512
-_CHUNK: Final = 1 << 20
+_NAME: Final = re.compile(r"[0-9]{16}")
+
+_AHEAD_FROM: Final = 1 << 20
+"""Segments from this size on are made ready ahead, by a thread; smaller ones take no time."""
 
 
 class WriteAheadFile:
-    """A ledger's write-ahead file, open for appending.
+    """A ledger's write-ahead file; one thread at a time may append.
 
-    Attributes:
-        head: What the file begins with.
-        first: Offset of the first record.
+    Appending is possible once ``settle`` was called.
+
+    Args:
+        directory: The folder of its segments.
+        origin: The ledger it belongs to.
+        starts: First entries of the segments that are there, in order.
+        disk: The system calls to use.
     """
 
-    def __init__(self, file: AppendFile, head: FileHead, *, first: int) -> None:
-        self._file = file
-        self.head = head
-        self.first = first
+    def __init__(
+        self, directory: Path, origin: str, starts: list[int], *, disk: Disk = SYSTEM_DISK
+    ) -> None:
+        self.directory = directory
+        self._origin = origin
+        self._starts = starts
+        self._disk = disk
+        self._file: AppendFile | None = None
+        self._offset = 0
+        self._failure: str | None = None
+        self._next: Future[AppendFile] | None = None
+        self._next_size: int | None = None
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="wal-ahead")
+        self._readers = 0
+        self._lock = threading.Lock()
 
     @classmethod
-    def create(cls, path: Path, head: FileHead, *, disk: Disk = SYSTEM_DISK) -> Self:
-        """A new file without records, durable with its name.
+    def create(cls, directory: Path, origin: str, *, disk: Disk = SYSTEM_DISK) -> Self:
+        """A new one without records, durable with its name.
 
         Raises:
             StorageError: The disk failed; the file is whole or absent.
         """
-        write_atomically(path, head.encode(), disk=disk)
-        return cls.open(path, disk=disk)
+        make_directories(directory, disk=disk)
+        head = FileHead(origin, 0).encode()
+        write_atomically(_path(directory, 0), head.ljust(FIRST_SIZE, b"\0"), disk=disk)
+        return cls.open(directory, origin, disk=disk)
 
     @classmethod
-    def open(cls, path: Path, *, disk: Disk = SYSTEM_DISK) -> Self:
-        """An existing file; nothing behind its head has been looked at.
+    def open(cls, directory: Path, origin: str, *, disk: Disk = SYSTEM_DISK) -> Self:
+        """An existing one; nothing behind the heads of its segments has been looked at.
 
         Raises:
-            UnknownObjectError: There is no such file.
-            StorageError: It is not such a file, or the disk failed.
+            UnknownObjectError: There is none.
+            StorageError: It belongs to another ledger, is damaged, or the disk failed.
         """
-        file = AppendFile.open(path, disk=disk)
+        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+        starts = sorted(int(name) for name in names if _NAME.fullmatch(name))
+        if not starts:
+            raise UnknownObjectError(f"there is no segment of a write-ahead file in {directory}")
+        for start in starts:
+            with ReadFile.open(_path(directory, start), disk=disk) as file:
+                read_head(file, origin=origin, start=start)
+        for name in names:
+            if name.endswith(TEMPORARY_SUFFIX):
+                with storage_errors("delete", directory / name):
+                    disk.delete(directory / name)
+        return cls(directory, origin, starts, disk=disk)
+
+    @property
+    def begins_at(self) -> int:
+        """Index of the first entry that is there, or would be."""
+        return self._starts[0]
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Drop no segment while the block runs."""
+        with self._lock:
+            self._readers += 1
         try:
-            head, first = FileHead.decode(file.read(offset=0, size=MAX_FILE_HEAD_SIZE))
-        except FormatError as exc:
-            file.close()
-            raise StorageError(f"{path}: damaged at byte 0: {exc.message}", hint=_HINT) from exc
-        except StorageError:
-            file.close()
-            raise
-        return cls(file, head, first=first)
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
 
-    @property
-    def end(self) -> int:
-        """Offset at which the next record begins."""
-        return self._file.size
-
-    @property
-    def path(self) -> Path:
-        """Where the file lies."""
-        return self._file.path
-
-    def append(self, record: bytes) -> None:
-        """Write an encoded record and return when it is durable.
-
-        Raises:
-            StorageError: It may or may not last; this file refuses to go on, and must be
-                opened and recovered again.
-        """
-        # A crash here leaves any part of the record: it is cut off, nobody was answered.
-        self._file.append(record)
-        self._file.sync()
-        # A crash here leaves the record: its entries stand, though nobody was answered yet.
-
-    def records(self, offset: int) -> Iterator[tuple[int, Record]]:
-        """Whole records from ``offset`` on, each with the offset at which it ends.
+    def records(self, size: int) -> Iterator[tuple[Place, Record]]:
+        """Whole records that end behind entry ``size``, with their places.
 
         Raises:
             StorageError: Damage; what was merely never completed ends the iteration.
         """
-        return _records(self._file, offset, self._file.size)
+        at = max(bisect_right(self._starts, size) - 1, 0)
+        expected: int | None = None
+        for start in self._starts[at:]:
+            is_last = start == self._starts[-1]
+            with ReadFile.open(_path(self.directory, start), disk=self._disk) as file:
+                first = read_head(file, origin=self._origin, start=start)
+                if expected is not None and start != expected:
+                    raise damage(file.path, 0, f"expected entry {expected}, found {start}")
+                for place, record in read_records(
+                    file, start=start, first=first, size=size, is_last=is_last
+                ):
+                    if expected is not None and record.start != expected:
+                        reason = f"expected entry {expected}, found {record.start}"
+                        raise damage(file.path, place.begin, reason)
+                    expected = record.end
+                    yield place, record
+                if expected is None and not is_last:
+                    expected = self._starts[self._starts.index(start) + 1]
 
-    def settle(self, last: int, end: int) -> None:
-        """Make durable what a recovery found: cut what follows ``end``, write the rest again.
+    def settle(self, last: Place | None) -> None:
+        """Make durable what a recovery found, and be ready for appending behind it.
 
         Args:
-            last: Where the last whole record begins; all before it was synced before it was
-                written.
-            end: Where it ends.
+            last: Where the last whole record stands; all before it was synced before it was
+                written. Without one everything is cut.
 
         Raises:
             StorageError: The tail may or may not still be there.
         """
-        if end < self._file.size:
-            self._file.truncate(end)
-        self._file.renew(last)
+        start = self._starts[-1]
+        file = AppendFile.open(_path(self.directory, start), disk=self._disk)
+        self._file = file
+        first = read_head(file, origin=self._origin, start=start)
+        begin, end = (last.begin, last.end) if last and last.segment == start else (0, first)
+        clear(file, end)
+        # With the record before the zeros: nothing is appended to what may not be durable.
+        file.renew(begin, end)
+        self._offset = end
 
-    def damaged(self, offset: int, reason: str) -> StorageError:
+    def append(self, record: bytes, start: int) -> None:
+        """Write an encoded record and return when it is durable.
+
+        Args:
+            record: The record.
+            start: Index of its first entry.
+
+        Raises:
+            UnavailableError: The disk is full; nothing was written, and asking again may help.
+            StorageError: It may or may not last; this file refuses to go on, and must be
+                opened and recovered again.
+        """
+        if self._failure is not None or self._file is None:
+            raise StorageError(f"{self.directory}: stopped, because {self._failure}")
+        if self._offset + len(record) > self._file.size:
+            reserved = self._reserved(len(record))
+            with self._stopping():
+                self._begin_segment(reserved, record, start)
+        else:
+            with self._stopping():
+                # A crash here leaves any part of the record: it is cut off, nobody was answered.
+                self._file.overwrite(record, offset=self._offset)
+                self._file.sync()
+                # A crash here leaves the record: its entries stand, though nobody was answered.
+        self._offset += len(record)
+        self._reserve_ahead()
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as exc:
+            self._failure = str(exc) or type(exc).__name__
+            raise
+
+    def _begin_segment(self, file: AppendFile, record: bytes, start: int) -> None:
+        head = FileHead(self._origin, start).encode()
+        file.overwrite(head + record, offset=0)
+        file.sync()
+        path = _path(self.directory, start)
+        # A crash here leaves a temporary that nobody reads: the record was not answered.
+        with storage_errors("rename", file.path):
+            self._disk.rename(file.path, path)
+        sync_directory(self.directory, disk=self._disk)
+        # A crash here leaves the segment, its first record whole.
+        file.path = path
+        self._starts.append(start)
+        used, self._file = self._file, file
+        self._offset = len(head)
+        if used is not None:
+            used.close()
+
+    def _reserve_ahead(self) -> None:
+        assert self._file is not None  # noqa: S101 - a record was just written to it
+        size = self._file.size
+        if self._next is None and size >= _AHEAD_FROM and self._offset > size // 2:
+            self._next = self._preparing.submit(self._reserve, min(2 * size, MAX_SIZE))
+
+    def _reserve(self, size: int) -> AppendFile:
+        return reserve(self.directory, size, disk=self._disk)
+
+    def _reserved(self, record_size: int) -> AppendFile:
+        """A file for the next segment, the one that was made ready if it is large enough."""
+        assert self._file is not None  # noqa: S101 - the record does not fit into it
+        needed = MAX_FILE_HEAD_SIZE + record_size
+        try:
+            if self._next is not None:
+                ready, self._next = self._next, None
+                file = ready.result()
+                if file.size >= needed:
+                    return file
+                discard(file, disk=self._disk)
+            size = self._next_size or min(2 * self._file.size, MAX_SIZE)
+            file = self._reserve(max(size, needed))
+        except StorageError as exc:
+            # The next attempt asks for little: a ledger goes on as long as there is any room.
+            self._next_size = FIRST_SIZE
+            raise UnavailableError(
+                f"no room for more entries: {exc.message}", retry_after_s=1.0, hint=exc.hint
+            ) from exc
+        self._next_size = None
+        return file
+
+    def drop(self, size: int) -> None:
+        """Delete segments all of whose entries are below ``size``; never the last one.
+
+        Raises:
+            StorageError: The disk failed; a segment that stays is dropped later.
+        """
+        with self._lock:
+            if self._readers:
+                return
+            while len(self._starts) > 1 and self._starts[1] <= size:
+                path = _path(self.directory, self._starts[0])
+                # A crash here leaves the segment: it is dropped again.
+                with storage_errors("delete", path):
+                    self._disk.delete(path)
+                del self._starts[0]
+
+    def damaged(self, place: Place | None, reason: str) -> StorageError:
         """What to raise where this file cannot be what was written."""
-        return _damage(self._file, offset, reason)
+        start, offset = (place.segment, place.begin) if place else (self._starts[-1], 0)
+        return damage(_path(self.directory, start), offset, reason)
 
     def close(self) -> None:
         """Close; waits for an append that is under way."""
-        self._file.close()
+        self._preparing.shutdown()
+        if self._next is not None and self._next.exception() is None:
+            discard(self._next.result(), disk=self._disk)
+        self._next = None
+        if self._file is not None:
+            self._file.close()
 
 
-_HINT = "do not continue this ledger; restore the file from a copy"
-
-
-def _damage(file: ReadFile, offset: int, reason: str) -> StorageError:
-    return StorageError(f"{file.path}: damaged at byte {offset}: {reason}", hint=_HINT)
-
-
-def _records(file: ReadFile, offset: int, end: int) -> Iterator[tuple[int, Record]]:
-    while offset < end:
-        extent = HEAD_SIZE
-        try:
-            head = RecordHead.decode(file.read(offset=offset, size=HEAD_SIZE))
-            extent = head.record_size
-            rest = file.read(offset=offset + HEAD_SIZE, size=extent - HEAD_SIZE)
-            record = Record.decode(head, rest)
-        except FormatError as exc:
-            if not _is_unfinished(file, offset, offset + extent):
-                raise _damage(file, offset, exc.message) from exc
-            later = _find_record(file, offset + 1, end)
-            if later is not None:
-                reason = f"{exc.message}, yet a record follows at byte {later}"
-                raise _damage(file, offset, reason) from exc
-            return
-        offset += extent
-        yield offset, record
-
-
-def _is_unfinished(file: ReadFile, begin: int, end: int) -> bool:
-    """Whether part of this range was never written.
-
-    Either a sector of it is beyond the file's end or all zero, or from within it on the file
-    holds nothing but zeros. (A record's last byte is not zero.)
-    """
-    position = begin
-    while position < end:
-        sector_end = min((position // _SECTOR + 1) * _SECTOR, end)
-        data = file.read(offset=position, size=sector_end - position)
-        if len(data) < sector_end - position or not any(data):
-            return True
-        position = sector_end
-    position = end - 1
-    while chunk := file.read(offset=position, size=_CHUNK):
-        if any(chunk):
-            return False
-        position += len(chunk)
-    return True
-
-
-def _find_record(file: ReadFile, begin: int, end: int) -> int | None:
-    """Offset of the first intact record head from ``begin`` on."""
-    while begin < end:
-        chunk = file.read(offset=begin, size=_CHUNK)
-        at = chunk.find(RECORD_MAGIC)
-        while at >= 0:
-            try:
-                RecordHead.decode(file.read(offset=begin + at, size=HEAD_SIZE))
-            except FormatError:
-                at = chunk.find(RECORD_MAGIC, at + 1)
-            else:
-                return begin + at
-        # The next chunk begins so that a magic number across the border is found too.
-        begin += max(len(chunk) - len(RECORD_MAGIC) + 1, 1)
-    return None
+def _path(directory: Path, start: int) -> Path:
+    return directory / f"{start:016d}"

@@ -263,8 +263,24 @@ class AppendFile(ReadFile):
                     written += self._disk.write(self._fd, rest, offset=self.size + written)
             self.size += written
 
+    def overwrite(self, data: bytes | memoryview, *, offset: int) -> None:
+        """Write ``data`` within what the file has already; durable only after ``sync``.
+
+        Where those bytes had reached the medium before, the sync has no new length to record.
+
+        Raises:
+            StorageError: Any part of ``data`` may have been written.
+        """
+        if offset + len(data) > self.size:
+            raise ValueError(f"{self.path}: {offset} + {len(data)} of {self.size} bytes")
+        with self._changing("write"), memoryview(data) as view:
+            written = 0
+            while written < len(view):
+                with view[written:] as rest:
+                    written += self._disk.write(self._fd, rest, offset=offset + written)
+
     def sync(self) -> None:
-        """Return when all that was appended is on the medium.
+        """Return when all that was written is on the medium.
 
         Raises:
             StorageError: What was appended since the last sync may or may not last.
@@ -272,8 +288,8 @@ class AppendFile(ReadFile):
         with self._changing("sync"):
             self._disk.sync(self._fd)
 
-    def renew(self, offset: int) -> None:
-        """Write again what stands from ``offset`` to the end, and sync.
+    def renew(self, offset: int, end: int) -> None:
+        """Write again what stands from ``offset`` to ``end``, and sync.
 
         What is read from an opened file may never have reached the medium: after a failed sync
         a kernel keeps the pages and calls them clean. Writing the same bytes makes them dirty.
@@ -281,9 +297,7 @@ class AppendFile(ReadFile):
         Raises:
             StorageError: What stands there may or may not last.
         """
-        data = self.read(offset=offset, size=self.size - offset)
-        self.size = offset
-        self.append(data)
+        self.overwrite(self.read(offset=offset, size=end - offset), offset=offset)
         self.sync()
 
     def truncate(self, size: int) -> None:

@@ -92,7 +92,7 @@ def test_no_answer_leaves_before_its_fdatasync_has_returned(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     wal, written, synced, answered = "", 0, 0, 0
     for line in completed_calls(trace.read_text()):
-        opened = re.search(r'/log\.wal", O_RDWR.*\) = (\d+)$', line)
+        opened = re.search(r'/wal/\d{16}", O_RDWR.*\) = (\d+)$', line)
         if opened:
             wal = opened[1]
         elif line.startswith(f'pwrite64({wal}, "Brec'):

@@ -310,8 +310,8 @@ async def test_doctor_looks_at_a_running_relay_from_outside(  # type: ignore[no-
         code, out, _ = await in_thread("doctor", "--dir", tmp_path)
         assert code == 0, out
         assert "1 entries, all as they were signed" in out
-        (ledger,) = (tmp_path / "custody").rglob("log.wal")
-        data = bytearray(ledger.read_bytes())
+        (ledger,) = (tmp_path / "custody").rglob("wal/0*")
+        data = bytearray(ledger.read_bytes().rstrip(b"\0"))
         data[len(data) // 2] ^= 1
         ledger.write_bytes(data)
         code, out, _ = await in_thread("doctor", "--dir", tmp_path)

@@ -250,7 +250,7 @@ def test_doctor_names_what_is_wrong(root: str, shell: Shell, monkeypatch: Any) -
     folder = ServerFolder(Path(root))
     call = folder.call("spring")
     call.key("log").chmod(0o644)
-    (call.log / "log.wal").write_bytes(b"nonsense" * 100)
+    (call.log / "wal" / f"{0:016d}").write_bytes(b"nonsense" * 100)
     folder.database.write_bytes(b"nonsense" * 100)
     monkeypatch.setenv("BISTRO_SERVER_DISK__MIN_FREE_BYTES", str(1 << 60))
     monkeypatch.setenv("BISTRO_SERVER_CLOCK__ASSUMED_ERROR_MS", "5000")

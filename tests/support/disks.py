@@ -38,6 +38,7 @@ class FaultyDisk(SystemDisk):
         self._is_dead = False
         self._is_full = False
         self._synced: dict[int, int] = {}
+        self._unsynced: dict[int, list[tuple[int, bytes]]] = {}
 
     def fail_at(self, at: int, how: How) -> None:
         """Fail the ``at``-th changing call from now on, counted from 0."""
@@ -53,12 +54,14 @@ class FaultyDisk(SystemDisk):
         self._require_alive()
         fd = super().open(path, flags)
         self._synced[fd] = super().size(fd)
+        self._unsynced[fd] = []
         return fd
 
     def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
         if self._is_full:
             raise OSError(errno.ENOSPC, "no space left on device")
         hit = self._count("write")
+        self._unsynced[fd].append((offset, super().read(fd, offset=offset, size=len(data))))
         if hit and self._how == "full":
             self._is_full = True
             return super().write(fd, bytes(data)[: max(len(data) // 2, 1)], offset=offset)
@@ -74,10 +77,13 @@ class FaultyDisk(SystemDisk):
         hit = self._count("sync")
         if hit and self._how == "not-stored":
             # The pages that could not be written are dropped, as by a power cut after it.
+            for offset, before in reversed(self._unsynced[fd]):
+                super().write(fd, before, offset=offset)
             super().truncate(fd, min(self._synced[fd], super().size(fd)))
         with self._failing(hit=hit):
             super().sync(fd)
             self._synced[fd] = super().size(fd)
+            self._unsynced[fd].clear()
 
     def rename(self, source: Path, target: Path) -> None:
         with self._failing(hit=self._count("rename")):

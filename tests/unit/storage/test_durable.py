@@ -130,7 +130,7 @@ def test_appending_reads_back_and_goes_on_after_reopening(tmp_path: Path) -> Non
     with AppendFile.open(tmp_path / "a") as file:
         file.append(b"!")
         file.truncate(4)
-        file.renew(2)
+        file.renew(2, 4)
         assert file.read(offset=0, size=99) == b"onet"
         assert file.read(offset=99, size=1) == b""
 

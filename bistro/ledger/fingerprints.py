@@ -1,0 +1,71 @@
+"""Which keys may be in the duplicate index: three bytes for each, in memory.
+
+A digest's first two bytes choose a bucket, the next three are its fingerprint there. Of keys
+that are not in the index, about one in 10^5 seems to be at 10^7 entries, and ten times as many
+at 10^8; those are looked for on disk.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+BUCKET_BITS: Final = 16
+
+_FINGERPRINT = slice(2, 5)
+
+
+class Fingerprints:
+    """The fingerprints; one thread adds while others ask, each sees whole buckets."""
+
+    def __init__(self) -> None:
+        # None of the memory is taken before there is something to remember.
+        self._buckets: list[bytes] = []
+
+    def add(self, digests: Sequence[bytes]) -> None:
+        """Remember digests."""
+        buckets = self._made()
+        for digest in digests:
+            buckets[digest[0] << 8 | digest[1]] += digest[_FINGERPRINT]
+
+    def add_sorted(self, rows: bytes, width: int, bounds: Sequence[int]) -> None:
+        """Remember the digests of many rows, by columns.
+
+        Args:
+            rows: Sorted rows that begin with their digests.
+            width: Bytes of a row.
+            bounds: For every bucket and the end, the number of its first row in ``rows``.
+        """
+        buckets = self._made()
+        prints = bytearray(len(rows) // width * 3)
+        for column in range(3):
+            prints[column::3] = rows[2 + column :: width]
+        joined = bytes(prints)
+        for bucket, (begin, end) in enumerate(pairwise(bounds)):
+            if begin < end:
+                buckets[bucket] += joined[3 * begin : 3 * end]
+
+    def _made(self) -> list[bytes]:
+        if not self._buckets:
+            self._buckets = [b""] * (1 << BUCKET_BITS)
+        return self._buckets
+
+    def suspects(self, texts: Sequence[bytes], digests: Sequence[bytes]) -> list[bytes]:
+        """The texts whose digests may have been added; none that was is missing."""
+        buckets = self._buckets
+        if not buckets:
+            return []
+        return [
+            text
+            for text, digest in zip(texts, digests, strict=True)
+            if digest[_FINGERPRINT] in buckets[digest[0] << 8 | digest[1]]
+        ]
+
+
+def bucket_bounds(table: array[int], bits: int) -> list[int] | None:
+    """The first row of every bucket, from a table with that of every ``bits``-bit prefix."""
+    if bits < BUCKET_BITS:
+        return None
+    return table[:: 1 << (bits - BUCKET_BITS)].tolist()

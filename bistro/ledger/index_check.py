@@ -1,0 +1,94 @@
+"""Checking the duplicate index against the entries: all keys, each with its place, each once.
+
+Looking up every key would read the whole index once for each. Instead both sides are summed up,
+the rows that the entries demand and the rows that are there, and the runs are merged, so that
+equal digests meet. All in constant memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from bistro.crypto.bulkmac import MAC_SIZE
+from bistro.errors import StorageError
+from bistro.ledger.parts import Parts
+from bistro.ledger.runs import ROW_SIZE, Run, merge_rows
+
+_MODULUS: Final = 1 << 128
+_HINT: Final = "stop the ledger and delete its index folder: it is made anew from the entries"
+
+
+class IndexCheck:
+    """Takes all keys of a ledger in order, then compares.
+
+    Args:
+        parts: The ledger.
+        runs: All runs of its index, which stay as they are meanwhile.
+    """
+
+    def __init__(self, parts: Parts, runs: Sequence[Run]) -> None:
+        self._index = parts.index
+        self._runs = runs
+        self._reach = runs[-1].end if runs else 0
+        self._sum = 0
+        self._count = 0
+        self._newest: dict[bytes, int] = {}
+
+    def add(self, start: int, keys: Sequence[bytes]) -> None:
+        """Take the keys of the entries from ``start`` on, empty where there is none.
+
+        Raises:
+            StorageError: A newer key than the index holds is used twice.
+        """
+        rows = [(key, index) for index, key in enumerate(keys, start) if key]
+        older = [(key, index) for key, index in rows if index < self._reach]
+        digests = self._index.digests([key for key, _ in older])
+        for digest, (_, index) in zip(digests, older, strict=True):
+            self._sum += int.from_bytes(digest, "big") * (2 * index + 1)
+        self._sum %= _MODULUS
+        self._count += len(older)
+        for key, index in rows[len(older) :]:
+            earlier = self._newest.setdefault(key, index)
+            if earlier != index:
+                raise _used_twice(earlier, index)
+
+    def finish(self) -> None:
+        """Compare.
+
+        Raises:
+            StorageError: A key has two entries, or the index does not match the entries.
+        """
+        for key, earlier in self._index.find(list(self._newest)).items():
+            if earlier != self._newest[key]:
+                raise _used_twice(earlier, self._newest[key])
+        total, count, previous = 0, 0, bytes(ROW_SIZE)
+        for rows in merge_rows(self._runs, _never_wait) if self._runs else ():
+            for row in rows:
+                if row[:MAC_SIZE] == previous[:MAC_SIZE]:
+                    raise _used_twice(_index_of(previous), _index_of(row))
+                total += int.from_bytes(row[:MAC_SIZE], "big") * (2 * _index_of(row) + 1)
+                previous = row
+            total %= _MODULUS
+            count += len(rows)
+        if (total, count) != (self._sum, self._count):
+            raise StorageError(
+                f"the duplicate index does not match the entries: expected {self._count} keys, "
+                f"found {count}",
+                hint=_HINT,
+            )
+
+
+def _never_wait() -> None:
+    """Nobody else needs a turn."""
+
+
+def _index_of(row: bytes) -> int:
+    return int.from_bytes(row[MAC_SIZE:], "big")
+
+
+def _used_twice(first: int, second: int) -> StorageError:
+    return StorageError(
+        f"entries {first} and {second} have the same key: two times for one commitment",
+        hint="do not continue this ledger; keep a copy of it as evidence",
+    )
