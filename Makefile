@@ -5,7 +5,10 @@
 #   make check                lint, types, layers, dependencies, spelling
 #   make cover                tests with branch coverage
 #   make bench [ONLY=ticket]  measurements; ONLY is ticket, relay, client or collect
+#   make seal-memory [MB=1000]  memory of sealing from 1 MB to MB (10,000; needs 15 GB of disk)
+#   make experiments          the studies of docs/experiments with their plots, from their seeds
 #   make workload PROFILE=D   replay a national deadline; C, D, F or G, see docs/reference/workload.md
+#   make crash [RUNS=200]     kill a server in many ways; also SEED, MINUTES, AT_ONCE, MODE
 #   make lock                 requirements.lock from pyproject.toml
 
 # The first of these that is Python 3.11 or newer.
@@ -19,7 +22,7 @@ TESTS ?= tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check cover bench workload lock clean
+.PHONY: demo test check cover bench seal-memory experiments workload lock clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -51,10 +54,20 @@ cover: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
+seal-memory: $(STAMP)
+	@$(BIN)/python -m tests.bench.seal_memory $(if $(MB),--most-mb $(MB))
+
+experiments: $(STAMP)
+	@$(BIN)/python -m tests.experiments
+
 workload: $(STAMP)
 	@$(BIN)/python -m tests.workload --profile $(or $(PROFILE),D) \
 		$(if $(SCALE),--scale $(SCALE)) $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(READS),--reads)
+
+crash: $(STAMP)
+	@$(BIN)/python -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(AT_ONCE),--jobs $(AT_ONCE)) $(if $(MODE),--mode $(MODE))
 
 # For those who change dependencies; needs the tool uv. No index is written into the file.
 lock:

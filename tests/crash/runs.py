@@ -1,0 +1,197 @@
+"""One run: a service is set up, lives and dies several times, and is asked what it promised.
+
+Everything that is decided by chance is decided by the seed. What a seed cannot decide is how
+far a process has come when it dies: a run with the same seed makes the same plan.
+"""
+
+from __future__ import annotations
+
+import random  # noqa: TID251 - seeded
+import shutil
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from tests.crash.cuts import draw_cuts, make_cuts, unexplained
+from tests.crash.deaths import Death, draw
+from tests.crash.lives import NotServingError, Plan, live, serving
+from tests.crash.order import examine
+from tests.crash.replaying import UnexplainedError
+from tests.crash.subjects import Findings, Stage, Subject
+from tests.crash.traces import read_events
+from tests.crash.victims import CampaignError, Warm
+
+_CUTS: Final = 4
+_CUT_SHARE: Final = 0.35
+_WHOLE_SHARE: Final = 0.7
+_SERVING_S: Final = (0.03, 0.4)
+
+
+Mode = Literal["mixed", "kill", "cut"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which runs are wanted.
+
+    Attributes:
+        full_share: Of all runs, how many start processes from nothing.
+        mode: ``mixed``, ``kill`` (no power cuts) or ``cut`` (nothing else).
+        keep: Whether folders of good runs are kept, too.
+    """
+
+    full_share: float = 0.1
+    mode: Mode = "mixed"
+    keep: bool = False
+
+
+@dataclass
+class RunReport:
+    """What a run has shown.
+
+    Attributes:
+        seed: It can be asked for again.
+        kind: ``warm`` or ``full``.
+        steps: Every life and cut, in words.
+        deaths: Lives by way to die.
+        hits: Of those, in how many the death struck.
+        findings: Faults and counts.
+        problem: Why the run says nothing: the campaign failed.
+        took_s: How long it took.
+        folder: Where it is kept, if it is.
+    """
+
+    seed: int
+    kind: str = "warm"
+    steps: list[str] = field(default_factory=list)
+    deaths: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+    findings: Findings = field(default_factory=Findings)
+    problem: str = ""
+    took_s: float = 0.0
+    folder: str = ""
+
+
+async def run(seed: int, subject: Subject, warm: Warm, wish: Wish, home: Path) -> RunReport:
+    """Do the run of a seed below ``home``; what is good is deleted."""
+    report, began = RunReport(seed), time.monotonic()
+    folder = home / f"run-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    chance = random.Random(seed)
+    if chance.random() < wish.full_share:
+        report.kind = "full"
+    one = _Run(folder, subject, None if report.kind == "full" else warm, warm, chance, report)
+    try:
+        await one.perform(wish.mode)
+    except (CampaignError, NotServingError, UnexplainedError, ValueError) as exc:
+        report.problem = f"{type(exc).__name__}: {exc}"
+    report.took_s = time.monotonic() - began
+    if report.findings.faults or report.problem or wish.keep:
+        report.folder = str(folder)
+        (folder / "report.txt").write_text(_text(report), encoding="utf-8")
+    else:
+        shutil.rmtree(folder)
+    return report
+
+
+def _text(report: RunReport) -> str:
+    lines = [f"seed {report.seed}, {report.kind}", *report.steps, *report.findings.faults]
+    return "\n".join([*lines, report.problem, ""])
+
+
+@dataclass
+class _Run:
+    """A run under way.
+
+    Attributes:
+        victims: Forks those that die; ``None``: they start from nothing.
+        warm: Forks those that only check.
+    """
+
+    folder: Path
+    subject: Subject
+    victims: Warm | None
+    warm: Warm
+    chance: random.Random
+    report: RunReport
+
+    async def perform(self, mode: Mode) -> None:
+        """Lives and deaths, then the checks."""
+        place = self.folder / "service"
+        stage = await self.subject.prepare(place, self.chance)
+        cuts = mode == "cut" or (mode == "mixed" and self.chance.random() < _CUT_SHARE)
+        count = self.chance.choice((1, 1, 2, 3))
+        for number in range(1, count + 1):
+            if cuts and number == count:
+                await self._cut_life(stage, place, number)
+            else:
+                await self._life(stage, place, number, None)
+        await self._check(stage, place, "end")
+
+    async def _life(self, stage: Stage, place: Path, number: int, trace: Path | None) -> None:
+        serving_s = self.chance.uniform(*_SERVING_S)
+        death = draw(self.chance, is_warm=self.victims is not None, serving_s=serving_s)
+        if trace is not None and self.chance.random() < _WHOLE_SHARE:
+            # The cuts are what kills here: the longer the life, the more there are to choose.
+            death = Death("kill", after_s=serving_s)
+        log = self.folder / f"life-{number}.log"
+        stage.begin_life()
+        plan = Plan(death, serving_s, trace)
+        facts = await live(stage.launch(place, log), self.victims, plan, stage.load, self.chance)
+        label = death.label + (", traced" if trace is not None else "")
+        self.report.deaths[label] += 1
+        self.report.hits[label] += facts.was_hit
+        self.report.steps.append(
+            f"life {number}: {death.describe()}; hit: {facts.was_hit}, served: "
+            f"{facts.has_served}, status {facts.status}, {stage.promise_count} promises"
+        )
+
+    async def _cut_life(self, stage: Stage, place: Path, number: int) -> None:
+        """A traced life; then the power fails at several moments of it."""
+        base, trace = self.folder / f"base-{number}", self.folder / f"trace-{number}"
+        shutil.copytree(place, base, ignore=shutil.ignore_patterns("*.sock"))
+        await self._life(stage, place, number, trace)
+        with trace.open(encoding="ascii", errors="replace") as lines:
+            events = read_events(lines)
+        if missing := unexplained(events, base=base, path=place):
+            raise UnexplainedError("; ".join(missing[:3]))
+        order = examine(events, is_whole=False)
+        self.report.findings.counts["answers after their sync"] += order.promises
+        self.report.findings.faults += [
+            f"an answer left before its sync: {entry!r}" for entry in order.early[:3]
+        ]
+        faults = len(self.report.findings.faults)
+        wanted = draw_cuts(events, self.chance, _CUTS)
+        for cut, folder in make_cuts(
+            events, wanted, base=base, path=place, target=self.folder, chance=self.chance
+        ):
+            known = stage.at_cut(cut.sent)
+            label = f"power cut, lost: {cut.loss}"
+            self.report.deaths[label] += 1
+            self.report.hits[label] += 1
+            self.report.steps.append(
+                f"power cut at event {cut.at} of {len(events)}, lost of what was not durable: "
+                f"{cut.loss}; {known.promise_count} promises"
+            )
+            await self._check(known, folder, folder.name)
+            if len(self.report.findings.faults) > faults:
+                return  # with the folder as it is
+            shutil.rmtree(folder)
+        shutil.rmtree(base)
+
+    async def _check(self, stage: Stage, place: Path, name: str) -> None:
+        launch = stage.launch(place, self.folder / f"check-{name}.log")
+        found, before = self.report.findings, len(self.report.findings.faults)
+        stage.begin_life()
+        try:
+            async with serving(launch, self.victims) as port:
+                found.add(await stage.check(port, self.chance))
+        except NotServingError as exc:
+            found.faults.append(f"{name}: it does not serve again: {exc}")
+        else:
+            found.add(await stage.check_at_rest(place))
+        if len(found.faults) > before:
+            self.report.steps.append(f"faults at check {name}, folder {place}")

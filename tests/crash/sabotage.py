@@ -1,0 +1,71 @@
+"""Services that break their word, so that the campaign can be seen to notice.
+
+Each replaces something in the process that it is called in, before the program runs. Run as
+``python -m tests.crash.sabotage NAME PROGRAM ARGUMENT …`` it is a program of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+_LATE_S: Final = 0.25
+
+
+def never_sync() -> None:
+    """Nothing is ever synced: a power cut loses what was answered."""
+    os.fdatasync = os.fsync = lambda fd: None
+
+
+def sync_late() -> None:
+    """Files are synced, but a moment after the call has returned."""
+    sync = os.fdatasync
+
+    def later(fd: int) -> None:
+        time.sleep(_LATE_S)
+        sync(fd)
+        os.close(fd)
+
+    def fdatasync(fd: Any) -> None:
+        number = fd if isinstance(fd, int) else fd.fileno()
+        threading.Thread(target=later, args=(os.dup(number),), daemon=True).start()
+
+    os.fdatasync = fdatasync
+
+
+def restore_old_copy() -> None:
+    """Every start but the first begins with the folder as the first one found it."""
+    folder = Path(sys.argv[sys.argv.index("--dir") + 1])
+    copy = folder.with_name(f"{folder.name}.copy")
+    if not copy.exists():
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.sock"))
+        return
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+
+
+SABOTAGES: Final[dict[str, Callable[[], None]]] = {
+    "never-sync": never_sync,
+    "sync-late": sync_late,
+    "restore-old-copy": restore_old_copy,
+}
+
+
+def main() -> None:
+    """Sabotage this process, then be the program."""
+    name, program, *arguments = sys.argv[1:]
+    sys.argv = [program, *arguments]
+    SABOTAGES[name]()
+    module, _, function = program.partition(":")
+    getattr(importlib.import_module(module), function)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What the campaign asks of whoever is killed: to be set up, loaded, and checked afterwards.
+
+A subject knows the service, its promises and its files; the rest of the campaign knows none of
+that. ``tests.crash.tickets`` is the one for ``bistro-server serve``.
+"""
+
+from __future__ import annotations
+
+import random  # noqa: TID251 - passed in, seeded
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, Self
+
+from tests.crash.victims import Launch
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a check has found.
+
+    Attributes:
+        faults: Promises that were broken, in words.
+        counts: How much of what was checked.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Findings) -> None:
+        """Take over what another check has found."""
+        self.faults += other.faults
+        self.counts += other.counts
+
+
+class Stage(Protocol):
+    """A service that was set up for one run."""
+
+    @property
+    def promise_count(self) -> int:
+        """How many promises clients were given so far."""
+        ...
+
+    def launch(self, folder: Path, log: Path) -> Launch:
+        """How to start the service in a folder."""
+        ...
+
+    def begin_life(self) -> None:
+        """A process is about to be started: connections of the one before are gone."""
+        ...
+
+    def at_cut(self, sent: Mapping[int, int]) -> Self:
+        """The same with clients who know what they could know at a power cut.
+
+        Args:
+            sent: Bytes that had been handed to connections in the present life, by the port
+                of the client.
+        """
+        ...
+
+    async def load(self, port: int, chance: random.Random) -> None:
+        """Be its clients until cancelled; survives that nobody answers."""
+        ...
+
+    async def check(self, port: int, chance: random.Random) -> Findings:
+        """Ask a service that was started again for everything that was promised."""
+        ...
+
+    async def check_at_rest(self, folder: Path) -> Findings:
+        """Read what it has left on its disk, when no process runs."""
+        ...
+
+
+class Subject(Protocol):
+    """A kind of service."""
+
+    name: str
+    modules: tuple[str, ...]
+    """What a warm process imports before."""
+
+    async def prepare(self, folder: Path, chance: random.Random) -> Stage:
+        """Set one up in ``folder``, which does not exist."""
+        ...

@@ -1,0 +1,111 @@
+"""What clients keep: every promise and every checkpoint that they were ever given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from bistro.instant import UnixMillis
+
+LedgerName = tuple[str, Literal["log", "refusals"]]
+"""The call, and which of its ledgers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The circumstances of an answer.
+
+    Attributes:
+        life: In which life of the service it came.
+        port: The client's port.
+        end: Bytes that had come over the connection when it was complete.
+        sent_at: When it was asked for.
+        received_at: When it had come.
+    """
+
+    life: int
+    port: int
+    end: int
+    sent_at: UnixMillis
+    received_at: UnixMillis
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A ticket or a refusal.
+
+    Attributes:
+        ledger: Which ledger promises it.
+        commitment: What was asked for.
+        text: The proof.
+        known_size: The largest size of that ledger that any client knew when it asked.
+        asked: When and how it came.
+    """
+
+    ledger: LedgerName
+    commitment: bytes
+    text: str
+    known_size: int
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A signed checkpoint that was fetched by itself; fields as of ``Held``."""
+
+    ledger: LedgerName
+    note: bytes
+    known_size: int
+    asked: Asked
+
+
+@dataclass
+class TicketMemory:
+    """All of it.
+
+    Attributes:
+        life: Number of the present life.
+        asked_at: When a commitment of a call was first asked for.
+        sizes: The largest size of a ledger that anybody knows.
+    """
+
+    life: int = 0
+    held: list[Held] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    asked_at: dict[tuple[str, bytes], UnixMillis] = field(default_factory=dict)
+    sizes: dict[LedgerName, int] = field(default_factory=dict)
+
+    def hold(self, held: Held) -> None:
+        """Keep a promise."""
+        self.held.append(held)
+        self._know(held.ledger, size_of(held.text.partition("\n\n")[2]))
+
+    def see(self, seen: Seen) -> None:
+        """Keep a checkpoint."""
+        self.seen.append(seen)
+        self._know(seen.ledger, size_of(seen.note.decode(errors="replace")))
+
+    def _know(self, ledger: LedgerName, size: int) -> None:
+        self.sizes[ledger] = max(size, self.sizes.get(ledger, 0))
+
+    def until(self, sent: Mapping[int, int]) -> Self:
+        """What was known when this much had been sent in the present life."""
+
+        def was_known(asked: Asked) -> bool:
+            return asked.life < self.life or asked.end <= sent.get(asked.port, 0)
+
+        known = type(self)(life=self.life, asked_at=dict(self.asked_at))
+        for held in self.held:
+            if was_known(held.asked):
+                known.hold(held)
+        for seen in self.seen:
+            if was_known(seen.asked):
+                known.see(seen)
+        return known
+
+
+def size_of(note: str) -> int:
+    """The size that a checkpoint's second line says; 0 if it says none."""
+    lines = note.split("\n", 2)
+    return int(lines[1]) if len(lines) > 1 and lines[1].isdigit() else 0

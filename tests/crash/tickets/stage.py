@@ -1,0 +1,255 @@
+"""Sets up a server with its calls, and knows how to load and check it."""
+
+from __future__ import annotations
+
+import random  # noqa: TID251 - passed in, seeded
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from bistro.clock import SystemClock
+from bistro.crypto.signing import VerifierKey
+from bistro.errors import BistroError
+from bistro.ids import Origin
+from bistro.instant import UnixMillis
+from bistro.wire.terms import Terms
+from bistro_server.services.calls import CallRegistry
+from bistro_server.services.creating import create_call, init_server, load_terms_key
+from bistro_server.services.folder import ServerFolder
+from bistro_server.services.ledgers import CallLedgers
+from bistro_server.settings import initial_settings
+from tests.crash.lives import serving
+from tests.crash.subjects import Findings
+from tests.crash.tickets.checking import LedgerCheck, repetition_faults, shortened
+from tests.crash.tickets.clients import Crowd
+from tests.crash.tickets.connections import GoneError, connected
+from tests.crash.tickets.memory import Held, LedgerName, TicketMemory
+from tests.crash.tickets.reading import read_log, static_faults
+from tests.crash.victims import Launch, Warm
+from tests.support.destinations import NAME, plan
+
+PROGRAM: Final = "bistro_server.cli:main"
+_ENVIRONMENT: Final = {
+    "BISTRO_SERVER_CLOCK__ASSUMED_ERROR_MS": "50",
+    "BISTRO_SERVER_DISK__MIN_FREE_BYTES": "0",
+    "BISTRO_SERVER_HTTP__PORT": "0",
+    "BISTRO_SERVER_HTTP__GRACE_S": "0.2",
+    "BISTRO_SERVER_LOG__OUTPUT_FORMAT": "json",
+}
+SHAPES: Final = ("one", "closing", "two", "long", "long")
+LONG: Final = (4_000, 8_150)
+"""Entries of a long log: a little more, and tiles are published."""
+FAR_MS: Final = 3_600_000
+_ERROR_MS: Final = 50
+_KEPT: Final = 20
+"""Of the promises of a long log every so manieth is checked in every run."""
+_AGAIN: Final = 60
+"""So many of those who hold something ask again."""
+_BULK: Final = 200
+
+
+@dataclass
+class TicketStage:
+    """A server and what its clients know; made by ``TicketSubject.prepare``."""
+
+    calls: dict[str, Terms]
+    memory: TicketMemory
+    crowd: Crowd
+    sabotage: str = ""
+
+    @classmethod
+    def of(
+        cls, calls: dict[str, Terms], salt: bytes, known: TicketMemory | None = None
+    ) -> TicketStage:
+        """With a crowd of its own.
+
+        Args:
+            calls: The terms of each.
+            salt: Makes its commitments others than those of other runs.
+            known: What is known from before.
+        """
+        memory = TicketMemory()
+        if known is not None:
+            memory.life, memory.asked_at = known.life, dict(known.asked_at)
+            memory.sizes = dict(known.sizes)
+            memory.held = known.held[::_KEPT]
+        crowd = Crowd({call: terms.hash for call, terms in calls.items()}, memory, salt)
+        return cls(calls, memory, crowd)
+
+    @property
+    def promise_count(self) -> int:
+        """Tickets and refusals."""
+        return len(self.memory.held)
+
+    def at_cut(self, sent: Mapping[int, int]) -> TicketStage:
+        """As ``subjects.Stage``."""
+        known = self.memory.until(sent)
+        return replace(self, memory=known, crowd=replace(self.crowd, memory=known))
+
+    def launch(self, folder: Path, log: Path) -> Launch:
+        """``serve`` in a folder."""
+        return Launch(
+            program=PROGRAM,
+            command=[str(Path(sys.executable).with_name("bistro-server"))],
+            arguments=["serve", "--dir", str(folder)],
+            environment=_ENVIRONMENT,
+            log=log,
+            sabotage=self.sabotage,
+        )
+
+    def begin_life(self) -> None:
+        """Connections are told apart by the life that they belong to."""
+        self.crowd.memory = self.memory
+        self.memory.life += 1
+
+    async def load(self, port: int, chance: random.Random) -> None:
+        """Three to eight filers."""
+        await self.crowd.run(port, chance, chance.randint(3, 8))
+
+    async def fill(self, port: int, count: int) -> None:
+        """Give the first call so many entries more."""
+        call, chance = next(iter(self.calls)), random.Random(count)
+        async with connected(port) as connection:
+            while count > 0:
+                wanted = self.crowd.choose(call, chance, min(count, 1_000), repeated=0.0)
+                await self.crowd.ask(connection, call, wanted, is_bulk=True)
+                count -= len(wanted)
+
+    def _ledgers(self) -> list[tuple[LedgerName, Terms, VerifierKey]]:
+        found: list[tuple[LedgerName, Terms, VerifierKey]] = []
+        for call, terms in self.calls.items():
+            origin = terms.origin
+            found.append(((call, "log"), terms, terms.keys.log.renamed(str(origin))))
+            found.append(((call, "refusals"), terms, terms.keys.log.renamed(origin.refusals)))
+        return found
+
+    async def check(self, port: int, chance: random.Random) -> Findings:
+        """Read both ledgers of every call, compare, then ask again."""
+        findings = Findings()
+        self.crowd.memory = self.memory
+        try:
+            async with connected(port) as connection:
+                for name, terms, key in self._ledgers():
+                    _, entries = await read_log(connection, name, key)
+                    found = LedgerCheck(name, terms, key, entries).run(self.memory)
+                    found.faults = shortened(found.faults)
+                    findings.add(found)
+                findings.add(await self._ask_again(port, chance))
+        except (BistroError, GoneError, ValueError) as exc:
+            findings.faults.append(f"what was started again does not answer: {exc}")
+        findings.faults += self.crowd.problems
+        return findings
+
+    async def _ask_again(self, port: int, chance: random.Random) -> Findings:
+        findings = Findings()
+        for call in self.calls:
+            held = [one for one in self.memory.held if one.ledger[0] == call]
+            sample = chance.sample(held, min(len(held), _AGAIN))
+            answers: list[Held | None] = []
+            async with connected(port) as connection:
+                for at in range(0, len(sample), _BULK):
+                    wanted = [one.commitment for one in sample[at : at + _BULK]]
+                    answers += await self.crowd.ask(connection, call, wanted, is_bulk=True)
+                fresh = self.crowd.choose(call, chance, 1, repeated=0.0)
+                (new,) = await self.crowd.ask(connection, call, fresh, is_bulk=False)
+            findings.faults += shortened(repetition_faults(sample, answers))
+            findings.counts["asked again"] += len(sample)
+            if new is None:
+                findings.faults.append(f"{call}: a new commitment gets no answer any more")
+        return findings
+
+    async def check_at_rest(self, folder: Path) -> Findings:
+        """Read what lies on the disk: the ledgers' own check, then tiles and bundles."""
+        findings = Findings()
+        registry = CallRegistry(ServerFolder(folder))
+        for call in self.calls:
+            ledgers = await CallLedgers.open(
+                registry.load(call), SystemClock(_ERROR_MS), error_limit_ms=2 * _ERROR_MS
+            )
+            try:
+                for name, ledger in (("log", ledgers.log), ("refusals", ledgers.refusals)):
+                    await ledger.check()
+                    faults, count = static_faults(ledger.directory, list(ledger.entries()))
+                    findings.faults += [f"{call}/{name}: {fault}" for fault in shortened(faults)]
+                    findings.counts["static files"] += count
+            except BistroError as exc:
+                findings.faults.append(f"{call}: {exc.message}")
+            finally:
+                await ledgers.close()
+        return findings
+
+
+class TicketSubject:
+    """``bistro-server serve``, in several shapes.
+
+    Args:
+        templates: Where servers with a long log are kept for further runs.
+        warm: Fills them.
+        sabotage: A name of ``sabotage.SABOTAGES``, or nothing.
+    """
+
+    name = "tickets"
+    modules: tuple[str, ...] = ("bistro_server.cli", "bistro_server.cli.serve", "bistro_server.app")
+
+    def __init__(self, templates: Path, warm: Warm, *, sabotage: str = "") -> None:
+        self._templates = templates
+        self._warm = warm
+        self._sabotage = sabotage
+        self._kept: dict[int, tuple[Path, TicketStage]] = {}
+
+    async def prepare(self, folder: Path, chance: random.Random) -> TicketStage:
+        """A server with one or two calls: empty, about to close, or with a long log."""
+        shape = chance.choice(SHAPES)
+        salt = chance.randbytes(8)
+        if shape == "long":
+            stage = await self._long(folder, chance.choice(LONG), salt)
+        else:
+            closes_ms = {"autumn": FAR_MS} if shape == "two" else {}
+            # With the shortest grace there is, that is a moment after it was made.
+            closes_ms["spring"] = FAR_MS if shape == "one" else chance.randint(-900, 300)
+            stage = await new_stage(folder, closes_ms, salt)
+        stage.sabotage = self._sabotage
+        return stage
+
+    async def _long(self, folder: Path, count: int, salt: bytes) -> TicketStage:
+        if count not in self._kept:
+            template = self._templates / f"long-{count}"
+            shutil.rmtree(template, ignore_errors=True)
+            stage = await new_stage(template, {"spring": FAR_MS, "autumn": FAR_MS}, b"%d" % count)
+            stage.begin_life()
+            launch = stage.launch(template, template.with_suffix(".log"))
+            async with serving(launch, self._warm) as port:
+                await stage.fill(port, count)
+            self._kept[count] = (template, stage)
+        template, kept = self._kept[count]
+        shutil.copytree(template, folder, ignore=shutil.ignore_patterns("*.sock"))
+        return TicketStage.of(kept.calls, salt, kept.memory)
+
+
+async def new_stage(folder: Path, closes_ms: dict[str, int], salt: bytes) -> TicketStage:
+    """A server whose calls close after so many milliseconds."""
+    clock, found = SystemClock(_ERROR_MS), ServerFolder(folder)
+    url = "http://127.0.0.1:0"
+    settings = initial_settings(name=NAME, host="127.0.0.1", port=0, base_url=url)
+    init_server(found, name=NAME, settings=settings, now=clock.now())
+    for call, after_ms in closes_ms.items():
+        now = clock.now()
+        changes = {
+            "origin": Origin(NAME, call),
+            "opens": UnixMillis(now - FAR_MS),
+            "closes": UnixMillis(now + after_ms),
+            "grace_ms": 1_000,
+        }
+        await create_call(
+            found.call(call),
+            plan(clock.now(), **changes),
+            load_terms_key(found, name=NAME),
+            clock,
+            recipient_kind="x25519",
+            error_limit_ms=2 * _ERROR_MS,
+        )
+    registry = CallRegistry(found)
+    return TicketStage.of({call: registry.load(call).terms for call in closes_ms}, salt)
