@@ -22,7 +22,7 @@ TESTS ?= tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check cover bench seal-memory experiments workload lock clean
+.PHONY: demo test check cover bench seal-memory experiments workload crash lock clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
