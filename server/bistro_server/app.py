@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shutil
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from functools import partial
 from typing import Self
 
 from aiohttp import web
+from cryptography import x509
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
@@ -24,18 +24,17 @@ from bistro.crypto.timestamp.token import PREFIX_SIZE
 from bistro.daemon import logs, metrics, supervise
 from bistro.daemon.listening import HttpPart, bind_tcp, bind_unix
 from bistro.daemon.web import ReadinessCheck, new_app, side_app
-from bistro.errors import UnavailableError
-from bistro.ledger.sequencer import BatchReport
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.storage.locks import FileLock
 from bistro_server.http import endpoints
 from bistro_server.http.desks import DESKS, Desks
 from bistro_server.metrics import ServerMetrics
-from bistro_server.services.authority import load_authority
+from bistro_server.services.authority import Authority, load_authority
 from bistro_server.services.calls import CallRegistry
 from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
-from bistro_server.services.ledgers import CallLedgers, Report
+from bistro_server.services.ledgers import CallLedgers
+from bistro_server.services.observing import Observed, Room, batch_reporter
 from bistro_server.services.publishing import NoticeBoard
 from bistro_server.services.serving import CallsInService
 from bistro_server.services.staging import ReceiptDesk
@@ -47,8 +46,6 @@ from bistro_server.settings import ServerSettings
 from bistro_server.store.schema import open_database
 from bistro_server.store.status_files import StatusFiles
 from bistro_server.store.submissions import Submissions
-
-CALL_STATES = ("announced", "open", "closed", "opened")
 
 _log = logs.get_logger("app")
 
@@ -126,7 +123,7 @@ class Server:
                 CallLedgers.open,
                 clock=clock,
                 error_limit_ms=limit_ms,
-                report=_reporter(measures),
+                report=batch_reporter(measures),
                 disk=disk,
             ),
             error_limit_ms=limit_ms,
@@ -135,6 +132,11 @@ class Server:
         stack.push_async_callback(calls.close)
         await calls.open_new()
         chooser = secrets.SystemRandom()
+        authority = load_authority(
+            folder,
+            key_path=settings.timestamps.key_path,
+            certificate_path=settings.timestamps.certificate_path,
+        )
         plain = _bind_plain(settings)
         desks = Desks(
             calls,
@@ -148,10 +150,14 @@ class Server:
             TicketDesk(clock, chooser, address_limit=settings.tickets.address_count),
             ReceiptDesk(submissions, clock),
             StatusDesk(statuses),
-            _timestamp_desk(folder, settings, clock, measures),
+            _timestamp_desk(authority, settings, clock, measures),
         )
-        _observe(measures, desks, clock)
-        ready = _readiness(calls, folder, settings)
+        room = Room(folder.root, settings.disk.min_free_bytes)
+        certificates = _certificates(authority, settings)
+        Observed(calls, desks.notices, desks.tickets, clock, limit_ms, room, certificates).attach(
+            measures
+        )
+        ready = _readiness(calls, room)
         app = new_app(
             endpoints.PUBLIC,
             registry=registry,
@@ -210,60 +216,32 @@ def _plain_url(settings: ServerSettings, listener: socket.socket) -> str:
 
 
 def _timestamp_desk(
-    folder: ServerFolder, settings: ServerSettings, clock: Clock, measures: ServerMetrics
+    authority: Authority | None, settings: ServerSettings, clock: Clock, measures: ServerMetrics
 ) -> TimestampDesk:
-    wanted = settings.timestamps
     return TimestampDesk(
-        load_authority(folder, key_path=wanted.key_path, certificate_path=wanted.certificate_path),
+        authority,
         clock,
-        policy=wanted.policy,
+        policy=settings.timestamps.policy,
         error_limit_ms=settings.clock.error_limit_ms,
         randomness=secrets.token_bytes(PREFIX_SIZE),
         report=lambda result: measures.timestamps.labels(result).inc(),
     )
 
 
-def _reporter(measures: ServerMetrics) -> Report:
-    def report(ledger: str, batch: BatchReport) -> None:
-        measures.count_batch(
-            ledger,
-            appended=batch.appended_count,
-            duplicates=batch.duplicate_count,
-            unstamped=batch.refused_count,
-            waited_ms=batch.waited_ms,
-            took_ms=batch.took_ms,
-        )
-
-    return report
+def _certificates(
+    authority: Authority | None, settings: ServerSettings
+) -> dict[str, x509.Certificate]:
+    """Those in use; the one of TLS has been loaded with its key before."""
+    found = {} if authority is None else {"tsa": authority.own}
+    if (path := settings.http.certificate_path) is not None:
+        found["tls"] = x509.load_pem_x509_certificate(path.read_bytes())
+    return found
 
 
-def _observe(measures: ServerMetrics, desks: Desks, clock: Clock) -> None:
-    """Let gauges be read when they are asked for."""
-
-    def count(state: str) -> int:
-        return sum(desks.notices.state(ledgers) == state for ledgers in desks.calls)
-
-    def bound_s() -> float:
-        bound = clock.error_bound_ms()
-        return -1 if bound is None else bound / 1_000
-
-    measures.waiting.set_function(lambda: desks.tickets.waiting_count)
-    measures.clock_bound.set_function(bound_s)
-    for state in CALL_STATES:
-        measures.calls.labels(state).set_function(partial(count, state))
-
-
-def _readiness(
-    calls: CallsInService, folder: ServerFolder, settings: ServerSettings
-) -> ReadinessCheck:
+def _readiness(calls: CallsInService, room: Room) -> ReadinessCheck:
     async def check() -> None:
         calls.require_ready()
-        free = (await asyncio.to_thread(shutil.disk_usage, folder.root)).free
-        if free < settings.disk.min_free_bytes:
-            raise UnavailableError(
-                f"disk: expected at least {settings.disk.min_free_bytes} free bytes, found {free}",
-                hint="free some space",
-            )
+        await asyncio.to_thread(room.require)
 
     return check
 

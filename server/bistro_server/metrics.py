@@ -26,7 +26,13 @@ class ServerMetrics:
     timestamps: Counter
     waiting: Gauge
     calls: Gauge
+    ready: Gauge
     clock_bound: Gauge
+    clock_limit: Gauge
+    clock_step: Gauge
+    disk_free: Gauge
+    disk_limit: Gauge
+    certificate_ends: Gauge
 
     @classmethod
     def register(cls, registry: CollectorRegistry) -> ServerMetrics:
@@ -85,9 +91,36 @@ class ServerMetrics:
             calls=Gauge(
                 "bistro_server_calls", "Calls in service, by state", ["state"], registry=registry
             ),
+            ready=Gauge(
+                "bistro_server_ready", "1 while tickets can be given, else 0", registry=registry
+            ),
             clock_bound=Gauge(
                 "bistro_server_clock_error_bound_seconds",
                 "By how much the clock may be wrong; -1 where nobody knows",
+                registry=registry,
+            ),
+            clock_limit=Gauge(
+                "bistro_server_clock_error_limit_seconds",
+                "Above this bound nothing is stamped",
+                registry=registry,
+            ),
+            clock_step=Gauge(
+                "bistro_server_clock_step_seconds",
+                "By how much the clock has been set since the start, ahead or back",
+                registry=registry,
+            ),
+            disk_free=Gauge(
+                "bistro_server_disk_free_bytes", "Free bytes of the disk", registry=registry
+            ),
+            disk_limit=Gauge(
+                "bistro_server_disk_min_free_bytes",
+                "Free bytes below which the disk counts as full",
+                registry=registry,
+            ),
+            certificate_ends=Gauge(
+                "bistro_server_certificate_end_timestamp_seconds",
+                "Unix time at which a certificate that is in use ends",
+                ["certificate"],
                 registry=registry,
             ),
         )

@@ -55,12 +55,24 @@ async def test_metrics_count_batches_and_calls(tmp_path: Path) -> None:
             'bistro_server_calls{state="open"} 1.0',
             'bistro_server_calls{state="closed"} 0.0',
             "bistro_server_tickets_waiting 0.0",
+            "bistro_server_ready 1.0",
             "bistro_server_clock_error_bound_seconds 0.01",
+            "bistro_server_clock_error_limit_seconds 0.1",
+            "bistro_server_clock_step_seconds 0.0",
+            "bistro_server_disk_min_free_bytes 2.68435456e+08",
+            'bistro_server_certificate_end_timestamp_seconds{certificate="tsa"}',
         ):
             assert line in found
         assert "spring" not in found
         site.clock.bound_ms = None
-        assert "bistro_server_clock_error_bound_seconds -1.0" in await text_of(site, "/metrics")
+        site.clock.step(-800)
+        found = await text_of(site, "/metrics")
+        for line in (
+            "bistro_server_ready 0.0",
+            "bistro_server_clock_error_bound_seconds -1.0",
+            "bistro_server_clock_step_seconds -0.8",
+        ):
+            assert line in found
 
 
 async def test_refusals_are_published_like_tickets(tmp_path: Path) -> None:
