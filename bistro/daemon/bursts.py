@@ -62,7 +62,7 @@ class Replies(Protocol):
 
 
 class Burst:
-    """Requests that are answered together.
+    """Requests that are read, and mostly answered, together.
 
     Args:
         replies: Sends the answers.
@@ -75,7 +75,15 @@ class Burst:
         has_left: Whether somebody has gone.
     """
 
-    __slots__ = ("_replies", "bodies", "guests", "has_left", "received_at", "since_s")
+    __slots__ = (
+        "__weakref__",
+        "_replies",
+        "bodies",
+        "guests",
+        "has_left",
+        "received_at",
+        "since_s",
+    )
 
     def __init__(self, replies: Replies) -> None:
         self.guests: list[Guest | None] = []
@@ -84,6 +92,11 @@ class Burst:
         self.since_s = 0.0
         self.has_left = False
         self._replies = replies
+
+    @property
+    def waiting_count(self) -> int:
+        """How many wait for their answer."""
+        return len(self.guests) - self.guests.count(None)
 
     def leave(self, guest: Guest) -> None:
         """One does not wait any more."""
@@ -96,13 +109,17 @@ class Burst:
         self.leave(guest)
         self._replies.tell(guest, self.since_s, error)
 
-    def tell(self, place: int, answer: Answer) -> None:
-        """Answer one of them soon; whoever was answered or has gone hears nothing."""
-        guest, self.guests[place] = self.guests[place], None
-        if guest is not None:
-            self._replies.tell(guest, self.since_s, answer)
+    def tell_all(self, places: Sequence[int], answers: Sequence[bytes] | BistroError) -> None:
+        """Answer some of them now; whoever was answered or has gone hears nothing.
 
-    def tell_all(self, answers: Sequence[bytes] | BistroError) -> None:
-        """Answer all who wait, now: one body for each place, or one error for all."""
-        guests, self.guests = self.guests, [None] * len(self.guests)
+        Args:
+            places: Whom, in rising order.
+            answers: One body for each place, or one error for all.
+        """
+        if len(places) == len(self.guests):
+            guests, self.guests = self.guests, [None] * len(places)
+        else:
+            guests = [self.guests[place] for place in places]
+            for place in places:
+                self.guests[place] = None
         self._replies.tell_all(guests, self.since_s, answers)

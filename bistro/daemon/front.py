@@ -79,7 +79,7 @@ class Gate:
         try:
             self._gathering.begin(self._field, burst)
         except BistroError as error:
-            burst.tell_all(error)
+            burst.tell_all(range(len(burst.guests)), error)
 
     def tell(self, guest: Guest, since_s: float, answer: Answer) -> None:
         """Have an answer sent soon."""

@@ -1,7 +1,9 @@
 """What waits for a place in a ledger, and how it hears about it.
 
 A ``Claim`` is told its result by a call, so that thousands of them cost no task or future
-each. A ``Draft`` is the plain description that ``Sequencer.submit`` makes one of.
+each. A ``Draft`` is the plain description that ``Sequencer.submit`` makes one of. A ``Lot`` is
+many who want the same kind of entry at the same moment, in columns instead of objects; the
+few of them that are not treated alike it gives up as claims.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bistro.errors import BistroError
 from bistro.instant import UnixMillis
-from bistro.ledger.ledger import Appended
+from bistro.ledger.ledger import Appended, Stamped
 
 Result = Appended | BistroError
 
@@ -27,9 +30,11 @@ class Claim(ABC):
         is_barrier: Whether its batch ends with it, so that later claims are built only when it
             is durable and ``confirm`` has run: for entries that change the rules.
         is_done: Whether it was told, or nobody waits any more; it is not stamped then.
+        count: How many entries it asks for.
     """
 
     __slots__ = ("is_barrier", "is_done", "key", "received_at")
+    count: ClassVar[int] = 1
 
     def __init__(
         self, key: bytes | None, received_at: UnixMillis, *, is_barrier: bool = False
@@ -53,17 +58,95 @@ class Claim(ABC):
         Not for duplicates. It must not raise or block.
         """
 
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it; else it is not stamped or proven."""
+        return not self.is_done
+
     def tell(self, result: Result) -> None:
         """Settle, unless that is done or nobody waits any more."""
         if not self.is_done:
             self.is_done = True
             self.settle(result)
 
+    def decline(self, error: BistroError) -> None:
+        """As ``tell``."""
+        self.tell(error)
+
     @abstractmethod
     def settle(self, result: Result) -> None:
         """Hear the result, which is durable; called once, through ``tell``; never raises or blocks.
 
         One error may be told to many: it is for looking at, and copied before it is raised.
+        """
+
+
+class Lot(ABC):
+    """Many who want entries of one kind, received at the same moment.
+
+    Attributes:
+        keys: What each entry is unique by; changed by ``prune`` and ``part`` only.
+        received_at: When the last byte of all had been read.
+        is_done: Whether it was told.
+    """
+
+    __slots__ = ("is_done", "keys", "received_at")
+
+    def __init__(self, keys: list[bytes], received_at: UnixMillis) -> None:
+        self.keys = keys
+        self.received_at = received_at
+        self.is_done = False
+
+    @property
+    def count(self) -> int:
+        """How many entries it asks for."""
+        return len(self.keys)
+
+    @abstractmethod
+    def prune(self) -> None:
+        """Leave out those for whom nobody waits any more."""
+
+    @abstractmethod
+    def part(self, positions: Sequence[int]) -> list[Claim]:
+        """Give up some, as claims in this order; the others stay in theirs.
+
+        Args:
+            positions: Where their keys stand now, in rising order.
+        """
+
+    @abstractmethod
+    def build(self, time: UnixMillis) -> list[bytes]:
+        """The entries for the time that they get, one for each key.
+
+        Raises:
+            BistroError: It refuses the whole lot, and nothing else.
+        """
+
+    def tell(self, stamped: Stamped, begin: int) -> None:
+        """Settle, unless that is done.
+
+        Args:
+            stamped: The batch, which is durable.
+            begin: Where in it the first one stands.
+        """
+        if not self.is_done:
+            self.is_done = True
+            self.settle(stamped, begin)
+
+    def decline(self, error: BistroError) -> None:
+        """Hear why none was stamped, unless that is settled."""
+        if not self.is_done:
+            self.is_done = True
+            self.fail(error)
+
+    @abstractmethod
+    def settle(self, stamped: Stamped, begin: int) -> None:
+        """Hear that all are durable, through ``tell``; never raises or blocks."""
+
+    @abstractmethod
+    def fail(self, error: BistroError) -> None:
+        """Hear why none was stamped, through ``decline``; never raises or blocks.
+
+        One error may be told to many, as with a claim.
         """
 
 

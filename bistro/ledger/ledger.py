@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
-from bistro.crypto.digest import leaf_hash
 from bistro.crypto.merkle import BatchTree
 from bistro.crypto.signing import Signer, VerifierKey
 from bistro.errors import UnavailableError
@@ -23,7 +23,7 @@ from bistro.ledger.checking import CheckReport, Progress, check_ledger
 from bistro.ledger.parts import Parts
 from bistro.ledger.proofs import format_proof, format_proofs, spell_hash
 from bistro.ledger.publishing import Boundary, KeyOf
-from bistro.ledger.record import Item, encode_record, time_of
+from bistro.ledger.record import encode_record, time_of
 from bistro.ledger.recovery import recover
 from bistro.ledger.tiles import TILE_LEVEL, WIDTH, TilePath
 from bistro.ledger.view import NewEntries, View
@@ -59,6 +59,25 @@ class Appended:
     def time(self) -> UnixMillis:
         """The time that stands in the entry."""
         return time_of(self.entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """A batch that is durable, in columns.
+
+    Attributes:
+        start: Index of the first entry.
+        entries: The leaf data.
+        proofs: The tlog-proof text of each.
+    """
+
+    start: int
+    entries: Sequence[bytes]
+    proofs: Sequence[bytes]
+
+    def __getitem__(self, at: int) -> Appended:
+        """One of them."""
+        return Appended(self.start + at, self.entries[at], self.proofs[at])
 
 
 class Ledger:
@@ -143,41 +162,43 @@ class Ledger:
         """The newest signed checkpoint, durable; ``None`` while the ledger is empty."""
         return self._parts.view.note
 
-    async def append(self, items: Sequence[Item], *, last_time: UnixMillis) -> list[Appended]:
+    async def append(
+        self, keys: Sequence[bytes], entries: Sequence[bytes], *, last_time: UnixMillis
+    ) -> Stamped:
         """Append a batch and return the place of each entry once all are durable.
 
         Only ``Sequencer`` calls this: it sees to times and uniqueness, and that what has begun
         is not cancelled.
 
         Args:
-            items: At least one; ``Item.require_sizes`` holds for each.
+            keys: What each entry is unique by; empty where it is not.
+            entries: At least one.
             last_time: The time that stands in the last one.
 
         Raises:
             StorageError: The batch may or may not last; the ledger has stopped.
-            UnavailableError: It had stopped before, or the signer cannot be used now; nothing
-                was written.
+            UnavailableError: It had stopped before, or the signer cannot be used now, or the
+                disk is full; nothing was written.
         """
         if self._unpublished_count() >= _MAX_BACKLOG * self._publish_after:
             # Publishing has fallen behind; without this wait memory would grow with the load.
             await self.publish()
         async with self._appending:
-            return await self._append(items, last_time)
+            return await self._append(keys, entries, last_time)
 
-    async def _append(self, items: Sequence[Item], last_time: UnixMillis) -> list[Appended]:
+    async def _append(
+        self, keys: Sequence[bytes], entries: Sequence[bytes], last_time: UnixMillis
+    ) -> Stamped:
         self._require_running()
         view = self._parts.view
-        entries = [item.entry for item in items]
-        leaves = list(map(leaf_hash, entries))
+        leaves = [sha256(b"\x00" + entry).digest() for entry in entries]
         tree = BatchTree(view.frontier, leaves)
         checkpoint = Checkpoint(origin=self.origin, size=tree.size, root=tree.root)
         # Nothing signed here leaves before the sync below has returned.
         (signature,) = await self._signer.sign([checkpoint.text()])
         note = checkpoint.signed(self.verifier, signature)
-        keys = [item.key or b"" for item in items]
-        record = encode_record(view.size, last_time, note, keys, entries)
         try:
-            await self._write(record, view.size)
+            await self._write(encode_record(view.size, last_time, note, keys, entries), view.size)
         except UnavailableError:
             # The disk is full: nothing was written, and the next batch may find room.
             raise
@@ -188,7 +209,7 @@ class Ledger:
         batch = NewEntries(entries, keys, leaves, tree.completed_at(TILE_LEVEL))
         self._extend(tree, batch, note, last_time)
         proofs = format_proofs(entries, view.size, tree.spelled_paths(spell_hash), note)
-        return list(map(Appended, range(view.size, tree.size), entries, proofs))
+        return Stamped(view.size, entries, proofs)
 
     async def _write(self, record: bytes, start: int) -> None:
         done = asyncio.get_running_loop().create_future()

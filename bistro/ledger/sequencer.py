@@ -1,9 +1,10 @@
 """The sequencer: gives waiting claims their order, time and index, and answers when durable.
 
-Whatever waits when the previous batch is done becomes the next one; there is no timer. Within
-a batch claims are sorted by when they were received, and ``time = max(previous, received)``.
-Each claim is answered for itself: one that is refused, or whose waiter is gone, changes
-nothing for the others. Repeated keys are answered by a task of their own, behind new ones.
+Whatever waits when the previous batch is done becomes the next one, once the event loop has
+read what is readable; there is no timer. Within a batch claims and lots are sorted by when
+they were received, and ``time = max(previous, received)``. Each claim is answered for itself:
+one that is refused, or whose waiter is gone, changes nothing for the others. Repeated keys
+are answered by a task of their own, behind new ones; a lot gives them up as claims.
 
 Source: docs/spec/ticketing.md, the batch.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
@@ -21,8 +22,8 @@ from typing import Final
 from bistro.clock import Clock
 from bistro.errors import BistroError, OverloadedError, StorageError, UnavailableError
 from bistro.instant import UnixMillis
-from bistro.ledger.batch import Batch
-from bistro.ledger.claims import Claim, Draft, Gathering, Result
+from bistro.ledger.batch import Batch, Waiting, keys_of, part_known, part_repeated
+from bistro.ledger.claims import Claim, Draft, Gathering, Lot, Result
 from bistro.ledger.ledger import Appended, Ledger
 from bistro.ledger.stamping import DEFAULT_ERROR_LIMIT_MS, ClockGuard
 from bistro.storage.finishing import finish
@@ -31,6 +32,9 @@ __all__ = ["BATCH_LIMIT", "QUEUE_LIMIT", "BatchReport", "Claim", "Draft", "Resul
 
 BATCH_LIMIT: Final = 1_000
 QUEUE_LIMIT: Final = 20_000
+
+_MAX_PASSES: Final = 4
+"""Passes of the event loop that a batch waits at most while requests keep coming in."""
 
 _received_at = attrgetter("received_at")
 
@@ -42,14 +46,14 @@ class BatchReport:
     Attributes:
         appended_count: New entries.
         duplicate_count: Drafts whose key was known.
-        refused_count: Drafts refused by their own ``build``, or for waiting too long.
+        refused: Drafts refused by their own ``build``, or for waiting too long, by error code.
         waited_ms: How long the oldest draft had waited when the batch began.
         took_ms: How long signing, writing and syncing took.
     """
 
     appended_count: int
     duplicate_count: int
-    refused_count: int
+    refused: Mapping[str, int]
     waited_ms: int
     took_ms: int
 
@@ -61,8 +65,8 @@ class Sequencer:
         ledger: Nobody else appends to it.
         clock: Stamps; its error bound is looked at before every batch.
         error_limit_ms: The largest error bound with which to stamp.
-        batch_limit: Entries of one batch at most.
-        queue_limit: Drafts that may wait; more are refused before memory grows.
+        batch_limit: Entries of one batch at most; a lot is not divided, a larger one is a batch.
+        queue_limit: Entries that may be waited for; more are refused before memory grows.
         report: Called after every batch, for metrics.
 
     Attributes:
@@ -87,7 +91,8 @@ class Sequencer:
         self._batch_limit = batch_limit
         self._queue_limit = queue_limit
         self._report = report
-        self._queue: deque[Claim] = deque()
+        self._queue: deque[Waiting] = deque()
+        self._waiting_count = 0
         self._duplicates: deque[tuple[Claim, int]] = deque()
         self._has_work = asyncio.Event()
         self._has_duplicates = asyncio.Event()
@@ -121,8 +126,8 @@ class Sequencer:
         self.enqueue(gathering.claims)
         return await gathering.wait()
 
-    def enqueue(self, claims: Sequence[Claim]) -> None:
-        """Let claims wait; each is told its result.
+    def enqueue(self, waiting: Sequence[Waiting]) -> None:
+        """Let claims and lots wait; each is told its result.
 
         Raises:
             OverloadedError: There is no room for all of them; none was stamped.
@@ -130,13 +135,15 @@ class Sequencer:
         """
         if self._stopped is not None:
             raise self._stopped_error()
-        if len(self._queue) + len(claims) > self._queue_limit:
-            rounds = len(self._queue) // self._batch_limit + 1
+        count = sum([one.count for one in waiting])
+        if self._waiting_count + count > self._queue_limit:
+            rounds = self._waiting_count // self._batch_limit + 1
             raise OverloadedError(
-                f"ledger {self._ledger.origin}: {len(self._queue)} requests wait already",
+                f"ledger {self._ledger.origin}: {self._waiting_count} requests wait already",
                 retry_after_s=max(1.0, rounds * self._batch_ms / 1_000),
             )
-        self._queue.extend(claims)
+        self._queue.extend(waiting)
+        self._waiting_count += count
         self._has_work.set()
 
     async def run(self) -> None:
@@ -156,8 +163,8 @@ class Sequencer:
             raise failures.exceptions[0] from failures
         finally:
             self._stopped = self._stopped or "it was shut down"
-            for claim in [*self._queue, *(claim for claim, _ in self._duplicates)]:
-                claim.tell(self._stopped_error())
+            for one in [*self._queue, *(claim for claim, _ in self._duplicates)]:
+                one.decline(self._stopped_error())
             self._queue.clear()
             self._duplicates.clear()
 
@@ -170,77 +177,97 @@ class Sequencer:
     async def _run_batches(self) -> None:
         while True:
             await self._has_work.wait()
+            await self._let_requests_in()
             batch = self._take()
             await finish(self._process(batch))
             if not self._queue:
                 self._has_work.clear()
 
-    def _take(self) -> list[Claim]:
+    async def _let_requests_in(self) -> None:
+        """Give the event loop passes for as long as each brings more.
+
+        A sync costs as much as dozens of tickets, so requests that are readable already should
+        share it. Passes take microseconds: nobody waits for somebody who has not asked yet.
+        """
+        count = 0
+        for _ in range(_MAX_PASSES):
+            if count == self._waiting_count or self._waiting_count >= self._batch_limit:
+                return
+            count = self._waiting_count
+            await asyncio.sleep(0)
+
+    def _take(self) -> list[Waiting]:
         """The next batch in order; what comes behind a barrier goes back into the queue."""
         queue = self._queue
-        if len(queue) <= self._batch_limit:
-            taken = [claim for claim in queue if not claim.is_done]
-            queue.clear()
-        else:
-            popped = [queue.popleft() for _ in range(self._batch_limit)]
-            taken = [claim for claim in popped if not claim.is_done]
+        taken: list[Waiting] = []
+        count = 0
+        while queue and (not count or count + queue[0].count <= self._batch_limit):
+            one = queue.popleft()
+            count += one.count
+            if isinstance(one, Lot):
+                self._waiting_count -= one.count
+                one.prune()
+                if one.count:
+                    taken.append(one)
+            else:
+                self._waiting_count -= 1
+                if one.is_wanted():
+                    taken.append(one)
         taken.sort(key=_received_at)
-        for at, claim in enumerate(taken, start=1):
-            if claim.is_barrier:
+        for at, one in enumerate(taken, start=1):
+            if isinstance(one, Claim) and one.is_barrier:
                 queue.extendleft(reversed(taken[at:]))
+                self._waiting_count += sum([other.count for other in taken[at:]])
                 return taken[:at]
         return taken
 
-    async def _process(self, claims: list[Claim]) -> None:
-        new = claims
+    async def _process(self, waiting: list[Waiting]) -> None:
+        new = waiting
         try:
-            new = await self._set_aside_duplicates(claims)
+            count = sum([one.count for one in waiting])
+            new = await self._set_aside_duplicates(waiting)
             if new:
                 now = self._guard.require_time(
                     previous=self._ledger.last_time, received=new[-1].received_at
                 )
-                await self._stamp(new, now, duplicate_count=len(claims) - len(new))
+                await self._stamp(new, now, count=count)
         except UnavailableError as exc:
             # Nothing was written: the clock's error is too large, or the signer is away.
-            for claim in new:
-                claim.tell(exc)
+            for one in new:
+                one.decline(exc)
             if self._ledger.failure is not None:
                 raise StorageError(exc.message, hint=exc.hint) from exc
         except BaseException as exc:
             self._stopped = str(exc) or type(exc).__name__
-            for claim in new:
-                claim.tell(self._stopped_error())
+            for one in new:
+                one.decline(self._stopped_error())
             raise
 
-    async def _set_aside_duplicates(self, claims: list[Claim]) -> list[Claim]:
-        """The claims whose keys no durable entry has."""
-        known = await self._ledger.lookup([claim.key for claim in claims if claim.key is not None])
-        if not known:
-            return claims
-        new: list[Claim] = []
-        for claim in claims:
-            if claim.key in known:
-                self._duplicates.append((claim, known[claim.key]))
-                self._has_duplicates.set()
-            else:
-                new.append(claim)
-        return new
+    async def _set_aside_duplicates(self, waiting: list[Waiting]) -> list[Waiting]:
+        """Those whose keys no durable entry has; no lot with a key that came before it."""
+        keys = keys_of(waiting)
+        known = await self._ledger.lookup(keys)
+        if known:
+            waiting, repeated = part_known(waiting, known)
+            self._duplicates += repeated
+            self._has_duplicates.set()
+        return part_repeated(waiting) if len(set(keys)) < len(keys) else waiting
 
-    async def _stamp(self, claims: list[Claim], now: UnixMillis, *, duplicate_count: int) -> None:
+    async def _stamp(self, waiting: list[Waiting], now: UnixMillis, *, count: int) -> None:
         began = self._clock.monotonic_ms()
         batch = Batch(self._ledger.last_time, now, self.max_wait_ms)
-        batch.stamp(claims)
-        if batch.items:
-            batch.settle(await self._ledger.append(batch.items, last_time=batch.time))
+        batch.stamp(waiting)
+        appended_count = len(batch.entries)
+        if appended_count:
+            batch.settle(await self._ledger.append(batch.keys, batch.entries, last_time=batch.time))
         self._batch_ms = max(1, self._clock.monotonic_ms() - began)
         if self._report is not None:
-            repeated_count = len(claims) - len(batch.items) - batch.refused_count
             self._report(
                 BatchReport(
-                    appended_count=len(batch.items),
-                    duplicate_count=duplicate_count + repeated_count,
-                    refused_count=batch.refused_count,
-                    waited_ms=max(0, now - claims[0].received_at),
+                    appended_count=appended_count,
+                    duplicate_count=count - appended_count - batch.refused.total(),
+                    refused=batch.refused,
+                    waited_ms=max(0, now - waiting[0].received_at),
                     took_ms=self._batch_ms,
                 )
             )
@@ -251,7 +278,7 @@ class Sequencer:
             self._has_duplicates.clear()
             while self._duplicates:
                 claim, index = self._duplicates.popleft()
-                if not claim.is_done:
+                if claim.is_wanted():
                     await self._answer_duplicate(claim, index)
 
     async def _answer_duplicate(self, claim: Claim, index: int) -> None:

@@ -9,18 +9,26 @@ Source: docs/spec/ticketing.md, request and answer; docs/spec/encodings.md.
 
 from __future__ import annotations
 
-import struct
 from binascii import hexlify
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from bistro.errors import FormatError
 from bistro.instant import MAX_INSTANT, UnixMillis
-from bistro.wire.entry import TicketEntry
+from bistro.wire.entry import Entry
 from bistro.wire.ticketing import MAX_PROMISE_SIZE, MAX_REQUESTS
 
-_PLAIN: Final = struct.Struct("4s32s2s32s1s")
-_FIXED: Final = (b"\x94\x01\xc4\x20", b"\xc4\x20", b"\xc0")  # [1, bin(32), bin(32), nil]
+REQUEST_SIZE: Final = 71
+"""Bytes of a request without admission: [1, bin(32), bin(32), nil]."""
+
+_BEGIN: Final = b"\x94\x01\xc4\x20"
+_MIDDLE: Final = b"\xc4\x20"
+_END: Final = b"\xc0"
+_TAIL_SIZE: Final = 35
+_COMMITMENT: Final = slice(4, 36)
+_TERMS_HASH: Final = slice(2, 34)
+_HASH_DIGITS: Final = 64
 _FIXED_ARRAY: Final = 16
 _STR_8: Final = 32
 _STR_16: Final = 256
@@ -28,68 +36,90 @@ _STR_16: Final = 256
 Plain = tuple[bytes, bytes]
 """Commitment and terms hash of a request without admission."""
 
+PlainLot = tuple[list[bytes], bytes]
+"""Commitments, and the terms hash that all of them are asked with."""
+
 
 def read_plain(data: bytes) -> Plain | None:
     """The one request that ``data`` encodes, if it is plain."""
-    if len(data) != _PLAIN.size:
+    found = read_plain_lot((data,))
+    return None if found is None else (found[0][0], found[1])
+
+
+def read_plain_lot(bodies: Sequence[bytes]) -> PlainLot | None:
+    """The requests that these bodies encode, one each, if all are plain and for the same terms."""
+    tails = {body[36:] for body in bodies}
+    if {body[:4] for body in bodies} != {_BEGIN} or len(tails) != 1:
         return None
-    begin, commitment, middle, terms_hash, end = _PLAIN.unpack(data)
-    return (commitment, terms_hash) if (begin, middle, end) == _FIXED else None
+    terms_hash = _terms_hash(tails.pop())
+    return None if terms_hash is None else ([body[_COMMITMENT] for body in bodies], terms_hash)
 
 
-def read_plain_array(data: bytes) -> list[Plain] | None:
-    """The requests of the array that ``data`` encodes, if all are plain."""
-    count, rest = divmod(len(data), _PLAIN.size)
+def _terms_hash(tail: bytes) -> bytes | None:
+    """What a request is for that ends so, if it is plain."""
+    is_plain = len(tail) == _TAIL_SIZE and tail.startswith(_MIDDLE) and tail.endswith(_END)
+    return tail[_TERMS_HASH] if is_plain else None
+
+
+def read_plain_array(data: bytes) -> PlainLot | None:
+    """The requests of the array that ``data`` encodes, if all are plain and for the same terms."""
+    count, rest = divmod(len(data), REQUEST_SIZE)
     head = _array_head(count)
     if not 1 <= count <= MAX_REQUESTS or len(head) != rest or not data.startswith(head):
         return None
-    items = list(_PLAIN.iter_unpack(memoryview(data)[rest:]))
-    if {(begin, middle, end) for begin, _, middle, _, end in items} != {_FIXED}:
-        return None
-    return [(commitment, terms_hash) for _, commitment, _, terms_hash, _ in items]
+    begins = range(rest, len(data), REQUEST_SIZE)
+    return read_plain_lot([data[begin : begin + REQUEST_SIZE] for begin in begins])
 
 
 def _array_head(count: int) -> bytes:
     return bytes((0x90 | count,)) if count < _FIXED_ARRAY else b"\xdc" + count.to_bytes(2)
 
 
-class TicketSpeller:
-    """Spells ticket entries of one call.
+class EntrySpeller:
+    """Spells entries that differ in time and hash only.
 
     Args:
-        origin: The call's.
-
-    Raises:
-        FormatError: ``origin`` is that of no call.
+        sample: One of them; its time and hash do not matter.
     """
 
-    def __init__(self, origin: str) -> None:
-        entry = TicketEntry(origin=origin, time=UnixMillis(0), digest=bytes(32)).encode()
-        self._head = entry[: entry.rindex(b"\n0\n") + 1]
+    def __init__(self, sample: Entry) -> None:
+        blank = replace(sample, time=UnixMillis(0), digest=bytes(32)).encode()
+        head, self._tail = blank.split(b"\n0\nsha256:%b\n" % (b"0" * _HASH_DIGITS), 1)
+        self._head = head + b"\n"
 
-    def spell(self, time: UnixMillis, commitment: bytes) -> bytes:
-        """What ``TicketEntry`` encodes for a commitment of 32 bytes.
+    def spell(self, time: UnixMillis, digests: Sequence[bytes]) -> list[bytes]:
+        """What entries of this time and these hashes of 32 bytes encode to; at least one.
 
         Raises:
             FormatError: There is no such time.
         """
         if not 0 <= time <= MAX_INSTANT:
-            raise FormatError(f"ticket entry: time {time} is out of range")
-        return b"%b%d\nsha256:%b\n" % (self._head, time, hexlify(commitment))
+            raise FormatError(f"entry: time {time} is out of range")
+        head, tail = b"%b%d\nsha256:" % (self._head, time), b"\n" + self._tail
+        digits = hexlify(b"".join(digests))
+        return [
+            head + digits[at : at + _HASH_DIGITS] + tail
+            for at in range(0, len(digits), _HASH_DIGITS)
+        ]
 
 
-def spell_ticketed(proof: bytes) -> bytes:
-    """The answer ``[0, proof]``, for a proof text that we made.
+def spell_ticketed(proofs: Sequence[bytes]) -> list[bytes]:
+    """The answers ``[0, proof]``, for proof texts that we made.
 
     Raises:
-        FormatError: It is longer than any ticket.
+        FormatError: One is longer than any ticket.
     """
-    return b"\x92\x00" + _text_head(len(proof)) + proof
+    return _spell(b"\x92\x00", proofs)
 
 
-def spell_refused(proof: bytes) -> bytes:
-    """The answer ``[1, proof]``; as ``spell_ticketed``."""
-    return b"\x92\x01" + _text_head(len(proof)) + proof
+def spell_refused(proofs: Sequence[bytes]) -> list[bytes]:
+    """The answers ``[1, proof]``; as ``spell_ticketed``."""
+    return _spell(b"\x92\x01", proofs)
+
+
+def _spell(kind: bytes, proofs: Sequence[bytes]) -> list[bytes]:
+    heads = {size: kind + _text_head(size) for size in set(map(len, proofs))}
+    return [heads[len(proof)] + proof for proof in proofs]
 
 
 def _text_head(size: int) -> bytes:

@@ -22,7 +22,7 @@ DAEMONS = ("bistro_relay", "bistro_server")
 UNITS = ("_bytes", "_count", "_ms", "_permille", "_s")
 UNITLESS = {"plain_port", "port"}
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "log"}
-METRIC_KINDS = {"Counter", "Gauge", "Histogram", "Summary"}
+METRIC_KINDS = {"Counter", "Gauge", "Histogram", "HistogramMetricFamily", "Summary"}
 IRREGULAR = ("begun", "cut", "found", "kept", "left", "lost", "met", "sent", "shut", "written")
 
 

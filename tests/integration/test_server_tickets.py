@@ -34,6 +34,7 @@ from bistro.wire.ticketing import (
     TicketRequest,
 )
 from bistro_server.app import Server
+from bistro_server.services.ticket_parties import OPENING_JITTER_MS
 from tests.support.clocks import ManualClock
 from tests.support.destinations import (
     HOUR_MS,
@@ -138,11 +139,18 @@ async def test_the_call_closes_by_itself_after_the_grace_and_not_before(tmp_path
 
 
 async def test_before_opens_nothing_is_stamped(tmp_path: Path) -> None:
-    """The answer says how long to wait, and the log stays as it is."""
+    """The answer says how long to wait, not to all the same, and the log stays as it is."""
     opens = UnixMillis(ManualClock().now() + 60_000)
     async with destination(tmp_path / "d", opens=opens) as site:
-        answer = await site.api.request_ticket("spring", site.request(1))
-        assert answer == Postponed("not-open", 60_000)
+        requests = [site.request(number) for number in range(16)]
+        answers = await site.api.request_tickets("spring", requests)
+        waits = set()
+        for answer in [*answers, await site.api.request_ticket("spring", site.request(1))]:
+            assert isinstance(answer, Postponed)
+            assert answer.code == "not-open"
+            waits.add(answer.retry_ms)
+        assert len(waits) > 8
+        assert 60_000 <= min(waits) <= max(waits) < 60_000 + OPENING_JITTER_MS
         assert site.server.calls.get("spring").log.size == 1
 
 

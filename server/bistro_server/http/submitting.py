@@ -9,9 +9,11 @@ from aiohttp import web
 
 from bistro.api import media, routes
 from bistro.daemon.bodies import read_body
-from bistro.daemon.quick import Exchange, Pending, QuickEndpoint
+from bistro.daemon.bursts import Burst
+from bistro.daemon.quick import Exchange, Gathering, Pending, QuickEndpoint
 from bistro.daemon.web import Endpoint
 from bistro.wire.document import MAX_INTEGER
+from bistro.wire.plain_ticket import REQUEST_SIZE
 from bistro.wire.staging import (
     MAX_PRESENTED_SIZE,
     MAX_REPAIRS,
@@ -40,7 +42,16 @@ def quick_tickets(desks: Desks) -> QuickEndpoint:
         ledgers = desks.calls.get(call)
         return desks.tickets.ask(ledgers, body, exchange, received_at=exchange.received_at)
 
-    return QuickEndpoint(routes.TICKETS, media.MSGPACK, MAX_REQUESTS_SIZE, begin)
+    def begin_all(call: str, burst: Burst) -> None:
+        desks.tickets.ask_all(desks.calls.get(call), burst)
+
+    return QuickEndpoint(
+        routes.TICKETS,
+        media.MSGPACK,
+        MAX_REQUESTS_SIZE,
+        begin,
+        gathering=Gathering(REQUEST_SIZE, begin_all),
+    )
 
 
 async def present_receipts(request: web.Request) -> web.StreamResponse:

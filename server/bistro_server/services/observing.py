@@ -36,7 +36,7 @@ def batch_reporter(measures: ServerMetrics) -> Report:
             ledger,
             appended=batch.appended_count,
             duplicates=batch.duplicate_count,
-            unstamped=batch.refused_count,
+            unstamped=sum(batch.refused.values()),
             waited_ms=batch.waited_ms,
             took_ms=batch.took_ms,
         )

@@ -5,7 +5,7 @@ Source: docs/spec/ticketing.md, decision.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
 
 from bistro.errors import (
     DeadlinePassedError,
@@ -15,17 +15,9 @@ from bistro.errors import (
 )
 from bistro.instant import UnixMillis, format_rfc3339
 from bistro.protocol.deadline import latest_on_time
-from bistro.wire.plain_ticket import TicketSpeller
+from bistro.wire.entry import RefusedEntry, TicketEntry
+from bistro.wire.plain_ticket import EntrySpeller
 from bistro_server.services.calls import Call
-
-
-class Asked(Protocol):
-    """What is known of one request for a ticket."""
-
-    commitment: bytes
-    terms_hash: bytes
-    has_admission: bool
-    received_at: UnixMillis
 
 
 class TicketRules:
@@ -47,25 +39,61 @@ class TicketRules:
         self._is_for_anyone = terms.filers == "anyone"
         self.last = latest_on_time(terms)
         self._repair_by = terms.repair_by
-        self._speller = TicketSpeller(str(call.origin))
+        self._speller = EntrySpeller(
+            TicketEntry(origin=str(call.origin), time=UnixMillis(0), digest=bytes(32))
+        )
+        self._refusal_speller = EntrySpeller(
+            RefusedEntry(
+                origin=call.origin.refusals,
+                time=UnixMillis(0),
+                digest=bytes(32),
+                reason="deadline-passed",
+            )
+        )
 
-    def stamp(self, asked: Asked, time: UnixMillis, *, is_opened: bool) -> bytes | None:
-        """The ticket's entry, or ``None`` if ``time`` is too late and a refusal is to be written.
+    def require_right(
+        self,
+        terms_hash: bytes,
+        *,
+        has_admission: bool,
+        received_at: UnixMillis,
+        is_opened: bool,
+    ) -> None:
+        """Accept who may be told a ticket or a refusal.
 
         Args:
-            asked: What is asked for.
-            time: What the entry would get.
+            terms_hash: Of the terms that the request names.
+            has_admission: Whether it has an admission.
+            received_at: When its last byte had been read.
             is_opened: Whether the log has its ``opening`` entry.
 
         Raises:
             RefusedError: Nothing is to be written.
         """
-        if asked.terms_hash not in self._versions:
+        if terms_hash not in self._versions:
             raise UnknownObjectError(f"call {self._id}: no such version of the terms")
-        if not self._is_for_anyone or asked.has_admission:
+        if not self._is_for_anyone or has_admission:
             raise NotRegisteredError(f"call {self._id}: expected no admission")
-        if asked.received_at < self.opens:
+        if received_at < self.opens:
             raise NotOpenError(f"call {self._id}: it opens at {format_rfc3339(self.opens)}")
-        if is_opened or asked.received_at > self._repair_by:
+        if is_opened or received_at > self._repair_by:
             raise DeadlinePassedError(f"call {self._id}: it is over")
-        return None if time > self.last else self._speller.spell(time, asked.commitment)
+
+    def is_known(self, terms_hash: bytes) -> bool:
+        """Whether these are terms of the call."""
+        return terms_hash in self._versions
+
+    def spell_tickets(self, time: UnixMillis, commitments: Sequence[bytes]) -> list[bytes]:
+        """The entries of tickets.
+
+        Raises:
+            DeadlinePassedError: The time is too late: refusals are to be written.
+        """
+        if time > self.last:
+            last = format_rfc3339(self.last)
+            raise DeadlinePassedError(f"call {self._id}: the last moment was {last}")
+        return self._speller.spell(time, commitments)
+
+    def spell_refusals(self, time: UnixMillis, commitments: Sequence[bytes]) -> list[bytes]:
+        """The entries that refuse who came too late."""
+        return self._refusal_speller.spell(time, commitments)

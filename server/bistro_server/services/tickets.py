@@ -17,20 +17,26 @@ Source: docs/spec/ticketing.md, decision.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from typing import Final
 
 from bistro.clock import Clock
-from bistro.errors import BistroError, OverloadedError, UnavailableError
+from bistro.daemon.bursts import Answer, Burst
+from bistro.errors import BistroError, FormatError, OverloadedError, UnavailableError
 from bistro.instant import UnixMillis
+from bistro.ledger.batch import Waiting
+from bistro.ledger.sequencer import QUEUE_LIMIT
 from bistro.protocol.backoff import Chooser
-from bistro.wire.plain_ticket import Plain, read_plain, read_plain_array
+from bistro.wire.plain_ticket import Plain, read_plain, read_plain_array, read_plain_lot
 from bistro.wire.ticketing import TicketRequests
 from bistro_server.services.ledgers import CallLedgers
-from bistro_server.services.ticket_items import Answer, Asker, Requested, later
+from bistro_server.services.ticket_items import Item
+from bistro_server.services.ticket_lots import TicketLot
+from bistro_server.services.ticket_parties import Asker, Crowd, Party, Requested, later
 
 ADDRESS_LIMIT: Final = 10_000
-"""Items of one address that may wait at the same time: half of what a ledger lets wait."""
+"""Items of one address that may wait at the same time, besides one on each connection."""
 
 
 class TicketDesk:
@@ -49,11 +55,13 @@ class TicketDesk:
         self._chooser = chooser
         self._address_limit = address_limit
         self._waiting: dict[str, int] = {}
+        self._waiting_count = 0
+        self._bursts: weakref.WeakSet[Burst] = weakref.WeakSet()
 
     @property
     def waiting_count(self) -> int:
         """Items that wait for their answer now."""
-        return sum(self._waiting.values())
+        return self._waiting_count + sum(burst.waiting_count for burst in self._bursts)
 
     def received(self) -> UnixMillis:
         """The time now; asked when a request's last byte has been read."""
@@ -93,21 +101,100 @@ class TicketDesk:
             OverloadedError: Too much waits; nothing was stamped.
             UnavailableError: The ledger has stopped.
         """
+        lot = read_plain_array(body)
+        if lot is not None:
+            commitments, terms_hash = lot
+            party = self._admit(ledgers, asker, len(commitments), is_bulk=True)
+            places = range(len(commitments))
+            waiting = TicketLot(party, places, commitments, terms_hash, received_at)
+            self._enqueue(ledgers, asker, [waiting], len(commitments))
+            return party
         plain, admitted, is_bulk = _read(body)
-        count = self._waiting.get(asker.address, 0)
-        if count + len(plain) > self._address_limit:
-            error = OverloadedError(f"{count} requests of your address wait already")
+        party = self._admit(ledgers, asker, len(plain), is_bulk=is_bulk)
+        items = [
+            Item(party, place, one, received_at, has_admission=place in admitted)
+            for place, one in enumerate(plain)
+        ]
+        self._enqueue(ledgers, asker, items, len(items))
+        return party
+
+    def _admit(self, ledgers: CallLedgers, asker: Asker, count: int, *, is_bulk: bool) -> Requested:
+        """Who asks, unless they or all together wait for too much already."""
+        waiting = self._waiting.get(asker.address, 0)
+        # Nobody may have more than what is left for others: two greedy ones leave a quarter.
+        room = min(self._address_limit, QUEUE_LIMIT - self._waiting_count)
+        if waiting + count > room:
+            error = OverloadedError(f"{waiting} requests of your address wait already")
             raise later(error, self._chooser)
-        requested = Requested(ledgers, asker, self._waiting, self._chooser)
-        items = requested.expect(plain, received_at, is_bulk=is_bulk)
-        for place in admitted:
-            items[place].has_admission = True
+
+        def end() -> None:
+            self._waiting_count -= count
+            left = self._waiting[asker.address] - count
+            if left:
+                self._waiting[asker.address] = left
+            else:
+                del self._waiting[asker.address]
+
+        return Requested(ledgers, self._chooser, asker, count=count, is_bulk=is_bulk, on_end=end)
+
+    def _enqueue(
+        self, ledgers: CallLedgers, asker: Asker, waiting: Sequence[Waiting], count: int
+    ) -> None:
         try:
-            ledgers.log_sequencer.enqueue(items)
+            ledgers.log_sequencer.enqueue(waiting)
         except UnavailableError as exc:
             raise later(exc, self._chooser) from exc
-        self._waiting[asker.address] = count + len(plain)
-        return requested
+        self._count(asker, count)
+
+    def _count(self, asker: Asker, count: int) -> None:
+        self._waiting[asker.address] = self._waiting.get(asker.address, 0) + count
+        self._waiting_count += count
+
+    def ask_all(self, ledgers: CallLedgers, burst: Burst) -> None:
+        """Let requests of one plain item each wait, which came at the same moment.
+
+        Args:
+            ledgers: Of the call that is asked.
+            burst: Its bodies have the size of plain requests, and are not looked at yet.
+
+        Raises:
+            OverloadedError: Too much waits; nothing was stamped.
+            UnavailableError: The ledger has stopped.
+        """
+        crowd = Crowd(ledgers, self._chooser, burst)
+        lot = read_plain_lot(burst.bodies)
+        waiting: list[Waiting]
+        if lot is None:
+            waiting = self._sort_out(crowd, burst)
+        else:
+            places = range(len(burst.bodies))
+            waiting = [TicketLot(crowd, places, *lot, burst.received_at)]
+        try:
+            ledgers.log_sequencer.enqueue(waiting)
+        except UnavailableError as exc:
+            raise later(exc, self._chooser) from exc
+        self._bursts.add(burst)
+
+    def _sort_out(self, crowd: Party, burst: Burst) -> list[Waiting]:
+        """Lots for each version of the terms, items for other terms; the rest is malformed."""
+        by_terms: dict[bytes, list[tuple[int, bytes]]] = {}
+        waiting: list[Waiting] = []
+        for place, body in enumerate(burst.bodies):
+            try:
+                plain, _, _ = _read(body)
+            except FormatError as exc:
+                burst.tell_all((place,), exc)
+                continue
+            # A body of this size holds one plain item, or an array that is no such size.
+            ((commitment, terms_hash),) = plain
+            if crowd.ledgers.rules.is_known(terms_hash):
+                by_terms.setdefault(terms_hash, []).append((place, commitment))
+            else:
+                waiting.append(Item(crowd, place, (commitment, terms_hash), burst.received_at))
+        for terms_hash, asked in by_terms.items():
+            places, commitments = map(list, zip(*asked, strict=True))
+            waiting.append(TicketLot(crowd, places, commitments, terms_hash, burst.received_at))
+        return waiting
 
 
 class _Awaiting:
@@ -122,15 +209,12 @@ class _Awaiting:
             self.answer.set_result(answer)
 
 
-def _read(body: bytes) -> tuple[Sequence[Plain], Sequence[int], bool]:
+def _read(body: bytes) -> tuple[Sequence[Plain], frozenset[int], bool]:
     """Commitments and terms hashes, the places of those with admissions, whether it is bulk."""
     one = read_plain(body)
     if one is not None:
-        return (one,), (), False
-    several = read_plain_array(body)
-    if several is not None:
-        return several, (), True
+        return (one,), frozenset(), False
     decoded = TicketRequests.decode(body)
     plain = [(item.commitment, item.terms_hash) for item in decoded.items]
-    admitted = [place for place, item in enumerate(decoded.items) if item.admission is not None]
-    return plain, admitted, decoded.is_bulk
+    admitted = (place for place, item in enumerate(decoded.items) if item.admission is not None)
+    return plain, frozenset(admitted), decoded.is_bulk

@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from bistro.api import routes
 from bistro.daemon import connection, front
 from bistro.daemon.bodies import read_body
+from bistro.daemon.bursts import Burst
 from bistro.daemon.listening import HttpPart, bind_tcp
-from bistro.daemon.quick import Exchange, Heads, Pending, QuickEndpoint
+from bistro.daemon.quick import Exchange, Gathering, Heads, Pending, QuickEndpoint
 from bistro.daemon.web import Endpoint, new_app
 from bistro.errors import BistroError, OverloadedError, StorageError
 from tests.support.clocks import NOON, ManualClock
@@ -55,6 +56,30 @@ class Desk:
         self.left += 1
 
 
+GATHERED = 7
+"""Bytes of requests that are answered together."""
+
+
+class Hall:
+    """Remembers bursts, and answers them backwards when it is told."""
+
+    def __init__(self) -> None:
+        self.bursts: list[tuple[str, Burst]] = []
+        self.error: BistroError | None = None
+        self.is_silent = False
+
+    def begin(self, call: str, burst: Burst) -> None:
+        self.bursts.append((call, burst))
+        if self.error is not None:
+            raise self.error
+        if not self.is_silent:
+            self.answer(burst)
+
+    def answer(self, burst: Burst) -> None:
+        places = range(len(burst.bodies))
+        burst.tell_all(places, [b"together " + body[::-1] for body in burst.bodies])
+
+
 async def ordinary(request: web.Request) -> web.Response:
     """What the ordinary server says to the same route."""
     body = await read_body(request, limit=1_000)
@@ -64,8 +89,9 @@ async def ordinary(request: web.Request) -> web.Response:
 class Site:
     """A running part with one route that is quick and ordinary."""
 
-    def __init__(self, desk: Desk, port: int, registry: CollectorRegistry) -> None:
+    def __init__(self, desk: Desk, hall: Hall, port: int, registry: CollectorRegistry) -> None:
         self.desk = desk
+        self.hall = hall
         self.port = port
         self.registry = registry
 
@@ -114,17 +140,19 @@ class Line:
 
 @contextlib.asynccontextmanager
 async def serving(*, unfinished_limit: int = 1 << 20, **more: Any) -> AsyncIterator[Site]:
-    desk, registry = Desk(), CollectorRegistry()
+    desk, hall, registry = Desk(), Hall(), CollectorRegistry()
+    gathering = Gathering(GATHERED, hall.begin)
+    endpoint = QuickEndpoint(routes.TICKETS, MSGPACK, 10_000, desk.begin, gathering=gathering)
     app = new_app(
         [Endpoint(routes.TICKETS, ordinary)],
         registry=registry,
         is_ready=is_always_ready,
         unfinished_limit=unfinished_limit,
     )
-    quick = Heads([QuickEndpoint(routes.TICKETS, MSGPACK, 10_000, desk.begin)], ManualClock())
+    quick = Heads([endpoint], ManualClock())
     part = HttpPart(app, bind_tcp(host="127.0.0.1", port=0), quick=quick, grace_s=0.5, **more)
     async with running(part):
-        yield Site(desk, part.port, registry)
+        yield Site(desk, hall, part.port, registry)
 
 
 async def test_a_quick_answer_has_the_fields_of_every_answer() -> None:
@@ -325,6 +353,114 @@ async def test_open_requests_are_answered_when_the_part_stops() -> None:
         assert await idle.ended()
         asking.break_off()
         idle.break_off()
+
+
+async def test_requests_of_one_size_are_answered_together() -> None:
+    """Those of one pass of the event loop, each its own, in any order of sizes."""
+    async with contextlib.AsyncExitStack() as stack:
+        site = await stack.enter_async_context(serving())
+        lines = [await stack.enter_async_context(await site.connect()) for _ in range(20)]
+        for number in range(3):
+            for at, line in enumerate(lines):
+                line.send(request(b"%03d %03d" % (at, number)))
+            answers = [await line.answer() for line in lines]
+            expected = [b"together " + (b"%03d %03d" % (at, number))[::-1] for at in range(20)]
+            assert [body for _, _, body in answers] == expected
+            assert len({fields[routes.REQUEST_ID] for _, fields, _ in answers}) == 20
+            lines[number].send(request(b"abc"))
+            assert (await lines[number].answer())[2] == b"quick cba"
+        assert len(site.hall.bursts) < 60
+        assert {(call, burst.received_at) for call, burst in site.hall.bursts} == {("spring", NOON)}
+        text = generate_latest(site.registry).decode()
+    assert 'bistro_http_requests_total{method="POST",route="tickets",status="200"} 63.0' in text
+    assert 'bistro_http_request_duration_seconds_count{route="tickets"} 63.0' in text
+
+
+async def test_requests_sent_ahead_of_a_burst_are_answered_in_order() -> None:
+    """One at a time, as everywhere; also when they come in pieces."""
+    async with serving() as site, await site.connect() as line:
+        data = b"".join(request(b"%07d" % number) for number in range(30))
+        for begin in range(0, len(data), 100):
+            line.send(data[begin : begin + 100])
+            await asyncio.sleep(0)
+        answers = [(await line.answer())[2] for _ in range(30)]
+    assert answers == [b"together " + (b"%07d" % number)[::-1] for number in range(30)]
+
+
+async def test_an_error_answers_a_whole_burst() -> None:
+    """With one text, counted for each."""
+    async with contextlib.AsyncExitStack() as stack:
+        site = await stack.enter_async_context(serving())
+        site.hall.error = OverloadedError("full", retry_after_s=1.5)
+        lines = [await stack.enter_async_context(await site.connect()) for _ in range(5)]
+        for line in lines:
+            line.send(request(b"refused"))
+        for line in lines:
+            status, fields, body = await line.answer()
+            assert (status, fields["Retry-After"]) == (503, "2")
+            assert json.loads(body)["code"] == "overloaded"
+        site.hall.error = None
+        lines[0].send(request(b"granted"))
+        assert (await lines[0].answer())[0] == 200
+        text = generate_latest(site.registry).decode()
+    assert 'bistro_http_errors_total{code="overloaded",route="tickets"} 5.0' in text
+
+
+async def test_whoever_leaves_a_burst_harms_no_other() -> None:
+    """Gone before the answer, or answered already that it took too long."""
+    async with contextlib.AsyncExitStack() as stack:
+        site = await stack.enter_async_context(serving())
+        site.hall.is_silent = True
+        lines = [await stack.enter_async_context(await site.connect()) for _ in range(3)]
+        for number, line in enumerate(lines):
+            line.send(request(b"%07d" % number))
+        await until(lambda: sum(len(burst.bodies) for _, burst in site.hall.bursts) == 3)
+        assert [burst.has_left for _, burst in site.hall.bursts] == [False] * len(site.hall.bursts)
+        lines[1].break_off()
+        await until(lambda: sum(burst.waiting_count for _, burst in site.hall.bursts) == 2)
+        for _, burst in site.hall.bursts:
+            site.hall.answer(burst)
+            site.hall.answer(burst)
+        assert (await lines[0].answer())[2] == b"together 0000000"
+        assert (await lines[2].answer())[2] == b"together 2000000"
+
+
+async def test_a_burst_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its late answer is not taken for that to the next request."""
+    monkeypatch.setattr(front, "SWEEP_S", 0.01)
+    async with serving(request_timeout_s=0.05) as site, await site.connect() as line:
+        site.hall.is_silent = True
+        line.send(request(b"slow..."))
+        assert (await line.answer())[0] == 503
+        line.send(request(b"another"))
+        await until(lambda: len(site.hall.bursts) == 2)
+        site.hall.answer(site.hall.bursts[0][1])
+        site.hall.answer(site.hall.bursts[1][1])
+        assert (await line.answer())[2] == b"together rehtona"
+
+
+async def test_an_answer_of_a_burst_that_cannot_be_sent_harms_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The event loop hears of it; all others of their answers."""
+    heard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    send = connection.Connection.send
+
+    def broken(self: connection.Connection, data: bytes, **more: Any) -> None:
+        if b"nekorb" in data:
+            raise RuntimeError("the handler is closed")
+        send(self, data, **more)
+
+    monkeypatch.setattr(connection.Connection, "send", broken)
+    async with contextlib.AsyncExitStack() as stack:
+        site = await stack.enter_async_context(serving())
+        lines = [await stack.enter_async_context(await site.connect()) for _ in range(3)]
+        for line, body in zip(lines, (b"whole 1", b"1broken", b"whole 3"), strict=True):
+            line.send(request(body))
+        assert (await lines[0].answer())[2] == b"together 1 elohw"
+        assert (await lines[2].answer())[2] == b"together 3 elohw"
+        assert [type(one["exception"]) for one in heard] == [RuntimeError]
 
 
 @pytest.mark.parametrize("accept", ["x", "é"], ids=["quick", "ordinary"])

@@ -48,6 +48,13 @@ async def open_ledger(
     return await Ledger.open(path, signer=LocalSigner(key), disk=disk, publish_after=publish_after)
 
 
+async def append(ledger: Ledger, items: Sequence[Item], *, last_time: UnixMillis) -> list[Appended]:
+    """Append a batch of entries with their keys."""
+    keys, entries = [item.key or b"" for item in items], [item.entry for item in items]
+    stamped = await ledger.append(keys, entries, last_time=last_time)
+    return [stamped[at] for at in range(len(items))]
+
+
 @asynccontextmanager
 async def sequencing(path: Path, clock: Clock, **more: Any) -> AsyncIterator[Sequencer]:
     """A sequencer that runs over the ledger in ``path`` until the block ends."""

@@ -30,6 +30,7 @@ from tests.support.clocks import NOON
 from tests.unit.ledger.drafts import (
     KEY,
     ORIGIN,
+    append,
     commitment,
     entry,
     find,
@@ -43,7 +44,7 @@ async def fill(ledger: Ledger, count: int, *, batch: int = 100) -> None:
     while ledger.size < count:
         begin = ledger.size
         numbers = range(begin, min(begin + batch, count))
-        await ledger.append([item(number) for number in numbers], last_time=NOON)
+        await append(ledger, [item(number) for number in numbers], last_time=NOON)
 
 
 async def require_equal(ledger: Ledger, count: int) -> None:
@@ -152,7 +153,7 @@ async def test_what_a_ledger_never_had_is_unknown(tmp_path: Path) -> None:
 async def test_our_proof_text_is_the_one_of_the_wire_format(tmp_path: Path) -> None:
     """The fast formatting has no spelling of its own."""
     ledger = await open_ledger(tmp_path / "l")
-    (first,) = await ledger.append([item(0)], last_time=NOON)
+    (first,) = await append(ledger, [item(0)], last_time=NOON)
     assert Proof.parse(first.proof).format() == first.proof
     path = (b"\1" * 32, b"\2" * 32)
     note = ledger.checkpoint() or b""
@@ -170,7 +171,7 @@ async def test_a_ledger_never_has_two_writers(tmp_path: Path) -> None:
     await ledger.close()
     await ledger.close()
     with pytest.raises(UnavailableError, match="it was closed"):
-        await ledger.append([item(0)], last_time=NOON)
+        await append(ledger, [item(0)], last_time=NOON)
     await (await open_ledger(tmp_path / "l")).close()
 
 
@@ -216,7 +217,7 @@ async def test_a_key_that_is_none_is_never_found(tmp_path: Path) -> None:
     """Such entries are new each time."""
     ledger = await open_ledger(tmp_path / "l")
     plain = item(1)._replace(key=None)
-    await ledger.append([plain] * 300, last_time=NOON)
+    await append(ledger, [plain] * 300, last_time=NOON)
     await ledger.publish()
     assert await ledger.find(commitment(1)) is None
     await ledger.close()
@@ -262,7 +263,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(count=st.sampled_from([1, 2, 100, 256, 300]))
     def append(self, count: int) -> None:
         items = [item(number) for number in range(self.count, self.count + count)]
-        appended = self.runner.run(self.opened[0].append(items, last_time=NOON))
+        appended = self.runner.run(append(self.opened[0], items, last_time=NOON))
         for at in range(0, count, 50):
             require_proven(appended[at], self.count + at)
         self.count += count
@@ -312,7 +313,7 @@ async def test_the_last_time_is_kept(tmp_path: Path) -> None:
     ledger = await open_ledger(tmp_path / "l")
     late = UnixMillis(NOON + 5)
     items = [item(number, NOON) for number in range(255)] + [item(255, late)]
-    await ledger.append(items, last_time=late)
+    await append(ledger, items, last_time=late)
     await ledger.publish()
     await ledger.close()
     ledger = await open_ledger(tmp_path / "l")

@@ -16,6 +16,7 @@ from tests.support.disks import FaultyDisk, How, KilledError
 from tests.unit.ledger.drafts import (
     KEY,
     ORIGIN,
+    append,
     commitment,
     entry,
     find,
@@ -42,13 +43,13 @@ class History:
         try:
             for begin in range(0, 600, 100):
                 items = [item(number) for number in range(begin, begin + 100)]
-                await ledger.append(items, last_time=NOON)
+                await append(ledger, items, last_time=NOON)
                 self.acknowledged += 100
             await ledger.publish()
         except (StorageError, UnavailableError, KilledError):
             if ledger.failure is not None:
                 with pytest.raises(UnavailableError, match="has stopped"):
-                    await ledger.append([item(9_999)], last_time=NOON)
+                    await append(ledger, [item(9_999)], last_time=NOON)
             raise
         finally:
             self._disk.heal()
@@ -79,7 +80,7 @@ async def test_whatever_step_fails_every_acknowledged_entry_is_found(
             found = await find(ledger, number)
             assert found.index == number
             require_proven(found, number)
-        await ledger.append([item(number) for number in range(begin, begin + 200)], last_time=NOON)
+        await append(ledger, [item(number) for number in range(begin, begin + 200)], last_time=NOON)
         await ledger.publish()
         await ledger.check()
         await ledger.close()
@@ -99,7 +100,7 @@ async def make(directory: Path, count: int = 600, *, publish: bool = True) -> No
     ledger = await open_ledger(directory)
     for begin in range(0, count, 100):
         items = [item(number) for number in range(begin, begin + 100)]
-        await ledger.append(items, last_time=NOON)
+        await append(ledger, items, last_time=NOON)
     if publish:
         await ledger.publish()
     await ledger.close()
@@ -122,7 +123,7 @@ async def test_a_torn_tail_is_cut_and_appending_goes_on(tmp_path: Path) -> None:
     cut(last_segment(tmp_path / "l"), 10)
     ledger = await open_ledger(tmp_path / "l")
     assert ledger.size == 500
-    (again,) = await ledger.append([item(500)], last_time=NOON)
+    (again,) = await append(ledger, [item(500)], last_time=NOON)
     require_proven(again, 500)
     await ledger.close()
 
@@ -227,7 +228,7 @@ def forge(start: int, size: int, key: SigningKey, *, note: bytes | None = None) 
 async def test_a_record_that_contradicts_itself_stops(tmp_path: Path) -> None:
     """Intact bytes are not enough: the entries must lead to the checkpoint beside them."""
     ledger = await open_ledger(tmp_path / "l")
-    await ledger.append([item(0)], last_time=NOON)
+    await append(ledger, [item(0)], last_time=NOON)
     await ledger.close()
     path = last_segment(tmp_path / "l")
     cut(path, 0)
@@ -289,7 +290,7 @@ async def test_checking_reads_tiles_from_the_disk_not_from_memory(tmp_path: Path
 async def test_checking_finds_a_time_that_goes_back(tmp_path: Path) -> None:
     """A ledger whose writer broke the rule is told apart from a good one."""
     ledger = await open_ledger(tmp_path / "l")
-    await ledger.append([item(0, NOON + 5), item(1, NOON)], last_time=NOON)
+    await append(ledger, [item(0, NOON + 5), item(1, NOON)], last_time=NOON)
     with pytest.raises(StorageError, match="time goes back"):
         await ledger.check()
     await ledger.close()
@@ -298,7 +299,7 @@ async def test_checking_finds_a_time_that_goes_back(tmp_path: Path) -> None:
 async def test_checking_finds_a_key_used_twice(tmp_path: Path) -> None:
     """Two tickets for one commitment would be two times."""
     ledger = await open_ledger(tmp_path / "l")
-    await ledger.append([item(0), item(0)], last_time=NOON)
+    await append(ledger, [item(0), item(0)], last_time=NOON)
     with pytest.raises(StorageError, match="entries 0 and 1 have the same key"):
         await ledger.check()
     await ledger.close()

@@ -63,7 +63,7 @@ async def test_what_waits_together_is_one_batch_in_order_of_receipt(tmp_path: Pa
         )
     assert [one.index for one in results] == [3, 0, 2, 1]
     assert [one.time - NOON for one in results] == received
-    assert reports == [BatchReport(4, 0, 0, 40, 1)]
+    assert reports == [BatchReport(4, 0, {}, 40, 1)]
 
 
 async def test_time_never_goes_back(tmp_path: Path) -> None:

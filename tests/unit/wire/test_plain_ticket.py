@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from bistro.errors import FormatError
 from bistro.instant import MAX_INSTANT, UnixMillis
 from bistro.wire import plain_ticket
-from bistro.wire.entry import TicketEntry
+from bistro.wire.entry import RefusedEntry, TicketEntry
 from bistro.wire.ticketing import (
     MAX_REQUESTS,
     Refused,
@@ -42,7 +44,10 @@ def quick(data: bytes) -> tuple[list[tuple[bytes, bytes]], bool] | None:
     if one is not None:
         return [one], False
     several = plain_ticket.read_plain_array(data)
-    return None if several is None else (several, True)
+    if several is None:
+        return None
+    commitments, terms_hash = several
+    return [(commitment, terms_hash) for commitment in commitments], True
 
 
 @given(PLAIN)
@@ -55,7 +60,7 @@ def test_a_plain_request_is_read(plain: tuple[bytes, bytes]) -> None:
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 255, 256, MAX_REQUESTS])
 def test_plain_arrays_are_read_up_to_the_limit(count: int) -> None:
     """Whatever form the array's length has."""
-    plain = [(bytes([at % 256]) * 32, bytes([at // 256]) * 32) for at in range(count)]
+    plain = [(bytes([at % 256, at // 256]) * 16, b"t" * 32) for at in range(count)]
     data = TicketRequests(tuple(TicketRequest(*one) for one in plain), is_bulk=True).encode()
     assert quick(data) == strict(data) == (plain, True)
     longer = b"\xdc" + (count + 1).to_bytes(2) + data[-71:] * (count + 1)
@@ -65,9 +70,31 @@ def test_plain_arrays_are_read_up_to_the_limit(count: int) -> None:
 
 @given(strategies.TICKET_REQUESTS)
 def test_what_is_read_is_what_the_strict_decoder_reads(requests: TicketRequests) -> None:
-    """Requests with admissions are left to it."""
+    """Requests with admissions are left to it, and arrays for several terms."""
     data = requests.encode()
-    assert quick(data) == strict(data)
+    assert quick(data) in (None, strict(data))
+    if not requests.is_bulk:
+        assert quick(data) == strict(data)
+
+
+@given(st.lists(st.tuples(HASHES, st.sampled_from([b"a" * 32, b"b" * 32])), min_size=1))
+def test_single_requests_are_read_together(plain: list[tuple[bytes, bytes]]) -> None:
+    """If they are for the same terms."""
+    bodies = [TicketRequests((TicketRequest(*one),)).encode() for one in plain]
+    commitments, terms = [one for one, _ in plain], {terms_hash for _, terms_hash in plain}
+    expected = (commitments, terms.pop()) if len(terms) == 1 else None
+    assert plain_ticket.read_plain_lot(bodies) == expected
+
+
+@given(st.integers(0, 70), st.integers(1, 255))
+def test_one_odd_request_among_others_is_seen(at: int, change: int) -> None:
+    """Whatever byte of it is another, but for its commitment."""
+    body = TicketRequests((TicketRequest(bytes(32), bytes(32)),)).encode()
+    odd = bytearray(body)
+    odd[at] ^= change
+    found = plain_ticket.read_plain_lot([body, bytes(odd), body])
+    is_commitment = 4 <= at < 36
+    assert (found is not None) == is_commitment
 
 
 @given(strategies.TICKET_REQUESTS, st.data())
@@ -88,20 +115,30 @@ def test_changed_bytes_are_never_read_otherwise(
     assert found is None or found == strict(bytes(body))
 
 
-@given(st.integers(0, MAX_INSTANT), HASHES)
-def test_entries_are_those_of_the_wire_format(time: int, commitment: bytes) -> None:
-    """Byte for byte."""
+@given(st.integers(0, MAX_INSTANT), st.lists(HASHES, min_size=1, max_size=5))
+def test_entries_are_those_of_the_wire_format(time: int, commitments: list[bytes]) -> None:
+    """Byte for byte, with further lines and without."""
     at = UnixMillis(time)
-    entry = TicketEntry(origin=ORIGIN, time=at, digest=commitment).encode()
-    assert plain_ticket.TicketSpeller(ORIGIN).spell(at, commitment) == entry
+    for sample in (
+        TicketEntry(origin=ORIGIN, time=UnixMillis(7), digest=b"d" * 32),
+        RefusedEntry(
+            origin=f"{ORIGIN}/refusals",
+            time=UnixMillis(7),
+            digest=b"d" * 32,
+            reason="deadline-passed",
+        ),
+    ):
+        entries = [replace(sample, time=at, digest=one).encode() for one in commitments]
+        assert plain_ticket.EntrySpeller(sample).spell(at, commitments) == entries
 
 
 def test_entries_have_the_limits_of_the_wire_format() -> None:
-    """No origin of another kind, no time that has no date."""
-    with pytest.raises(FormatError, match="origin"):
-        plain_ticket.TicketSpeller("tenders.example")
+    """No time that has no date."""
+    speller = plain_ticket.EntrySpeller(
+        TicketEntry(origin=ORIGIN, time=UnixMillis(0), digest=bytes(32))
+    )
     with pytest.raises(FormatError, match="time"):
-        plain_ticket.TicketSpeller(ORIGIN).spell(UnixMillis(MAX_INSTANT + 1), bytes(32))
+        speller.spell(UnixMillis(MAX_INSTANT + 1), [bytes(32)])
 
 
 @pytest.mark.parametrize("size", [1, 31, 32, 255, 256, 1_200, 4_096])
@@ -110,9 +147,12 @@ def test_answers_are_those_of_the_wire_format(size: int) -> None:
     proof = "x" * size
     one, other = Ticketed(proof), Refused(proof)
     spelled = [
-        plain_ticket.spell_ticketed(proof.encode()),
-        plain_ticket.spell_refused(proof.encode()),
+        *plain_ticket.spell_ticketed([proof.encode()]),
+        *plain_ticket.spell_refused([proof.encode()]),
     ]
+    sizes = [b"x" * size, b"y" * 40, b"z" * size]
+    several = [TicketAnswers((Ticketed(one.decode()),)).encode() for one in sizes]
+    assert plain_ticket.spell_ticketed(sizes) == several
     assert spelled == [TicketAnswers((one,)).encode(), TicketAnswers((other,)).encode()]
     for count in (1, 2, 15, 16, MAX_REQUESTS):
         items = tuple(one for _ in range(count))
@@ -124,4 +164,4 @@ def test_answers_are_those_of_the_wire_format(size: int) -> None:
 def test_a_promise_that_nobody_could_read_is_not_spelled(size: int) -> None:
     """The limits of the wire format hold."""
     with pytest.raises(FormatError, match="promise"):
-        plain_ticket.spell_ticketed(bytes(size))
+        plain_ticket.spell_ticketed([b"x", bytes(size)])
