@@ -4,7 +4,7 @@
 #   make test                 all tests
 #   make check                lint, types, layers, dependencies, spelling
 #   make cover                tests with branch coverage
-#   make bench [ONLY=ticket]  measurements; ONLY is ticket, relay, client or collect
+#   make bench [ONLY=ticket]  measurements; ONLY is ticket, large, relay, client or collect
 #   make seal-memory [MB=1000]  memory of sealing from 1 MB to MB (10,000; needs 15 GB of disk)
 #   make experiments          the studies of docs/experiments with their plots, from their seeds
 #   make workload PROFILE=D   replay a national deadline; C, D, F or G, see docs/reference/workload.md

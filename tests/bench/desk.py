@@ -75,21 +75,34 @@ class Desk:
         return index
 
 
-@contextlib.contextmanager
-def serving_tickets(folder: Path) -> Iterator[Desk]:
-    """A new server with one open call, in its own process."""
-    port, home = free_port(), folder / "server"
+def make_home(home: Path, *, port: int, closes: str = "+30d") -> None:
+    """A server's folder with one call that is open."""
     environment = clock_error.environment("BISTRO_SERVER")
 
     def bistro_server(*arguments: str | Path | int) -> None:
         run(program("bistro-server", *arguments), environment=environment)
 
     bistro_server("init", home, "--name", "bench.example", "--port", port)
-    times = ("--closes", "+30d")
-    bistro_server("call", "create", CALL, "--title", "Benchmark", *times, "--dir", home)
+    call = ("--title", "Benchmark", "--closes", closes, "--dir", home)
+    bistro_server("call", "create", CALL, *call)
+
+
+@contextlib.contextmanager
+def serving_home(home: Path, *, port: int, log: Path) -> Iterator[Desk]:
+    """The server of a folder, in its own process, from when it answers."""
     command = program("bistro-server", "serve", "--dir", home)
-    log = folder / "server.log"
+    environment = clock_error.environment("BISTRO_SERVER")
+    environment["BISTRO_SERVER_HTTP__PORT"] = str(port)
     with serving(command, port=port, log=log, environment=environment) as server:
         served = ServedTerms.decode(ask(server.url + routes.TERMS.path(call=CALL)))
         terms = served.signed.terms
         yield Desk(server, terms.hash, terms.keys.log)
+
+
+@contextlib.contextmanager
+def serving_tickets(folder: Path) -> Iterator[Desk]:
+    """A new server with one open call, in its own process."""
+    port, home = free_port(), folder / "server"
+    make_home(home, port=port)
+    with serving_home(home, port=port, log=folder / "server.log") as desk:
+        yield desk

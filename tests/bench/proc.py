@@ -63,6 +63,17 @@ def cpu_s(pid: int) -> float:
     return tree_ticks(pid, dict(_processes())) / _TICKS_PER_S
 
 
+def parse_peak(status: str) -> int:
+    """The most bytes that a process had resident, from ``/proc/<pid>/status``."""
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1_024
+
+
+def peak_bytes(pid: int) -> int:
+    """The most bytes that a process has had resident."""
+    return parse_peak(Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+
+
 @dataclass(frozen=True, slots=True)
 class CoreTimes:
     """What some cores did since the machine started, in ticks."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench.cases import client, collect, overload, relay, ticket, timestamp
+from tests.bench.cases import client, collect, large, overload, relay, ticket, timestamp
 from tests.bench.measuring import Case
 
 
 def cases_of(only: str | None, *, seal_size: int) -> Iterator[Case]:
-    """All cases, or those of one group."""
+    """All cases but the large ones, which take long to prepare, or those of one group."""
+    if only == "large":
+        yield from large.CASES
+        return
     tickets = (*ticket.CASES, *timestamp.CASES, *overload.CASES)
     for case in (*tickets, *relay.CASES, *client.cases(seal_size), *collect.CASES):
         if only in {None, case.group}:
