@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.crash.medium import Change, Keeps, differences, scan, write_out
-from tests.crash.replaying import Replay
+from tests.crash.medium import Change, Keeps, adopt, differences, scan, write_out
+from tests.crash.replaying import Replay, UnexplainedError
 from tests.crash.traces import CHANGES, SENDS, Event
 
 LOSSES: Final = ("everything", "nothing", "some", "most", "one", "the newest")
@@ -50,59 +50,74 @@ def draw_cuts(events: Sequence[Event], chance: random.Random, count: int) -> lis
     return [(at, chance.choice(LOSSES)) for at in sorted(found)]
 
 
-def make_cuts(
-    events: Sequence[Event],
-    wanted: Sequence[tuple[int, str]],
-    *,
-    base: Path,
-    path: Path,
-    target: Path,
-    chance: random.Random,
-) -> Iterator[tuple[Cut, Path]]:
-    """Each cut, and the folder that it leaves.
+class Recording:
+    """A folder on paper, through one or more lives of the processes that change it.
+
+    What one life has left without a sync is still not durable in the next one, also what a sync
+    has covered that failed: a kernel may call such pages clean and never write them.
 
     Args:
-        events: The whole trace.
-        wanted: Moments and losses, in order.
-        base: A copy of the folder as it was before the trace.
-        path: Where the traced process saw it.
-        target: Folders are made below.
-        chance: Decides what is lost.
-
-    Raises:
-        UnexplainedError: The trace cannot be understood.
+        path: Where processes see the folder.
+        base: A copy of it as it is now, which stays as long as this is used.
     """
-    replay, sent = Replay(path, scan(base)), dict[int, int]()
-    rest = list(wanted)
-    for event in events:
-        while rest and rest[0][0] <= event.at:
-            yield _cut(replay, rest.pop(0), sent, target, chance)
-        replay.take(event)
-        _count(event, sent)
-    for one in rest:
-        yield _cut(replay, one, sent, target, chance)
 
+    def __init__(self, path: Path, base: Path) -> None:
+        self._path = path
+        self._folder = scan(base)
+        self._uncertain: set[int] = set()
 
-def unexplained(events: Sequence[Event], *, base: Path, path: Path) -> list[str]:
-    """Where the folder at ``path``, left as the process left it, is not what its trace says."""
-    replay = Replay(path, scan(base))
-    for event in events:
-        replay.take(event)
-    return differences(replay.folder, path, replay.uncertain)
+    def cuts(
+        self,
+        events: Sequence[Event],
+        wanted: Sequence[tuple[int, str]],
+        *,
+        target: Path,
+        chance: random.Random,
+    ) -> Iterator[tuple[Cut, Path]]:
+        """One life; each cut in it, and the folder that it leaves.
 
+        Args:
+            events: The whole trace of that life.
+            wanted: Moments and losses, in order.
+            target: Folders are made below.
+            chance: Decides what is lost.
 
-def _cut(
-    replay: Replay,
-    wanted: tuple[int, str],
-    sent: Mapping[int, int],
-    target: Path,
-    chance: random.Random,
-) -> tuple[Cut, Path]:
-    at, loss = wanted
-    folder = target / f"cut-{at}"
-    keeps = _keeping(loss, chance, at)
-    write_out(replay.folder, folder, keeps, lambda: chance.random() < 0.5)
-    return Cut(at, loss, dict(sent)), folder
+        Raises:
+            UnexplainedError: The trace cannot be understood.
+        """
+        replay, sent = Replay(self._path, self._folder), dict[int, int]()
+        rest = list(wanted)
+        for event in events:
+            while rest and rest[0][0] <= event.at:
+                yield self._cut(rest.pop(0), sent, target, chance)
+            replay.take(event)
+            _count(event, sent)
+        for one in rest:
+            yield self._cut(one, sent, target, chance)
+        self._uncertain = replay.uncertain
+
+    def _cut(
+        self,
+        wanted: tuple[int, str],
+        sent: Mapping[int, int],
+        target: Path,
+        chance: random.Random,
+    ) -> tuple[Cut, Path]:
+        at, loss = wanted
+        folder = target / f"cut-{at}"
+        keeps = _keeping(loss, chance, at)
+        write_out(self._folder, folder, keeps, lambda: chance.random() < 0.5)
+        return Cut(at, loss, dict(sent)), folder
+
+    def settle(self) -> None:
+        """Compare with the folder as the life has left it, and go on from there.
+
+        Raises:
+            UnexplainedError: The trace does not explain what lies there.
+        """
+        if missing := differences(self._folder, self._path, self._uncertain):
+            raise UnexplainedError("; ".join(missing[:3]))
+        adopt(self._folder, self._path)
 
 
 def _keeping(loss: str, chance: random.Random, at: int) -> Keeps:
@@ -113,7 +128,7 @@ def _keeping(loss: str, chance: random.Random, at: int) -> Keeps:
         return lambda _: True
     if loss == "the newest":
         until = chance.randrange(max(0, at - 40), at + 1)
-        return lambda change: change.call.began < until
+        return lambda change: not change.is_doomed and change.call.began < until
     share, decided = _SHARES[loss], dict[int, bool]()
 
     def keeps(change: Change) -> bool:

@@ -38,6 +38,7 @@ class Change:
         offset: Where, or the new length.
         name: Of a change of a folder: whose name.
         node: Of a change of a folder: what the name stands for now; ``None``: nothing.
+        is_doomed: Whether a sync that covered it has failed: no later one makes it durable.
     """
 
     call: Call
@@ -45,6 +46,7 @@ class Change:
     offset: int = 0
     name: str = ""
     node: File | Folder | None = None
+    is_doomed: bool = False
 
     def sectors(self) -> Iterator[Change]:
         """The parts that last or are lost by themselves."""
@@ -54,8 +56,25 @@ class Change:
         at, end = self.offset, self.offset + len(self.data)
         while at < end:
             stop = min((at // SECTOR + 1) * SECTOR, end)
-            yield Change(self.call, self.data[at - self.offset : stop - self.offset], at)
+            part = self.data[at - self.offset : stop - self.offset]
+            yield Change(self.call, part, at, is_doomed=self.is_doomed)
             at = stop
+
+    def beside(self, newer: Change) -> list[Change]:
+        """What a newer change of the same file leaves of this one, if it is doomed."""
+        if not self.is_doomed:
+            return [self]
+        if self.data is None:
+            return []
+        end = self.offset + len(self.data)
+        stop = newer.offset + len(newer.data) if newer.data is not None else end
+        before = self.data[: max(0, newer.offset - self.offset)]
+        after = self.data[max(0, stop - self.offset) :]
+        return [
+            Change(self.call, part, offset, is_doomed=True)
+            for part, offset in ((before, self.offset), (after, max(stop, self.offset)))
+            if part
+        ]
 
     def apply(self, content: bytearray) -> None:
         """Change a file's content."""
@@ -88,10 +107,13 @@ class File:
         return self._content
 
     def settle(self, done: list[Change]) -> None:
-        """These changes are durable now."""
+        """These changes are durable now; what is doomed and older lies below them."""
         for change in done:
             if change in self.changes:
-                self.changes.remove(change)
+                at = self.changes.index(change)
+                self.changes[: at + 1] = [
+                    part for older in self.changes[:at] for part in older.beside(change)
+                ]
                 change.apply(self.content)
 
     def read(self, keeps: Keeps | None = None, *, has_size: bool = False) -> bytes:
@@ -168,6 +190,22 @@ def scan(path: Path) -> Folder:
             elif one.is_file(follow_symlinks=False) and not one.name.endswith(SHARED_MEMORY):
                 names[one.name] = File(Path(one.path))
     return Folder(names, dict(names))
+
+
+def adopt(folder: Folder, real: Path) -> None:
+    """Let ``folder`` be what lies at ``real``: the rest of what a killed call has done."""
+    here, call = scan(real), Call(0, "killed", "", 0)
+    for name in folder.names.keys() - here.names.keys():
+        if not name.endswith(SHARED_MEMORY):
+            folder.change(call, name, None)
+    for name, other in here.names.items():
+        node = folder.names.get(name)
+        if node is None:
+            folder.change(call, name, other)
+        elif isinstance(node, Folder):
+            adopt(node, real / name)
+        elif isinstance(other, File) and node.read() != (content := bytes(other.content)):
+            node.changes += [Change(call, offset=len(content)), Change(call, content)]
 
 
 def write_out(folder: Folder, target: Path, keeps: Keeps, sizes: Callable[[], bool]) -> None:

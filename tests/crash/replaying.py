@@ -241,13 +241,20 @@ class Replay:
     def _syncing(self, call: Call) -> None:
         held = self._open.get(call.fd())
         if held is not None:
-            done = [change for change in held.node.changes if id(change.call) not in self._changes]
+            done = [
+                change
+                for change in held.node.changes
+                if id(change.call) not in self._changes and not change.is_doomed
+            ]
             self._covered[id(call)] = (held.node, done)
 
     def _synced(self, call: Call) -> None:
         node, done = self._covered.pop(id(call), (None, []))
         if node is not None and call.result == 0:
             node.settle(done)
+        elif isinstance(node, File):
+            for change in done:
+                change.is_doomed = True
 
 
 _Handler = Callable[[Replay, Call], None]

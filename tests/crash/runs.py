@@ -10,22 +10,25 @@ import random  # noqa: TID251 - seeded
 import shutil
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from tests.crash.cuts import draw_cuts, make_cuts, unexplained
+from tests.crash.cuts import Recording, draw_cuts
 from tests.crash.deaths import Death, draw
 from tests.crash.lives import NotServingError, Plan, live, serving
 from tests.crash.order import examine
 from tests.crash.replaying import UnexplainedError
 from tests.crash.subjects import Findings, Stage, Subject
-from tests.crash.traces import read_events
+from tests.crash.traces import Event, read_events
 from tests.crash.victims import CampaignError, Warm
 
 _CUTS: Final = 4
 _CUT_SHARE: Final = 0.35
-_WHOLE_SHARE: Final = 0.7
+_WHOLE_SHARE: Final = 0.5
+_AGAIN_SHARE: Final = 0.4
+"""So many of those who survived a power cut die again, half of them by another one."""
 _SERVING_S: Final = (0.03, 0.4)
 
 
@@ -124,20 +127,20 @@ class _Run:
         stage = await self.subject.prepare(place, self.chance)
         cuts = mode == "cut" or (mode == "mixed" and self.chance.random() < _CUT_SHARE)
         count = self.chance.choice((1, 1, 2, 3))
-        for number in range(1, count + 1):
-            if cuts and number == count:
-                await self._cut_life(stage, place, number)
-            else:
-                await self._life(stage, place, number, None)
+        if cuts:
+            await self._cut_lives(stage, place, "", lives=count, cuts=_CUTS)
+        else:
+            for number in range(1, count + 1):
+                await self._life(stage, place, str(number), None)
         await self._check(stage, place, "end")
 
-    async def _life(self, stage: Stage, place: Path, number: int, trace: Path | None) -> None:
+    async def _life(self, stage: Stage, place: Path, name: str, trace: Path | None) -> None:
         serving_s = self.chance.uniform(*_SERVING_S)
         death = draw(self.chance, is_warm=self.victims is not None, serving_s=serving_s)
         if trace is not None and self.chance.random() < _WHOLE_SHARE:
             # The cuts are what kills here: the longer the life, the more there are to choose.
-            death = Death("kill", after_s=serving_s)
-        log = self.folder / f"life-{number}.log"
+            death = Death("kill", after_s=serving_s * 0.9)
+        log = self.folder / f"life-{name}.log"
         stage.begin_life()
         plan = Plan(death, serving_s, trace)
         facts = await live(stage.launch(place, log), self.victims, plan, stage.load, self.chance)
@@ -145,42 +148,58 @@ class _Run:
         self.report.deaths[label] += 1
         self.report.hits[label] += facts.was_hit
         self.report.steps.append(
-            f"life {number}: {death.describe()}; hit: {facts.was_hit}, served: "
+            f"life {name}: {death.describe()}; hit: {facts.was_hit}, served: "
             f"{facts.has_served}, status {facts.status}, {stage.promise_count} promises"
         )
 
-    async def _cut_life(self, stage: Stage, place: Path, number: int) -> None:
-        """A traced life; then the power fails at several moments of it."""
-        base, trace = self.folder / f"base-{number}", self.folder / f"trace-{number}"
+    async def _cut_lives(
+        self, stage: Stage, place: Path, name: str, *, lives: int, cuts: int
+    ) -> None:
+        """Traced lives; the power fails at several moments of each."""
+        base, target = self.folder / f"base{name}", self.folder / f"cuts{name}"
         shutil.copytree(place, base, ignore=shutil.ignore_patterns("*.sock"))
-        await self._life(stage, place, number, trace)
-        with trace.open(encoding="ascii", errors="replace") as lines:
-            events = read_events(lines)
-        if missing := unexplained(events, base=base, path=place):
-            raise UnexplainedError("; ".join(missing[:3]))
+        recording = Recording(place, base)
+        for number in range(1, lives + 1):
+            life, trace = f"{name}.{number}".lstrip("."), self.folder / f"trace{name}.{number}"
+            await self._life(stage, place, life, trace)
+            with trace.open(encoding="ascii", errors="replace") as lines:
+                events = read_events(lines)
+            self._examine(events)
+            target.mkdir(exist_ok=True)
+            wanted = draw_cuts(events, self.chance, max(1, cuts // lives))
+            for cut, folder in recording.cuts(events, wanted, target=target, chance=self.chance):
+                known = stage.at_cut(cut.sent)
+                label = f"power cut, lost: {cut.loss}"
+                self.report.deaths[label] += 1
+                self.report.hits[label] += 1
+                self.report.steps.append(
+                    f"{folder.name} of {len(events)} events of life {life}: the power fails, lost "
+                    f"of what was not durable: {cut.loss}; {known.promise_count} promises"
+                )
+                if not await self._survives(known, folder, f"{life}.{cut.at}", cuts):
+                    return  # with the folder as it is
+                shutil.rmtree(folder)
+            recording.settle()
+            trace.unlink()
+        shutil.rmtree(base)
+
+    def _examine(self, events: Sequence[Event]) -> None:
         order = examine(events, is_whole=False)
         self.report.findings.counts["answers after their sync"] += order.promises
         self.report.findings.faults += [
             f"an answer left before its sync: {entry!r}" for entry in order.early[:3]
         ]
-        faults = len(self.report.findings.faults)
-        wanted = draw_cuts(events, self.chance, _CUTS)
-        for cut, folder in make_cuts(
-            events, wanted, base=base, path=place, target=self.folder, chance=self.chance
-        ):
-            known = stage.at_cut(cut.sent)
-            label = f"power cut, lost: {cut.loss}"
-            self.report.deaths[label] += 1
-            self.report.hits[label] += 1
-            self.report.steps.append(
-                f"power cut at event {cut.at} of {len(events)}, lost of what was not durable: "
-                f"{cut.loss}; {known.promise_count} promises"
-            )
-            await self._check(known, folder, folder.name)
-            if len(self.report.findings.faults) > faults:
-                return  # with the folder as it is
-            shutil.rmtree(folder)
-        shutil.rmtree(base)
+
+    async def _survives(self, stage: Stage, place: Path, name: str, cuts: int) -> bool:
+        """Whether a server finds everything after a cut; some die again before, or are cut."""
+        faults, dice = len(self.report.findings.faults), self.chance.random()
+        if cuts > 1 and dice < _AGAIN_SHARE / 2:
+            await self._cut_lives(stage, place, f".{name}", lives=1, cuts=1)
+        elif dice < _AGAIN_SHARE:
+            await self._life(stage, place, name, None)
+        if len(self.report.findings.faults) == faults:
+            await self._check(stage, place, name)
+        return len(self.report.findings.faults) == faults
 
     async def _check(self, stage: Stage, place: Path, name: str) -> None:
         launch = stage.launch(place, self.folder / f"check-{name}.log")

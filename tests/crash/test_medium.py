@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.cuts import LOSSES, draw_cuts, make_cuts, unexplained
+from tests.crash.cuts import LOSSES, Recording, draw_cuts
 from tests.crash.medium import Folder
 from tests.crash.replaying import Replay, UnexplainedError
-from tests.crash.traces import read_events
+from tests.crash.traces import Event, read_events
 
 ROOT = Path("/srv/place")
 
@@ -41,9 +41,8 @@ def states(lines: list[str], base: Path, target: Path, loss: str) -> list[State]
         where = target / f"{loss}-{seed}"
         where.mkdir(parents=True)
         wanted = [(at, loss) for at in range(len(events) + 1)]
-        for cut, folder in make_cuts(
-            events, wanted, base=base, path=ROOT, target=where, chance=random.Random(seed)
-        ):
+        recording, chance = Recording(ROOT, base), random.Random(seed)
+        for cut, folder in recording.cuts(events, wanted, target=where, chance=chance):
             found.append((cut.at, {one.name: one.read_bytes() for one in folder.iterdir()}))
     return [state for _, state in sorted(found, key=lambda one: one[0])]
 
@@ -160,11 +159,77 @@ def test_a_folder_that_a_trace_does_not_explain_is_noticed(base: Path, tmp_path:
             written(3, b"n", 0),
         ]
     )
-    assert unexplained(events, base=base, path=real)
+    with pytest.raises(UnexplainedError):
+        replayed(events, base, real).settle()
     (real / "old").write_bytes(b"n" + b"o" * 2_047)
-    assert unexplained(events, base=base, path=real) == []
+    replayed(events, base, real).settle()
     (real / "other").write_bytes(b"mapped")
-    assert unexplained(events, base=base, path=real)
+    with pytest.raises(UnexplainedError):
+        replayed(events, base, real).settle()
+
+
+def replayed(events: list[Event], base: Path, path: Path) -> Recording:
+    """A recording after one life without cuts."""
+    recording = Recording(path, base)
+    assert not list(recording.cuts(events, [], target=base, chance=random.Random(1)))
+    return recording
+
+
+def test_what_one_life_left_unsynced_is_not_durable_in_the_next(base: Path, tmp_path: Path) -> None:
+    """A process that was killed leaves it to the next one to sync, or to write it again."""
+    real = tmp_path / "real"
+    shutil.copytree(base, real)
+    (real / "old").write_bytes(b"n" * 512 + b"o" * 1_536)
+    begin = f"7 openat(AT_FDCWD, {text(f'{real}/old')}, O_RDWR) = 3"
+    failed = "7 fdatasync(3</x>) = -1 EIO (Input/output error)"
+    for last, end, is_kept in (
+        ([], ["7 fdatasync(3</x>) = 0"], True),
+        ([], [], False),
+        ([failed], ["7 fdatasync(3</x>) = 0"], False),
+        ([failed], [written(3, b"n" * 512, 0), "7 fdatasync(3</x>) = 0"], True),
+    ):
+        first = read_events([begin, written(3, b"n" * 512, 0), *last])
+        recording = replayed(first, base, real)
+        recording.settle()
+        second = read_events([begin, *end])
+        where = tmp_path / f"{len(last)}{len(end)}{is_kept}"
+        where.mkdir()
+        wanted = [(len(second), "everything")]
+        ((_, folder),) = recording.cuts(second, wanted, target=where, chance=random.Random(1))
+        assert ((folder / "old").read_bytes()[:1] == b"n") == is_kept
+
+
+def test_what_was_written_again_is_not_undone_by_what_was_doomed(
+    base: Path, tmp_path: Path
+) -> None:
+    """Of a write whose sync failed only what nobody has written over may last or not."""
+    lines = [
+        opened("old", 3, "O_RDWR"),
+        written(3, b"x" * 2_048, 0),
+        "7 fdatasync(3</x>) = -1 EIO (Input/output error)",
+        written(3, b"n" * 512, 512),
+        "7 fdatasync(3</x>) = 0",
+    ]
+    contents = {state["old"] for state in last_states(lines, base, tmp_path, "some")}
+    assert {content[512:1_024] for content in contents} == {b"n" * 512}
+    assert {content[:1] for content in contents} == {b"o", b"x"}
+    assert {content[1_024:1_025] for content in contents} == {b"o", b"x"}
+
+
+def test_what_a_killed_call_has_done_is_taken_over(base: Path, tmp_path: Path) -> None:
+    """Nobody knows how much of a write was done; the folder says it."""
+    real = tmp_path / "real"
+    shutil.copytree(base, real)
+    (real / "old").write_bytes(b"n" * 100 + b"o" * 1_948)
+    begin = f"7 openat(AT_FDCWD, {text(f'{real}/old')}, O_RDWR) = 3"
+    killed = f"7 pwrite64(3</x>, {text(b'n' * 512)}, 512, 0) = ?"
+    recording = replayed(read_events([begin, killed]), base, real)
+    recording.settle()
+    second = read_events([begin])
+    ((_, folder),) = recording.cuts(
+        second, [(2, "nothing")], target=tmp_path, chance=random.Random(1)
+    )
+    assert (folder / "old").read_bytes() == (real / "old").read_bytes()
 
 
 def test_a_call_that_cannot_be_replayed_is_refused() -> None:

@@ -39,13 +39,15 @@ _ENVIRONMENT: Final = {
     "BISTRO_SERVER_HTTP__GRACE_S": "0.2",
     "BISTRO_SERVER_LOG__OUTPUT_FORMAT": "json",
 }
-SHAPES: Final = ("one", "closing", "two", "long", "long")
+SHAPES: Final = (*("one", "closing", "two") * 3, *("long",) * 5, "wide")
 LONG: Final = (4_000, 8_150)
 """Entries of a long log: a little more, and tiles are published."""
+WIDE: Final = 65_300
+"""Entries of one in which a little more also makes the index merge its parts."""
 FAR_MS: Final = 3_600_000
 _ERROR_MS: Final = 50
-_KEPT: Final = 20
-"""Of the promises of a long log every so manieth is checked in every run."""
+_KEPT: Final = 300
+"""Of the promises of a long log so many are checked in every run."""
 _AGAIN: Final = 60
 """So many of those who hold something ask again."""
 _BULK: Final = 200
@@ -75,7 +77,7 @@ class TicketStage:
         if known is not None:
             memory.life, memory.asked_at = known.life, dict(known.asked_at)
             memory.sizes = dict(known.sizes)
-            memory.held = known.held[::_KEPT]
+            memory.held = known.held[:: max(1, len(known.held) // _KEPT)]
         crowd = Crowd({call: terms.hash for call, terms in calls.items()}, memory, salt)
         return cls(calls, memory, crowd)
 
@@ -204,8 +206,9 @@ class TicketSubject:
         """A server with one or two calls: empty, about to close, or with a long log."""
         shape = chance.choice(SHAPES)
         salt = chance.randbytes(8)
-        if shape == "long":
-            stage = await self._long(folder, chance.choice(LONG), salt)
+        if shape in {"long", "wide"}:
+            count = chance.choice(LONG) if shape == "long" else WIDE
+            stage = await self._long(folder, count, salt)
         else:
             closes_ms = {"autumn": FAR_MS} if shape == "two" else {}
             # With the shortest grace there is, that is a moment after it was made.
