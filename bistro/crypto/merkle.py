@@ -17,6 +17,8 @@ from hashlib import sha256
 from bistro.crypto.digest import EMPTY_ROOT, HASH_SIZE, node_hash
 from bistro.errors import UnknownObjectError, VerificationError
 
+_PAIR = 2
+
 Coordinate = tuple[int, int]
 """Level and offset of a complete subtree."""
 
@@ -109,17 +111,21 @@ class BatchTree:
             first = frontier.size >> level
             if first & 1:
                 # The left neighbour belongs to the old tree, where it is complete.
-                nodes.insert(0, old_nodes.pop())
+                nodes = [old_nodes.pop(), *nodes]
                 first -= 1
             self._levels.append((first, nodes))
             # As ``node_hash`` does it: a call less for each node is worth it in every batch.
-            above = [
-                sha256(b"\x01" + left + right).digest()
-                for left, right in zip(nodes[::2], nodes[1::2], strict=False)
-            ]
-            nodes = above + nodes[-1:] if len(nodes) & 1 else above
+            if len(nodes) == _PAIR:  # as on most levels, which lie above the batch
+                nodes = [sha256(b"\x01" + nodes[0] + nodes[1]).digest()]
+            elif len(nodes) > _PAIR:
+                above = [
+                    sha256(b"\x01" + left + right).digest()
+                    for left, right in zip(nodes[::2], nodes[1::2], strict=False)
+                ]
+                nodes = above + nodes[-1:] if len(nodes) & 1 else above
         self.frontier = Frontier.of(self.size, self._node)
-        self.root = self.frontier.root()
+        # What has moved up to the highest level is the root; an empty tree has none.
+        self.root = nodes[0] if nodes else EMPTY_ROOT
 
     def _node(self, level: int, offset: int) -> bytes:
         first, nodes = self._levels[level]
@@ -154,12 +160,17 @@ class BatchTree:
         above, texts = 0, [b""]
         for first, nodes in reversed(self._levels[:-1]):
             # Pairs begin at ``first``, which is even; both of a pair continue the same text.
-            known = texts[(first >> 1) - above :]
+            at = (first >> 1) - above
+            above = first
+            if 0 < len(nodes) <= _PAIR:
+                text = texts[at]
+                texts = [spell(nodes[1]) + text, spell(nodes[0]) + text] if nodes[1:] else [text]
+                continue
+            known = texts[at:]
             parts = [*map(spell, nodes), b""]  # the last one of an odd level has no sibling
             texts = [b""] * len(nodes)
             texts[::2] = map(bytes.__add__, parts[1::2], known)
             texts[1::2] = map(bytes.__add__, parts[: len(nodes) - 1 : 2], known)
-            above = first
         return texts[self._old_size - above :] if self.size else []
 
     def completed_at(self, level: int) -> list[bytes]:

@@ -21,7 +21,7 @@ from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
 from bistro.ledger.checking import CheckReport, Progress, check_ledger
 from bistro.ledger.parts import Parts
-from bistro.ledger.proofs import format_proof, format_proofs, spell_hash
+from bistro.ledger.proofs import CheckpointSpeller, format_proof, format_proofs, spell_hash
 from bistro.ledger.publishing import Boundary, KeyOf
 from bistro.ledger.record import encode_record, time_of
 from bistro.ledger.recovery import recover
@@ -30,7 +30,6 @@ from bistro.ledger.view import NewEntries, View
 from bistro.ledger.writer import WalWriter
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.storage.finishing import finish
-from bistro.wire.checkpoint import Checkpoint
 
 PUBLISH_AFTER: Final = 4_096
 """Unpublished entries that make a pass due: 16 tiles share its syncs."""
@@ -95,6 +94,7 @@ class Ledger:
         self.verifier: VerifierKey = signer.verifier
         self._parts = parts
         self._signer = signer
+        self._speller = CheckpointSpeller(signer.verifier)
         self._publish_after = publish_after
         self._failure: str | None = None
         self._appending = asyncio.Lock()
@@ -193,10 +193,10 @@ class Ledger:
         view = self._parts.view
         leaves = [sha256(b"\x00" + entry).digest() for entry in entries]
         tree = BatchTree(view.frontier, leaves)
-        checkpoint = Checkpoint(origin=self.origin, size=tree.size, root=tree.root)
+        text = self._speller.text(tree.size, tree.root)
         # Nothing signed here leaves before the sync below has returned.
-        (signature,) = await self._signer.sign([checkpoint.text()])
-        note = checkpoint.signed(self.verifier, signature)
+        (signature,) = await self._signer.sign([text])
+        note = self._speller.signed(text, signature)
         try:
             await self._write(encode_record(view.size, last_time, note, keys, entries), view.size)
         except UnavailableError:
@@ -233,7 +233,8 @@ class Ledger:
         parts.view = parts.view.extended(
             batch=batch, frontier=tree.frontier, note=note, last_time=last_time
         )
-        parts.keys.update({key: at for at, key in enumerate(batch.keys, start) if key})
+        parts.keys.update(zip(batch.keys, range(start, tree.size), strict=True))
+        parts.keys.pop(b"", None)
         parts.publisher.note_boundary(Boundary(tree.size, last_time, note))
         self._set_due()
 

@@ -1,4 +1,4 @@
-"""The texts of proofs, in bulk: of entries that we appended ourselves and need not check again.
+"""The texts of proofs and checkpoints, of what we appended ourselves and need not check again.
 
 Source: docs/spec/promises.md; C2SP tlog-proof.
 """
@@ -9,12 +9,34 @@ from binascii import b2a_base64
 from collections.abc import Sequence
 from typing import Final
 
+from bistro.crypto.signing import VerifierKey
 from bistro.wire.proof import MAGIC
 
 _HEAD: Final = f"{MAGIC}\nextra ".encode()
 
 spell_hash = b2a_base64
 """A hash of a path as its line."""
+
+
+class CheckpointSpeller:
+    """Spells the signed checkpoints of one ledger.
+
+    Args:
+        key: What signs them; its name is the ledger's origin.
+    """
+
+    def __init__(self, key: VerifierKey) -> None:
+        self._origin = key.name.encode()
+        self._line = f"\n\N{EM DASH} {key.name} ".encode()
+        self._key_id = key.key_id
+
+    def text(self, size: int, root: bytes) -> bytes:
+        """As ``bistro.wire.checkpoint.Checkpoint.text``."""
+        return b"%b\n%d\n%b" % (self._origin, size, b2a_base64(root))
+
+    def signed(self, text: bytes, signature: bytes) -> bytes:
+        """The signed note of a text, as ``Checkpoint.signed``."""
+        return text + self._line + b2a_base64(self._key_id + signature)
 
 
 def format_proof(*, entry: bytes, index: int, path: Sequence[bytes], note: bytes) -> bytes:

@@ -98,6 +98,7 @@ class Sequencer:
         self._has_duplicates = asyncio.Event()
         self._batch_ms = 1
         self._stopped: str | None = None
+        self._is_ending = False
 
     async def submit(self, draft: Draft) -> Appended:
         """The draft's place, once it is durable; an earlier entry if its key is known.
@@ -175,11 +176,23 @@ class Sequencer:
         )
 
     async def _run_batches(self) -> None:
+        # One task for all batches, because one for each would cost as much as ten tickets.
+        working = asyncio.ensure_future(self._work())  # noqa: TID251 - its parent waits for it here
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            self._is_ending = True
+            self._has_work.set()
+            await finish(_end_of(working))
+            raise
+
+    async def _work(self) -> None:
         while True:
             await self._has_work.wait()
             await self._let_requests_in()
-            batch = self._take()
-            await finish(self._process(batch))
+            if self._is_ending:
+                return
+            await self._process(self._take())
             if not self._queue:
                 self._has_work.clear()
 
@@ -287,3 +300,7 @@ class Sequencer:
         except BaseException as exc:
             claim.tell(UnavailableError(f"entry {index} cannot be proven now: {exc}"))
             raise
+
+
+async def _end_of(task: asyncio.Task[None]) -> None:
+    await task

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -22,9 +22,9 @@ from bistro.crypto.signing import SigningKey
 from bistro.errors import StorageError, UnavailableError, UnknownObjectError
 from bistro.instant import UnixMillis
 from bistro.ledger.ledger import Ledger
-from bistro.ledger.proofs import format_proof
+from bistro.ledger.proofs import CheckpointSpeller, format_proof
 from bistro.ledger.tiles import TilePath, decode_bundle
-from bistro.wire.checkpoint import verify_checkpoint
+from bistro.wire.checkpoint import Checkpoint, verify_checkpoint
 from bistro.wire.proof import Proof
 from tests.support.clocks import NOON
 from tests.unit.ledger.drafts import (
@@ -320,3 +320,14 @@ async def test_the_last_time_is_kept(tmp_path: Path) -> None:
     assert (ledger.size, ledger.last_time) == (256, late)
     assert (await ledger.prove(255)).time == late
     await ledger.close()
+
+
+@given(st.integers(1, 2**53 - 1), st.binary(min_size=32, max_size=32))
+def test_checkpoints_are_spelled_as_the_wire_format_has_them(size: int, root: bytes) -> None:
+    """Byte for byte, the text and the note."""
+    checkpoint = Checkpoint(origin=ORIGIN, size=size, root=root)
+    speller = CheckpointSpeller(KEY.verifier)
+    text = speller.text(size, root)
+    assert text == checkpoint.text()
+    signature = KEY.sign(text)
+    assert speller.signed(text, signature) == checkpoint.signed(KEY.verifier, signature)
