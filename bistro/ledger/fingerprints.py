@@ -7,6 +7,7 @@ at 10^8; those are looked for on disk.
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,7 +15,8 @@ from typing import Final
 
 BUCKET_BITS: Final = 16
 
-_FINGERPRINT = slice(2, 5)
+_DIGEST = struct.Struct(">H3s11x")
+_ROW = struct.Struct(">H3s16x")
 
 
 class Fingerprints:
@@ -24,24 +26,23 @@ class Fingerprints:
         # None of the memory is taken before there is something to remember.
         self._buckets: list[bytes] = []
 
-    def add(self, digests: Sequence[bytes]) -> None:
-        """Remember digests."""
+    def add(self, rows: bytes) -> None:
+        """Remember the digests of some rows."""
         buckets = self._made()
-        for digest in digests:
-            buckets[digest[0] << 8 | digest[1]] += digest[_FINGERPRINT]
+        for bucket, fingerprint in _ROW.iter_unpack(rows):
+            buckets[bucket] += fingerprint
 
-    def add_sorted(self, rows: bytes, width: int, bounds: Sequence[int]) -> None:
-        """Remember the digests of many rows, by columns.
+    def add_sorted(self, rows: bytes, bounds: Sequence[int]) -> None:
+        """Remember the digests of many sorted rows, by columns.
 
         Args:
-            rows: Sorted rows that begin with their digests.
-            width: Bytes of a row.
+            rows: Digests, 16 bytes, each with 5 more.
             bounds: For every bucket and the end, the number of its first row in ``rows``.
         """
         buckets = self._made()
-        prints = bytearray(len(rows) // width * 3)
+        prints = bytearray(len(rows) // _ROW.size * 3)
         for column in range(3):
-            prints[column::3] = rows[2 + column :: width]
+            prints[column::3] = rows[2 + column :: _ROW.size]
         joined = bytes(prints)
         for bucket, (begin, end) in enumerate(pairwise(bounds)):
             if begin < end:
@@ -52,15 +53,20 @@ class Fingerprints:
             self._buckets = [b""] * (1 << BUCKET_BITS)
         return self._buckets
 
-    def suspects(self, texts: Sequence[bytes], digests: Sequence[bytes]) -> list[bytes]:
-        """The texts whose digests may have been added; none that was is missing."""
+    def suspects(self, texts: Sequence[bytes], digests: bytes) -> list[bytes]:
+        """The texts whose digests may have been added; none that was is missing.
+
+        Args:
+            texts: What the digests stand for.
+            digests: One for each, joined.
+        """
         buckets = self._buckets
         if not buckets:
             return []
         return [
             text
-            for text, digest in zip(texts, digests, strict=True)
-            if digest[_FINGERPRINT] in buckets[digest[0] << 8 | digest[1]]
+            for text, (bucket, fingerprint) in zip(texts, _DIGEST.iter_unpack(digests), strict=True)
+            if fingerprint in buckets[bucket]
         ]
 
 

@@ -27,7 +27,7 @@ from bistro.ledger.runs import (
     NAME,
     Run,
     RunPlace,
-    make_row,
+    make_rows,
     merge_rows,
     write_run,
 )
@@ -122,7 +122,7 @@ class DuplicateIndex:
         """The keys that may be known, without touching the disk; none that is known is missing."""
         if not self.reach:
             return []
-        return self._prints.suspects(keys, self._mac.digests(keys))
+        return self._prints.suspects(keys, self._mac.joined(keys)) if keys else []
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """The index of the entry of each key that is known; blocks while files are read.
@@ -152,17 +152,17 @@ class DuplicateIndex:
             StorageError: All of it or nothing will be found; or merging has failed.
         """
         self._merger.require_running()
-        known = [(key, index) for index, key in enumerate(keys, self.reach) if key]
-        digests = self._mac.digests([key for key, _ in known])
-        rows = sorted(map(make_row, digests, [index for _, index in known]))
+        indexes = [index for index, key in enumerate(keys, self.reach) if key]
+        digests = self._mac.joined([key for key in keys if key]) if indexes else b""
+        rows = make_rows(digests, indexes)
         run = write_run(self._place(self.reach, size), [rows] if rows else [], count=len(rows))
         # Whoever asks finds the keys in the ledger's memory until they are in both of these.
-        self._prints.add(digests)
+        self._prints.add(b"".join(rows))
         with self._lock:
             self._runs.append(run)
             self.reach = size
         if is_mergeable(self._runs):
-            self._merger.wake()
+            self._merger.wake(len(self._runs))
 
     def _merge_next(self, between: Callable[[], None]) -> bool:
         """Merge one group of runs, if there is one."""

@@ -19,7 +19,10 @@ FAN_IN: Final = 16
 
 _SMALLEST: Final = 256
 _REST_PER_WORK: Final = 3
-"""Times as long as it worked a merge waits: tickets come first."""
+"""Times as long as it worked a merge waits: tickets come first, ..."""
+
+_MANY_RUNS: Final = 64
+"""... unless there are so many runs: each is an open file, and is asked for duplicates."""
 
 
 class _StoppedError(Exception):
@@ -32,15 +35,18 @@ def level_of(run: Run) -> int:
 
 
 def is_mergeable(runs: Sequence[Run]) -> list[Run]:
-    """The first sixteen neighbours of the lowest level that has so many; or none."""
-    levels = list(map(level_of, runs))
-    for level in sorted(set(levels)):
-        begin = 0
-        for at, found in enumerate(levels):
-            if found > level:
-                begin = at + 1
-            elif at + 1 - begin == FAN_IN:
-                return list(runs[begin : at + 1])
+    """Sixteen neighbours of one level, the newest first; or none.
+
+    A run that a larger one follows counts as one of that level: else it would stay for ever.
+    """
+    group: list[Run] = []
+    level = -1
+    for run in reversed(runs):
+        if level_of(run) > level:
+            group, level = [], level_of(run)
+        group.insert(0, run)
+        if len(group) == FAN_IN:
+            return group
     return []
 
 
@@ -59,9 +65,11 @@ class Merger:
         self._is_stopped = threading.Event()
         self._failure: str | None = None
         self._worked_from = 0.0
+        self._is_polite = True
 
-    def wake(self) -> None:
+    def wake(self, run_count: int) -> None:
         """Let the thread look; it is started when it is first needed."""
+        self._is_polite = run_count < _MANY_RUNS
         self._is_due.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="merging", daemon=True)
@@ -95,7 +103,7 @@ class Merger:
 
     def _between(self) -> None:
         worked_s = time.thread_time() - self._worked_from
-        if self._is_stopped.wait(worked_s * _REST_PER_WORK):
+        if self._is_stopped.wait(worked_s * _REST_PER_WORK * self._is_polite):
             raise _StoppedError
         self._worked_from = time.thread_time()
 

@@ -25,7 +25,7 @@ from bistro.storage.durable import SYSTEM_DISK, Disk
 KeyOf = Callable[[bytes], bytes | None]
 """Makes an entry's key anew from the entry."""
 
-PASS_LIMIT: Final = 8_192
+PASS_LIMIT: Final = 16_384
 """Entries of one pass at most: sorting their keys holds the interpreter for some milliseconds."""
 
 
@@ -96,6 +96,8 @@ class Publisher:
         Raises:
             StorageError: The disk failed; a later pass or a restart repeats it.
         """
+        # A pass that failed may have left some.
+        view.files.abandon()
         target = min(view.size - view.size % WIDTH, view.published + PASS_LIMIT)
         edges = [list(edge) for edge in view.edges]
         for begin in range(view.published, target, WIDTH):

@@ -23,6 +23,7 @@ from bistro.ledger.view import NO_TIME
 from bistro.ledger.wal import WriteAheadFile
 
 _KEYS_AT_ONCE: Final = 65_536
+_TILES_AT_ONCE: Final = 64
 
 
 def rebuild_tiles(files: TileFiles, size: int) -> Snapshot:
@@ -41,6 +42,8 @@ def rebuild_tiles(files: TileFiles, size: int) -> Snapshot:
         leaves = list(map(leaf_hash, entries))
         write_tile(files, number, leaves, root_of(leaves), edges)
         last_time = time_of(entries[min(size - number * WIDTH, WIDTH) - 1])
+        if number % _TILES_AT_ONCE == 0:
+            files.sync()
     files.sync()
     return Snapshot(-(-size // WIDTH) * WIDTH, size, size, last_time, b"")
 

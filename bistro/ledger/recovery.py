@@ -21,7 +21,7 @@ from bistro.errors import FormatError, StorageError, UnknownObjectError
 from bistro.ledger.checking import require_signed
 from bistro.ledger.index import DuplicateIndex
 from bistro.ledger.parts import Parts
-from bistro.ledger.publishing import Boundary, KeyOf, Publisher
+from bistro.ledger.publishing import PASS_LIMIT, Boundary, KeyOf, Publisher
 from bistro.ledger.rebuilding import rebuild_index, rebuild_tiles
 from bistro.ledger.record import Record
 from bistro.ledger.segments import Place
@@ -73,6 +73,7 @@ def recover(
         undo.callback(index.close)
         files = TileFiles(directory, disk=disk)
         start = snapshot or rebuild_tiles(files, wal.begins_at)
+        files.clean(start.published, PASS_LIMIT)
         if start.size < wal.begins_at:
             raise wal.damaged(None, f"it begins behind entry {start.size}, which is needed")
         view = _view_at(start, files, verifier)

@@ -46,9 +46,20 @@ _MERGED_ROWS: Final = 1 << 9
 """Rows of each run that are merged at once: a sort holds the interpreter for about 1 ms."""
 
 
-def make_row(digest: bytes, index: int) -> bytes:
-    """A row of 21 bytes."""
-    return digest + index.to_bytes(ROW_SIZE - MAC_SIZE, "big")
+def make_rows(digests: bytes, indexes: Iterable[int]) -> list[bytes]:
+    """Rows of 21 bytes, sorted.
+
+    Args:
+        digests: 16 bytes each, joined.
+        indexes: The index of the entry for each.
+    """
+    ends = [index.to_bytes(ROW_SIZE - MAC_SIZE, "big") for index in indexes]
+    return sorted(map(bytes.__add__, cut(digests, MAC_SIZE), ends))
+
+
+def cut(data: bytes, size: int) -> tuple[bytes, ...]:
+    """Pieces of ``size`` bytes."""
+    return struct.unpack(f"{size}s" * (len(data) // size), data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +182,7 @@ class Run:
     def rows(self) -> Iterator[list[bytes]]:
         """All rows, sorted, some at a time."""
         for _, rows in self._chunks(_MERGED_ROWS):
-            yield [rows[at : at + ROW_SIZE] for at in range(0, len(rows), ROW_SIZE)]
+            yield list(cut(rows, ROW_SIZE))
 
     def close(self) -> None:
         """Give the file back."""
@@ -194,9 +205,9 @@ def _add_prints(
 ) -> None:
     count = len(rows) // ROW_SIZE
     if bounds is None:
-        prints.add([rows[at : at + 5] for at in range(0, len(rows), ROW_SIZE)])
+        prints.add(rows)
     else:
-        prints.add_sorted(rows, ROW_SIZE, [min(max(at - first, 0), count) for at in bounds])
+        prints.add_sorted(rows, [min(max(at - first, 0), count) for at in bounds])
 
 
 def write_run(place: RunPlace, sorted_rows: Iterable[list[bytes]], *, count: int) -> Run:

@@ -12,6 +12,7 @@ import re
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -20,11 +21,14 @@ from bistro.crypto.digest import HASH_SIZE, node_hash
 from bistro.errors import StorageError, UnknownObjectError
 from bistro.storage.durable import (
     SYSTEM_DISK,
+    TEMPORARY_SUFFIX,
+    AppendFile,
     Disk,
     make_directories,
     read_file,
+    storage_errors,
     sync_directory,
-    write_atomically,
+    temporary_for,
 )
 from bistro.wire.entry import MAX_ENTRY_SIZE
 
@@ -87,7 +91,12 @@ class TilePath:
 
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
     """Entries, each after its length in two bytes."""
-    return b"".join(_LENGTH.pack(len(entry)) + entry for entry in entries)
+    sizes = list(map(len, entries))
+    if len(set(sizes)) == 1:
+        # As nearly always: tickets of one call.
+        length = _LENGTH.pack(sizes[0])
+        return length + length.join(entries)
+    return b"".join([_LENGTH.pack(len(entry)) + entry for entry in entries])
 
 
 def decode_bundle(data: bytes) -> Iterator[bytes]:
@@ -121,7 +130,8 @@ class TileFiles:
         self._directory = directory
         self._disk = disk
         self._cache: OrderedDict[tuple[int, int], list[list[bytes]]] = OrderedDict()
-        self._unsynced: set[Path] = set()
+        self._unnamed: list[tuple[AppendFile, Path]] = []
+        self._folders: set[Path] = set()
 
     def uncached(self) -> TileFiles:
         """The same files, for a reader that must see what is on disk now."""
@@ -192,22 +202,72 @@ class TileFiles:
         return data
 
     def write(self, path: TilePath, data: bytes) -> None:
-        """Write a full tile or bundle; its name is durable only after ``sync``.
+        """Write a full tile or bundle; it has its name, and is durable, only after ``sync``.
 
         Raises:
-            StorageError: The disk failed; the file is whole or absent.
+            StorageError: The disk failed; no file has its name that was not synced.
         """
         target = self._directory / path.format()
-        make_directories(target.parent, disk=self._disk)
-        write_atomically(target, data, disk=self._disk, sync_name=False)
-        self._unsynced.add(target.parent)
+        if target.parent not in self._folders:
+            make_directories(target.parent, disk=self._disk)
+            self._folders.add(target.parent)
+        file = AppendFile.create(temporary_for(target), disk=self._disk)
+        self._unnamed.append((file, target))
+        file.append(data)
+        file.start()
 
     def sync(self) -> None:
-        """Make the names of all files written so far durable, a folder at a time.
+        """Make all files written so far durable, then give them their names.
+
+        Synced one after the other when all were written, they share the file system's own
+        syncs; that takes half the time of a sync after each.
 
         Raises:
-            StorageError: Some names may not last.
+            StorageError: Some of them may be missing; none is there in part.
         """
-        for folder in sorted(self._unsynced):
-            sync_directory(folder, disk=self._disk)
-        self._unsynced.clear()
+        try:
+            for file, _ in self._unnamed:
+                file.sync()
+            folders: set[Path] = set()
+            while self._unnamed:
+                file, target = self._unnamed[-1]
+                with storage_errors("rename", file.path):
+                    # A crash here leaves temporaries that nobody reads; they are written again.
+                    self._disk.rename(file.path, target)
+                self._unnamed.pop()
+                file.close()
+                folders.add(target.parent)
+            for folder in sorted(folders):
+                sync_directory(folder, disk=self._disk)
+        finally:
+            self.abandon()
+
+    def clean(self, published: int, behind: int) -> None:
+        """Delete temporaries that a crash left where the tiles behind ``published`` go.
+
+        Args:
+            published: Entries in full tiles.
+            behind: How many entries a pass may have written.
+
+        Raises:
+            StorageError: The system refused.
+        """
+        paths = [TilePath("entries", at // WIDTH) for at in (published, published + behind)]
+        level = 0
+        while (published + behind) >> (TILE_LEVEL * (level + 1)):
+            shift = TILE_LEVEL * (level + 1)
+            paths += [TilePath(level, at >> shift) for at in (published, published + behind)]
+            level += 1
+        for folder in {(self._directory / path.format()).parent for path in paths}:
+            for left in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+                with storage_errors("delete", left):
+                    self._disk.delete(left)
+
+    def abandon(self) -> None:
+        """Forget what was written since the last ``sync``."""
+        while self._unnamed:
+            file, _ = self._unnamed.pop()
+            with suppress(StorageError):
+                file.close()
+            with suppress(OSError):
+                self._disk.delete(file.path)

@@ -15,7 +15,7 @@ from bistro.errors import StorageError
 from bistro.ledger.fingerprints import Fingerprints
 from bistro.ledger.index import DuplicateIndex
 from bistro.ledger.merging import FAN_IN
-from bistro.ledger.runs import ROW_SIZE, Run, RunPlace, make_row, merge_rows, write_run
+from bistro.ledger.runs import Run, RunPlace, make_rows, merge_rows, write_run
 from bistro.storage.durable import SYSTEM_DISK
 from tests.support.disks import FaultyDisk, How, KilledError
 
@@ -110,7 +110,7 @@ def test_whatever_step_fails_the_index_holds_the_old_or_the_new(
         index = DuplicateIndex.open(directory, disk=disk)
         try:
             # Merging in this thread, so that its steps are counted with the others.
-            index._merger.wake = lambda: None  # type: ignore[method-assign]
+            monkeypatch.setattr(index._merger, "wake", lambda _: None)
             fill(index, size, step=16)
             assert index._merge_next(lambda: None)
             assert not index._merge_next(lambda: None)
@@ -230,7 +230,7 @@ def rows_of(runs: Iterable[list[bytes]]) -> list[bytes]:
 def test_a_run_finds_each_of_its_digests(tmp_path: Path, count: int) -> None:
     """Also where the digest of another row stands across two rows."""
     chooser = random.Random(count)
-    rows = sorted(make_row(chooser.randbytes(16), number) for number in range(count))
+    rows = make_rows(chooser.randbytes(16 * count), range(count))
     chunks = [rows[at : at + 700] for at in range(0, count, 700)]
     run = write_run(place(tmp_path, 0, count + 1), chunks, count=count)
     prints = Fingerprints()
@@ -243,7 +243,7 @@ def test_a_run_finds_each_of_its_digests(tmp_path: Path, count: int) -> None:
         assert one.find(chooser.randbytes(16)) is None
         one.close()
     digests = [row[:16] for row in rows]
-    assert prints.suspects(digests, digests) == digests
+    assert prints.suspects(digests, b"".join(digests)) == digests
 
 
 def test_fingerprints_by_columns_are_those_of_the_digests() -> None:
@@ -256,8 +256,9 @@ def test_fingerprints_by_columns_are_those_of_the_digests() -> None:
         while bounds[-1] < 3_000 and int.from_bytes(digests[bounds[-1]][:2], "big") == bucket:
             bounds[-1] += 1
     by_rows, by_columns = Fingerprints(), Fingerprints()
-    by_rows.add(digests)
-    by_columns.add_sorted(b"".join(make_row(one, 7) for one in digests), ROW_SIZE, bounds)
+    rows = b"".join(make_rows(b"".join(digests), range(3_000)))
+    by_rows.add(rows)
+    by_columns.add_sorted(rows, bounds)
     assert by_rows._buckets == by_columns._buckets
 
 
@@ -272,8 +273,8 @@ def test_merging_is_sorting(
     mac = BulkMac(seed.to_bytes(20, "big", signed=True)[-16:])
     runs, everything = [], []
     for at, some in enumerate(numbers):
-        digests = mac.digests([b"%d" % number for number in some])
-        rows = sorted(make_row(digest, at) for digest in digests)
+        digests = b"".join(mac.digests([b"%d" % number for number in some]))
+        rows = make_rows(digests, [at] * len(some))
         chunks = [rows] if rows else []
         runs.append(write_run(place(directory, at, at + 1), chunks, count=len(rows)))
         everything += rows

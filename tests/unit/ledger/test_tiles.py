@@ -14,7 +14,7 @@ from bistro.ledger.tiles import (
     decode_bundle,
     encode_bundle,
 )
-from tests.support.disks import FaultyDisk
+from tests.support.disks import FaultyDisk, How, KilledError
 
 
 def test_the_specification_s_example() -> None:
@@ -92,6 +92,7 @@ def test_only_the_latest_tiles_stay_in_memory(
     files = TileFiles(tmp_path)
     for number in range(5):
         files.write(TilePath(0, number), bytes(TILE_SIZE))
+        files.sync()
         files.tile(0, number)
     assert len(files._cache) == 2
 
@@ -103,17 +104,47 @@ def test_missing_and_short_tiles_are_damage(tmp_path: Path) -> None:
         files.tile(0, 7)
     assert "snapshot" in caught.value.hint
     files.write(TilePath(0, 7), b"short")
+    files.sync()
     with pytest.raises(StorageError, match="expected 8192 bytes, found 5"):
         files.tile(0, 7)
 
 
-def test_many_tiles_of_a_folder_share_one_sync_of_their_names(tmp_path: Path) -> None:
-    """A second sync has nothing to do."""
+def test_many_tiles_are_synced_together_before_any_has_its_name(tmp_path: Path) -> None:
+    """Whoever serves the folder never sees part of one; a second sync has nothing to do."""
     disk = FaultyDisk()
     files = TileFiles(tmp_path, disk=disk)
     for number in range(4):
         files.write(TilePath(0, number), bytes(TILE_SIZE))
+    assert not list((tmp_path / "tile/0").glob("0*"))
     begun = len(disk.calls)
     files.sync()
     files.sync()
-    assert disk.calls[begun:] == ["sync_directory"]
+    assert disk.calls[begun:] == ["sync"] * 4 + ["rename"] * 4 + ["sync_directory"]
+    assert len(list((tmp_path / "tile/0").iterdir())) == 4
+
+
+def write_four(files: TileFiles) -> None:
+    for number in range(4):
+        files.write(TilePath(0, number), bytes([number]) * TILE_SIZE)
+    files.sync()
+
+
+@pytest.mark.parametrize("how", ["not-stored", "stored", "full", "kill"])
+@pytest.mark.parametrize("step", range(3 + 2 * 3 + 2))
+def test_whatever_step_fails_no_tile_is_there_in_part(tmp_path: Path, step: int, how: How) -> None:
+    """Writing them again completes them; what a crash left is cleaned away."""
+    disk = FaultyDisk()
+    files = TileFiles(tmp_path, disk=disk)
+    files.write(TilePath(0, 0), bytes(TILE_SIZE))
+    files.sync()
+    disk.fail_at(step, how)
+    with pytest.raises((StorageError, KilledError)):
+        write_four(files)
+    for path in (tmp_path / "tile/0").glob("0*"):
+        assert path.stat().st_size == TILE_SIZE
+    disk.heal()
+    files = TileFiles(tmp_path, disk=disk)
+    files.clean(0, 4 * 256)
+    assert not list((tmp_path / "tile/0").glob(".*"))
+    write_four(files)
+    assert [files.tile(0, number)[0] for number in range(4)] == [0, 1, 2, 3]
