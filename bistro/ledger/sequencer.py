@@ -244,6 +244,8 @@ class Sequencer:
                     previous=self._ledger.last_time, received=new[-1].received_at
                 )
                 await self._stamp(new, now, count=count)
+            elif self._report is not None:
+                self._report(BatchReport(0, count, {}, waited_ms=0, took_ms=0))
         except UnavailableError as exc:
             # Nothing was written: the clock's error is too large, or the signer is away.
             for one in new:

@@ -24,7 +24,7 @@ from bistro.crypto.timestamp.token import PREFIX_SIZE
 from bistro.daemon import logs, metrics, supervise
 from bistro.daemon.listening import HttpPart, bind_tcp, bind_unix
 from bistro.daemon.web import ReadinessCheck, new_app, side_app
-from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro.storage.durable import Disk
 from bistro.storage.locks import FileLock
 from bistro_server.http import endpoints
 from bistro_server.http.desks import DESKS, Desks
@@ -34,7 +34,7 @@ from bistro_server.services.calls import CallRegistry
 from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers
-from bistro_server.services.observing import Observed, Room, batch_reporter
+from bistro_server.services.observing import Observed, Room, TimedDisk, batch_reporter
 from bistro_server.services.publishing import NoticeBoard
 from bistro_server.services.serving import CallsInService
 from bistro_server.services.staging import ReceiptDesk
@@ -76,7 +76,7 @@ class Server:
         settings: ServerSettings,
         clock: Clock,
         *,
-        disk: Disk = SYSTEM_DISK,
+        disk: Disk | None = None,
     ) -> Self:
         """Open ledgers and database and bind all sockets; nothing is answered yet.
 
@@ -84,7 +84,7 @@ class Server:
             folder: Made by ``init``.
             settings: Those of the folder.
             clock: Stamps.
-            disk: The system calls with which ledgers are written.
+            disk: The system calls with which ledgers are written; ``None``: this machine's.
 
         Raises:
             SettingsError: Something that settings name is missing, or a port is taken.
@@ -104,7 +104,7 @@ class Server:
         folder: ServerFolder,
         settings: ServerSettings,
         clock: Clock,
-        disk: Disk,
+        disk: Disk | None,
     ) -> Self:
         limit_ms = settings.clock.error_limit_ms
         terms_key = load_terms_key(folder, name=settings.name).verifier
@@ -124,7 +124,7 @@ class Server:
                 clock=clock,
                 error_limit_ms=limit_ms,
                 report=batch_reporter(measures),
-                disk=disk,
+                disk=disk or TimedDisk(measures.syncs.observe),
             ),
             error_limit_ms=limit_ms,
             poll_s=settings.calls.poll_ms / 1_000,

@@ -5,17 +5,22 @@ Source: docs/reference/metrics.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+LEDGERS: Final = ("log", "refusals")
+
+_SYNC_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _WAIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)
 
 
-@dataclass(frozen=True)
-class ServerMetrics:
-    """Ledgers and ticket desk; ``ledger`` is ``log`` or ``refusals``, never a call."""
+@dataclass(frozen=True, slots=True)
+class LedgerMetrics:
+    """What is counted of one kind of ledger; labels are looked up once, and not for each batch."""
 
     entries: Counter
     duplicates: Counter
@@ -23,6 +28,25 @@ class ServerMetrics:
     batch_sizes: Histogram
     batch_waits: Histogram
     batch_durations: Histogram
+
+    def labelled(self, ledger: str) -> LedgerMetrics:
+        """The same for one ledger; why something was not stamped remains a label."""
+        return LedgerMetrics(
+            entries=self.entries.labels(ledger),
+            duplicates=self.duplicates.labels(ledger),
+            unstamped=self.unstamped,
+            batch_sizes=self.batch_sizes.labels(ledger),
+            batch_waits=self.batch_waits.labels(ledger),
+            batch_durations=self.batch_durations.labels(ledger),
+        )
+
+
+@dataclass(frozen=True)
+class ServerMetrics:
+    """Ledgers and ticket desk; ``ledger`` is ``log`` or ``refusals``, never a call."""
+
+    ledgers: Mapping[str, LedgerMetrics]
+    syncs: Histogram
     timestamps: Counter
     waiting: Gauge
     calls: Gauge
@@ -37,44 +61,13 @@ class ServerMetrics:
     @classmethod
     def register(cls, registry: CollectorRegistry) -> ServerMetrics:
         """Declare the metrics in ``registry``."""
+        ledgers = _ledger_metrics(registry)
         return cls(
-            entries=Counter(
-                "bistro_server_ledger_entries_total",
-                "Entries made durable",
-                ["ledger"],
-                registry=registry,
-            ),
-            duplicates=Counter(
-                "bistro_server_ledger_duplicates_total",
-                "Requests answered with an entry that was there",
-                ["ledger"],
-                registry=registry,
-            ),
-            unstamped=Counter(
-                "bistro_server_ledger_unstamped_total",
-                "Requests that were judged and not stamped",
-                ["ledger"],
-                registry=registry,
-            ),
-            batch_sizes=Histogram(
-                "bistro_server_ledger_batch_entries",
-                "Entries of a batch",
-                ["ledger"],
-                buckets=_BATCH_BUCKETS,
-                registry=registry,
-            ),
-            batch_waits=Histogram(
-                "bistro_server_ledger_batch_wait_seconds",
-                "How long the oldest request of a batch had waited",
-                ["ledger"],
-                buckets=_WAIT_BUCKETS_S,
-                registry=registry,
-            ),
-            batch_durations=Histogram(
-                "bistro_server_ledger_batch_duration_seconds",
-                "Signing, writing and syncing one batch",
-                ["ledger"],
-                buckets=_WAIT_BUCKETS_S,
+            ledgers={ledger: ledgers.labelled(ledger) for ledger in LEDGERS},
+            syncs=Histogram(
+                "bistro_server_ledger_sync_seconds",
+                "One file of a ledger becoming durable",
+                buckets=_SYNC_BUCKETS_S,
                 registry=registry,
             ),
             timestamps=Counter(
@@ -131,15 +124,62 @@ class ServerMetrics:
         *,
         appended: int,
         duplicates: int,
-        unstamped: int,
+        unstamped: Mapping[str, int],
         waited_ms: int,
         took_ms: int,
     ) -> None:
-        """Count one batch of a ledger."""
-        self.entries.labels(ledger).inc(appended)
-        self.duplicates.labels(ledger).inc(duplicates)
-        self.unstamped.labels(ledger).inc(unstamped)
+        """Count one batch of a ledger; ``unstamped`` by error code."""
+        counted = self.ledgers[ledger]
         if appended:
-            self.batch_sizes.labels(ledger).observe(appended)
-            self.batch_waits.labels(ledger).observe(waited_ms / 1_000)
-            self.batch_durations.labels(ledger).observe(took_ms / 1_000)
+            counted.entries.inc(appended)
+            counted.batch_sizes.observe(appended)
+            counted.batch_waits.observe(waited_ms / 1_000)
+            counted.batch_durations.observe(took_ms / 1_000)
+        if duplicates:
+            counted.duplicates.inc(duplicates)
+        for code, count in unstamped.items():
+            counted.unstamped.labels(ledger, code).inc(count)
+
+
+def _ledger_metrics(registry: CollectorRegistry) -> LedgerMetrics:
+    return LedgerMetrics(
+        entries=Counter(
+            "bistro_server_ledger_entries_total",
+            "Entries made durable",
+            ["ledger"],
+            registry=registry,
+        ),
+        duplicates=Counter(
+            "bistro_server_ledger_duplicates_total",
+            "Requests answered with an entry that was there",
+            ["ledger"],
+            registry=registry,
+        ),
+        unstamped=Counter(
+            "bistro_server_ledger_unstamped_total",
+            "Requests that were judged and not stamped",
+            ["ledger", "code"],
+            registry=registry,
+        ),
+        batch_sizes=Histogram(
+            "bistro_server_ledger_batch_entries",
+            "Entries of a batch",
+            ["ledger"],
+            buckets=_BATCH_BUCKETS,
+            registry=registry,
+        ),
+        batch_waits=Histogram(
+            "bistro_server_ledger_batch_wait_seconds",
+            "How long the oldest request of a batch had waited",
+            ["ledger"],
+            buckets=_WAIT_BUCKETS_S,
+            registry=registry,
+        ),
+        batch_durations=Histogram(
+            "bistro_server_ledger_batch_duration_seconds",
+            "Signing, writing and syncing one batch",
+            ["ledger"],
+            buckets=_WAIT_BUCKETS_S,
+            registry=registry,
+        ),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -49,9 +50,12 @@ async def test_metrics_count_batches_and_calls(tmp_path: Path) -> None:
     """Labels are ledgers and states, never what was asked for."""
     async with destination(tmp_path / "d") as site:
         await site.api.request_tickets("spring", [site.request(n) for n in (1, 2, 1)])
+        await site.api.request_tickets("spring", [site.request(n) for n in (1, 2)])
         found = await text_of(site, "/metrics")
         for line in (
             'bistro_server_ledger_entries_total{ledger="log"} 2.0',
+            'bistro_server_ledger_duplicates_total{ledger="log"} 3.0',
+            'bistro_server_ledger_batch_entries_count{ledger="log"} 1.0',
             'bistro_server_calls{state="open"} 1.0',
             'bistro_server_calls{state="closed"} 0.0',
             "bistro_server_tickets_waiting 0.0",
@@ -59,11 +63,20 @@ async def test_metrics_count_batches_and_calls(tmp_path: Path) -> None:
             "bistro_server_clock_error_bound_seconds 0.01",
             "bistro_server_clock_error_limit_seconds 0.1",
             "bistro_server_clock_step_seconds 0.0",
-            "bistro_server_disk_min_free_bytes 2.68435456e+08",
+            "bistro_server_disk_min_free_bytes 0.0",
             'bistro_server_certificate_end_timestamp_seconds{certificate="tsa"}',
         ):
             assert line in found
+        assert re.search(r"^bistro_server_ledger_sync_seconds_count [1-9]", found, re.MULTILINE)
         assert "spring" not in found
+        site.clock.advance(HOUR_MS + 1_001)
+        await site.api.request_tickets("spring", [site.request(n) for n in (3, 4)])
+        found = await text_of(site, "/metrics")
+        for line in (
+            'bistro_server_ledger_unstamped_total{code="deadline-passed",ledger="log"} 2.0',
+            'bistro_server_ledger_entries_total{ledger="refusals"} 2.0',
+        ):
+            assert line in found
         site.clock.bound_ms = None
         site.clock.step(-800)
         found = await text_of(site, "/metrics")

@@ -17,7 +17,7 @@ from bistro.ledger.ledger import Ledger
 from bistro.ledger.sequencer import Draft, Sequencer
 from bistro.net.server_client import ServerClient
 from bistro.net.session import Session
-from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro.storage.durable import Disk
 from bistro.wire.claim import Claim
 from bistro.wire.clauses import Relay, Spread
 from bistro.wire.entry import ReceiptEntry
@@ -138,7 +138,7 @@ async def serving_folder(
     settings: ServerSettings,
     clock: ManualClock,
     *,
-    disk: Disk = SYSTEM_DISK,
+    disk: Disk | None = None,
     ca_path: Path | None = None,
 ) -> AsyncIterator[tuple[Server, asyncio.Task[None]]]:
     """Run the server of a folder beside the body; the test looks at the task's error itself.

@@ -6,6 +6,7 @@ Source: docs/reference/metrics.md.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from bistro.clock import Clock
 from bistro.crypto.timestamp.certificate import validity
 from bistro.errors import BistroError, UnavailableError
 from bistro.ledger.sequencer import BatchReport
+from bistro.storage.disk import SystemDisk
 from bistro_server.metrics import ServerMetrics
 from bistro_server.services.ledgers import Report
 from bistro_server.services.publishing import NoticeBoard
@@ -36,12 +38,29 @@ def batch_reporter(measures: ServerMetrics) -> Report:
             ledger,
             appended=batch.appended_count,
             duplicates=batch.duplicate_count,
-            unstamped=sum(batch.refused.values()),
+            unstamped=batch.refused,
             waited_ms=batch.waited_ms,
             took_ms=batch.took_ms,
         )
 
     return report
+
+
+class TimedDisk(SystemDisk):
+    """This machine's disk, which tells how long it takes until something is durable.
+
+    Args:
+        observe: Told seconds, in the thread that waits for the disk.
+    """
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
+
+    def sync(self, fd: int) -> None:
+        """See ``Disk``."""
+        began = time.perf_counter()
+        super().sync(fd)
+        self._observe(time.perf_counter() - began)
 
 
 @dataclass(frozen=True, slots=True)
