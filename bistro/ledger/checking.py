@@ -19,7 +19,7 @@ from bistro.errors import FormatError, StorageError, VerificationError
 from bistro.instant import UnixMillis
 from bistro.ledger.index_check import IndexCheck
 from bistro.ledger.parts import Parts
-from bistro.ledger.rebuilding import read_bundle
+from bistro.ledger.rebuilding import read_verified_bundle
 from bistro.ledger.record import time_of
 from bistro.ledger.tiles import WIDTH, TilePath, encode_bundle
 from bistro.ledger.view import NO_TIME, View, tile_root
@@ -88,13 +88,13 @@ def check_ledger(
             if batch.note is not None:
                 require_signed(batch.note, frontier, verifier, what=f"record at entry {start}")
                 batch_count += 1
-            times = [last_time, *map(time_of, batch.entries)]
+            for entry in batch.entries:
+                tiles.add(entry)
+            times = [last_time, *_times(batch, start, verifier.name)]
             if times != sorted(times) or batch.last_time not in {None, times[-1]}:
                 raise StorageError(f"ledger {verifier.name}: time goes back after entry {start}")
             last_time = times[-1]
             index.add(start, batch.keys)
-            for entry in batch.entries:
-                tiles.add(entry)
             if progress is not None:
                 progress(frontier.size)
         if frontier.size != view.size:
@@ -114,13 +114,20 @@ class _Batch(NamedTuple):
     last_time: UnixMillis | None = None
 
 
+def _times(batch: _Batch, start: int, name: str) -> list[UnixMillis]:
+    try:
+        return list(map(time_of, batch.entries))
+    except FormatError as exc:
+        raise StorageError(f"ledger {name}, after entry {start}: {exc.message}") from exc
+
+
 def _batches(parts: Parts, view: View) -> Iterator[_Batch]:
     """All entries: those that the write-ahead file has no more from bundles, then its records."""
     begins_at = parts.wal.begins_at
     if begins_at and parts.key_of is None:
         raise parts.wal.damaged(None, f"entries 0 to {begins_at} are missing")
     for number in range(-(-begins_at // WIDTH)):
-        bundle = read_bundle(view.files, number)[: begins_at - number * WIDTH]
+        bundle = read_verified_bundle(view.files, number)[: begins_at - number * WIDTH]
         yield _Batch(bundle, [parts.key_of(entry) or b"" for entry in bundle])  # type: ignore[misc]
     if view.size > begins_at:
         expected = begins_at
@@ -143,7 +150,7 @@ class _TileCheck:
 
     def __init__(self, view: View) -> None:
         self.count = 0
-        self._files = view.files.uncached()
+        self._files = view.files
         self._published = view.published
         self._size = 0
         self._entries: list[bytes] = []
@@ -161,12 +168,12 @@ class _TileCheck:
                     self._files.bundle(number),
                     encode_bundle(self._entries),
                 )
-                self._require_tile(0, number, [leaf_hash(entry) for entry in self._entries])
+                self._require_tile(0, number, list(map(leaf_hash, self._entries)))
             self._entries.clear()
 
     def _require_tile(self, level: int, number: int, hashes: list[bytes]) -> None:
         tile = b"".join(hashes)
-        self._require(TilePath(level, number), self._files.tile(level, number), tile)
+        self._require(TilePath(level, number), self._files.fresh_tile(level, number), tile)
         if len(self._levels) == level:
             self._levels.append([])
         above = self._levels[level]

@@ -31,10 +31,10 @@ from bistro.ledger.writer import WalWriter
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.storage.finishing import finish
 
-PUBLISH_AFTER: Final = 4_096
-"""Unpublished entries that make a pass due: 16 tiles share its syncs."""
+PUBLISH_AFTER: Final = 16_384
+"""Unpublished entries that make a pass due: 128 files share its syncs."""
 
-_MAX_BACKLOG: Final = 16
+_MAX_BACKLOG: Final = 4
 """How many times ``publish_after`` may be unpublished before appending waits for a pass."""
 
 

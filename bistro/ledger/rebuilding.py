@@ -13,7 +13,7 @@ from typing import Final
 
 from bistro.crypto.digest import leaf_hash
 from bistro.crypto.merkle import root_of
-from bistro.errors import StorageError
+from bistro.errors import FormatError, StorageError
 from bistro.ledger.index import DuplicateIndex
 from bistro.ledger.publishing import KeyOf, write_tile
 from bistro.ledger.record import time_of
@@ -41,7 +41,10 @@ def rebuild_tiles(files: TileFiles, size: int) -> Snapshot:
         entries = read_bundle(files, number)
         leaves = list(map(leaf_hash, entries))
         write_tile(files, number, leaves, root_of(leaves), edges)
-        last_time = time_of(entries[min(size - number * WIDTH, WIDTH) - 1])
+        try:
+            last_time = time_of(entries[min(size - number * WIDTH, WIDTH) - 1])
+        except FormatError as exc:
+            raise files.damaged(TilePath("entries", number), exc.message) from exc
         if number % _TILES_AT_ONCE == 0:
             files.sync()
     files.sync()
@@ -58,6 +61,18 @@ def read_bundle(files: TileFiles, number: int) -> list[bytes]:
     if len(entries) != WIDTH:
         path = TilePath("entries", number)
         raise files.damaged(path, f"expected {WIDTH} entries, found {len(entries)}")
+    return entries
+
+
+def read_verified_bundle(files: TileFiles, number: int) -> list[bytes]:
+    """As ``read_bundle``; its entries are those of its tile.
+
+    Raises:
+        StorageError: It is missing or damaged, or the disk failed.
+    """
+    entries = read_bundle(files, number)
+    if b"".join(map(leaf_hash, entries)) != files.fresh_tile(0, number):
+        raise files.damaged(TilePath("entries", number), "not what its tile says")
     return entries
 
 
@@ -100,7 +115,7 @@ def _keys_from(
                 hint="restore the index folder from a copy",
             )
         for number in range(start // WIDTH, -(-wal.begins_at // WIDTH)):
-            keys = [key_of(entry) or b"" for entry in read_bundle(files, number)]
+            keys = [key_of(entry) or b"" for entry in read_verified_bundle(files, number)]
             begin, end = max(start - number * WIDTH, 0), wal.begins_at - number * WIDTH
             yield keys[begin:end]
         start = wal.begins_at

@@ -133,10 +133,6 @@ class TileFiles:
         self._unnamed: list[tuple[AppendFile, Path]] = []
         self._folders: set[Path] = set()
 
-    def uncached(self) -> TileFiles:
-        """The same files, for a reader that must see what is on disk now."""
-        return TileFiles(self._directory, disk=self._disk)
-
     def hash_at(self, level: int, position: int) -> bytes:
         """Hash number ``position`` of a tile level; its tile is full.
 
@@ -162,6 +158,18 @@ class TileFiles:
         """
         return b"".join(self._nodes(level, number)[0])
 
+    def fresh_tile(self, level: int, number: int) -> bytes:
+        """A full tile as it is on disk now.
+
+        Raises:
+            StorageError: The tile is missing or has another length, or the disk failed.
+        """
+        path = TilePath(level, number)
+        tile = self._read(path, TILE_SIZE)
+        if len(tile) != TILE_SIZE:
+            raise self.damaged(path, f"expected {TILE_SIZE} bytes, found {len(tile)}")
+        return tile
+
     def _nodes(self, level: int, number: int) -> list[list[bytes]]:
         """A full tile's hashes, and those above them; the last ones asked for stay in memory.
 
@@ -170,10 +178,7 @@ class TileFiles:
         """
         nodes = self._cache.get((level, number))
         if nodes is None:
-            path = TilePath(level, number)
-            tile = self._read(path, TILE_SIZE)
-            if len(tile) != TILE_SIZE:
-                raise self.damaged(path, f"expected {TILE_SIZE} bytes, found {len(tile)}")
+            tile = self.fresh_tile(level, number)
             nodes = [[tile[at : at + HASH_SIZE] for at in range(0, TILE_SIZE, HASH_SIZE)]]
             for _ in range(TILE_LEVEL):
                 below = nodes[-1]

@@ -13,7 +13,7 @@ from bistro.ids import Origin
 from bistro.ledger.ledger import Ledger
 from bistro.net.server_client import ServerClient
 from bistro.net.session import Session
-from bistro_relay.services.ledgers import FOLDER
+from bistro_relay.services.ledgers import FOLDER, key_of
 from bistro_relay.services.trust import follow_rotations
 from bistro_relay.store.destinations import Destination, DestinationFiles
 from bistro_relay.store.schema import FILE_NAME, open_database
@@ -56,7 +56,9 @@ async def ledger(directory: Path, key: SigningKey, origin: Origin) -> str:
         UnavailableError: A process writes to it.
     """
     signer = LocalSigner(key.renamed(origin.custody(key.verifier.name)))
-    found = await Ledger.open(directory / FOLDER / origin.server / origin.call, signer=signer)
+    found = await Ledger.open(
+        directory / FOLDER / origin.server / origin.call, signer=signer, key_of=key_of
+    )
     try:
         await found.check()
         return f"{found.origin} has {found.size} entries, all as they were signed"

@@ -28,6 +28,7 @@ from bistro.instant import UnixMillis
 from bistro.ledger.ledger import Appended, Ledger
 from bistro.ledger.sequencer import BatchReport, Draft, Sequencer
 from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro.wire.entry import HeldEntry, ReceiptEntry, ReleasedEntry, decode_entry
 
 FOLDER: Final = "custody"
 
@@ -45,6 +46,23 @@ def held_key(commitment: bytes, index: int, until: UnixMillis) -> bytes:
 def released_key(commitment: bytes, index: int) -> bytes:
     """What the end of a hold is unique by."""
     return b"d" + commitment + bytes([index])
+
+
+def key_of(entry: bytes) -> bytes | None:
+    """The key of an entry of ours, made anew from it.
+
+    Raises:
+        FormatError: It is no entry.
+    """
+    match decode_entry(entry):
+        case ReceiptEntry() as receipt:
+            return receipt_key(receipt.digest, receipt.index)
+        case HeldEntry() as held:
+            return held_key(held.digest, held.index, held.hold_until)
+        case ReleasedEntry() as released:
+            return released_key(released.digest, released.index)
+        case _:
+            return None
 
 
 @dataclass(frozen=True)
@@ -136,9 +154,8 @@ class CustodyLedgers:
             found = self._open.get(origin)
             if found is None:
                 signer = LocalSigner(self._key.renamed(origin.custody(self.relay)))
-                ledger = await Ledger.open(
-                    self._root / origin.server / origin.call, signer=signer, disk=self._disk
-                )
+                folder = self._root / origin.server / origin.call
+                ledger = await Ledger.open(folder, signer=signer, disk=self._disk, key_of=key_of)
                 sequencer = Sequencer(
                     ledger, self._clock, error_limit_ms=self._error_limit_ms, report=self._report
                 )

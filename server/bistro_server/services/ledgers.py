@@ -62,6 +62,23 @@ def closed_key(terms_hash: bytes) -> bytes:
     return b"c" + terms_hash
 
 
+_LETTERS: Final = {
+    b"bistro/ticket/v1": b"t",
+    b"bistro/terms/v1": b"v",
+    b"bistro/closed/v1": b"c",
+    b"bistro/refused/v1": b"r",
+}
+
+
+def key_of(entry: bytes) -> bytes | None:
+    """The key of an entry of ours, made anew from it; ``None`` where it has none."""
+    kind, _, _, digest = entry.split(b"\n", 4)[:4]
+    if kind == b"bistro/opening/v1":
+        return OPENING_KEY
+    letter = _LETTERS.get(kind)
+    return None if letter is None else letter + bytes.fromhex(digest[7:].decode())
+
+
 class CallLedgers:
     """A call's ledgers, open for writing; obtained from ``open``, given back by ``close``.
 
@@ -120,9 +137,11 @@ class CallLedgers:
             StorageError: One is damaged, or terms are not in the log.
         """
         log_signer, refusals_signer = call.log_signers()
-        log = await Ledger.open(call.folder.log, signer=log_signer, disk=disk)
+        log = await Ledger.open(call.folder.log, signer=log_signer, disk=disk, key_of=key_of)
         try:
-            refusals = await Ledger.open(call.folder.refusals, signer=refusals_signer, disk=disk)
+            refusals = await Ledger.open(
+                call.folder.refusals, signer=refusals_signer, disk=disk, key_of=key_of
+            )
         except BaseException:
             await log.close()
             raise
