@@ -65,10 +65,9 @@ def _check(case: Case, admission: Admission, named: bytes | None, findings: Find
         raise VerificationError(
             f"the ticket names the admission {named.hex()}, this one is {admission.hash.hex()}"
         )
-    fault = judge_admission(case.header, admission)
+    fault = judge_admission(case.header, admission, commitment=case.commitment)
     if fault is not None:
         raise VerificationError(fault.reason.text)
-    admission.verify(commitment=case.commitment, terms_hash=case.header.terms_hash)
     findings.ok(
         "admission",
         f"The holder of filer key {admission.filer_key.hex()} asked for this ticket, for slot "

@@ -155,10 +155,11 @@ def judge_header(
     return None
 
 
-def judge_admission(header: Header, admission: Admission) -> Fault | None:
+def judge_admission(header: Header, admission: Admission, *, commitment: bytes) -> Fault | None:
     """What does not fit between a header and the admission of its ticket; None if it fits.
 
-    The admission's signature is not looked at: it was verified before the ticket was given.
+    The signature is verified again: before the ticket it was for the terms of the request, and
+    only now it is known that they are those of the header.
     """
     if header.filer_key != admission.filer_key:
         asked, signed = admission.filer_key.hex(), header.filer_key.hex()
@@ -166,6 +167,11 @@ def judge_admission(header: Header, admission: Admission) -> Fault | None:
         return Fault.rejected("admission", text)
     if header.slot != admission.slot:
         text = f"the ticket was asked for slot {admission.slot}, the header is for {header.slot}"
+        return Fault.rejected("admission", text)
+    try:
+        admission.verify(commitment=commitment, terms_hash=header.terms_hash)
+    except VerificationError:
+        text = "the admission's signature is not for this commitment and the header's terms"
         return Fault.rejected("admission", text)
     return None
 

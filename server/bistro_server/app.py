@@ -10,7 +10,6 @@ import secrets
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Self
 
 from aiohttp import web
@@ -22,6 +21,7 @@ from bistro import clock as clocks
 from bistro.clock import Clock
 from bistro.crypto.timestamp.token import PREFIX_SIZE
 from bistro.daemon import logs, metrics, supervise
+from bistro.daemon.buckets import Rate
 from bistro.daemon.listening import HttpPart, bind_tcp, bind_unix
 from bistro.daemon.web import ReadinessCheck, new_app, side_app
 from bistro.storage.durable import Disk
@@ -30,12 +30,13 @@ from bistro_server.http import endpoints
 from bistro_server.http.desks import DESKS, Desks
 from bistro_server.metrics import ServerMetrics
 from bistro_server.services.authority import Authority, load_authority
-from bistro_server.services.calls import CallRegistry
+from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers
 from bistro_server.services.observing import Observed, Room, TimedDisk, batch_reporter
 from bistro_server.services.publishing import NoticeBoard
+from bistro_server.services.registration import Registration
 from bistro_server.services.serving import CallsInService
 from bistro_server.services.staging import ReceiptDesk
 from bistro_server.services.statuses import StatusDesk
@@ -59,6 +60,7 @@ class Server:
         tickets: The part that takes ticket requests over plain HTTP, if there is one.
         control: The part on the Unix socket.
         calls: The part that stamps, closes and publishes.
+        registration: The part that verifies and keeps admissions of registered filers.
         part_metrics: Counts restarts of parts.
     """
 
@@ -66,6 +68,7 @@ class Server:
     tickets: HttpPart | None
     control: HttpPart
     calls: CallsInService
+    registration: Registration
     part_metrics: metrics.PartMetrics
     resources: AsyncExitStack
 
@@ -115,17 +118,37 @@ class Server:
         submissions = Submissions(database, statuses, clock)
         registry = metrics.new_registry()
         measures = ServerMetrics.register(registry)
+        disk = disk or TimedDisk(measures.syncs.observe)
+        registration = Registration(
+            database,
+            clock,
+            filer_rate=Rate(settings.tickets.filer_rate_per_s, settings.tickets.filer_burst_count),
+            poll_s=settings.calls.poll_ms / 1_000,
+            report=lambda code: measures.unjudged.labels(code).inc(),
+            disk=disk,
+        )
+        stack.callback(registration.close)
+
+        async def open_call(call: Call) -> CallLedgers:
+            ledgers = await CallLedgers.open(
+                call,
+                clock,
+                error_limit_ms=limit_ms,
+                report=batch_reporter(measures),
+                disk=disk,
+            )
+            try:
+                await registration.attend(ledgers)
+            except BaseException:
+                await ledgers.close()
+                raise
+            return ledgers
+
         calls = CallsInService(
             CallRegistry(folder),
             submissions,
             clock,
-            partial(
-                CallLedgers.open,
-                clock=clock,
-                error_limit_ms=limit_ms,
-                report=batch_reporter(measures),
-                disk=disk or TimedDisk(measures.syncs.observe),
-            ),
+            open_call,
             error_limit_ms=limit_ms,
             poll_s=settings.calls.poll_ms / 1_000,
         )
@@ -147,7 +170,12 @@ class Server:
                 clock,
                 tickets_url=None if plain is None else _plain_url(settings, plain),
             ),
-            TicketDesk(clock, chooser, address_limit=settings.tickets.address_count),
+            TicketDesk(
+                clock,
+                chooser,
+                address_limit=settings.tickets.address_count,
+                registration=registration,
+            ),
             ReceiptDesk(submissions, clock),
             StatusDesk(statuses),
             _timestamp_desk(authority, settings, clock, measures),
@@ -175,6 +203,7 @@ class Server:
             tickets=None if plain is None else _plain_part(http, tickets, plain),
             control=HttpPart(control, bind_unix(folder.control_socket)),
             calls=calls,
+            registration=registration,
             part_metrics=metrics.PartMetrics.register(registry),
             resources=stack.pop_all(),
         )
@@ -186,7 +215,11 @@ class Server:
             StorageError: A disk failed or the clock was set; a restart recovers.
         """
         # Stopped last-first: requests that are under way are still stamped and answered.
-        parts = {"calls": self.calls.run, "control": self.control.run}
+        parts = {
+            "calls": self.calls.run,
+            "registration": self.registration.run,
+            "control": self.control.run,
+        }
         parts |= {name: worker.run for name, worker in self.http.workers.items()}
         parts["http"] = self.http.run  # when it has ended, connections of workers have too
         if self.tickets is not None:

@@ -49,6 +49,7 @@ class ServerMetrics:
     syncs: Histogram
     timestamps: Counter
     waiting: Gauge
+    unjudged: Counter
     calls: Gauge
     ready: Gauge
     clock_bound: Gauge
@@ -74,6 +75,12 @@ class ServerMetrics:
                 "bistro_server_timestamps_total",
                 "RFC 3161 requests answered, with a token or without",
                 ["result"],
+                registry=registry,
+            ),
+            unjudged=Counter(
+                "bistro_server_tickets_unjudged_total",
+                "Ticket requests with admissions that were turned away before they were judged",
+                ["code"],
                 registry=registry,
             ),
             waiting=Gauge(

@@ -42,6 +42,22 @@ class TicketSettings(Section):
         gt=0,
         description="Ticket requests of one network address that may wait at the same time",
     )
+    address_rate_per_s: float = Field(
+        default=1_000,
+        gt=0,
+        description="Tickets that one network address may ask for a second, for any time",
+    )
+    address_burst_count: int = Field(
+        default=10_000,
+        ge=1_000,
+        description="Tickets that one network address may ask for at once; at least one array",
+    )
+    filer_rate_per_s: float = Field(
+        default=10, gt=0, description="Tickets that one registered filer may ask for a second"
+    )
+    filer_burst_count: int = Field(
+        default=1_000, ge=1, description="Tickets that one registered filer may ask for at once"
+    )
 
 
 class CallSettings(Section):

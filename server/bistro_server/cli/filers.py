@@ -7,8 +7,6 @@ Source: docs/spec/commands.md; docs/spec/admission.md.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
@@ -26,10 +24,8 @@ from bistro_server.cli.running import (
     system_clock,
 )
 from bistro_server.services.filer_import import checked, parse_key, require_name
+from bistro_server.services.filer_list import Filer, filer_list
 from bistro_server.services.folder import ServerFolder
-from bistro_server.settings import ServerSettings
-from bistro_server.store.filers import Filer, Filers
-from bistro_server.store.schema import open_database
 
 
 @click.group()
@@ -59,7 +55,7 @@ def add(folder: ServerFolder, key: str, name: str, *, as_json: bool) -> None:
         raise SettingsError(exc.message, hint="correct --name") from exc
 
     async def work() -> int:
-        async with _list_of(folder, settings) as known:
+        async with filer_list(folder, system_clock(settings)) as known:
             return await known.put([(found, name)])
 
     run(work())
@@ -85,7 +81,7 @@ def import_filers(folder: ServerFolder, file: Path, *, as_json: bool) -> None:
     async def work() -> int:
         # Read and checked before the database is touched: others wait only for the writing.
         with checked(file) as rows:
-            async with _list_of(folder, settings) as known:
+            async with filer_list(folder, system_clock(settings)) as known:
                 return await known.put(rows)
 
     count = run(work())
@@ -105,7 +101,7 @@ def revoke(folder: ServerFolder, keys: tuple[str, ...], *, as_json: bool) -> Non
     found = [_key(key) for key in keys]
 
     async def work() -> int:
-        async with _list_of(folder, settings) as known:
+        async with filer_list(folder, system_clock(settings)) as known:
             return await known.revoke(found)
 
     count = run(work())
@@ -124,7 +120,7 @@ def list_filers(folder: ServerFolder, *, as_json: bool) -> None:
 
     async def work() -> int:
         count = 0
-        async with _list_of(folder, settings) as known:
+        async with filer_list(folder, system_clock(settings)) as known:
             if as_json:
                 click.echo('{"filers":[', nl=False)
             # One by one: a list of a million is never in memory as a whole.
@@ -161,12 +157,3 @@ def _key(text: str) -> bytes:
         return parse_key(text)
     except FormatError as exc:
         raise SettingsError(exc.message, hint="ask the filer for bistro keys show") from exc
-
-
-@asynccontextmanager
-async def _list_of(folder: ServerFolder, settings: ServerSettings) -> AsyncIterator[Filers]:
-    database = await open_database(folder.database)
-    try:
-        yield Filers(database, system_clock(settings))
-    finally:
-        await database.close()

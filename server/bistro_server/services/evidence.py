@@ -104,6 +104,7 @@ class CallEvidence:
             # A longer manifest lies beside this file.
             manifest=manifest if manifest and len(manifest) <= MAX_BLOB_SIZE else None,
             ticket=ticket,
+            admission=result.admission,
             receipts=tuple(receipts[:MAX_RECEIPTS]),
             closed=self.closed,
             opening=self.opening,

@@ -37,6 +37,7 @@ from bistro.storage.durable import make_directories
 from bistro.storage.locks import FileLock
 from bistro.wire.entry import PostmarkedEntry, TicketEntry
 from bistro.wire.ticket import Opening
+from bistro_server.services.admission_keeper import AdmissionKeeper, admissions_path
 from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.collecting_files import CollectingFolder
 from bistro_server.services.control import CallLog, open_log
@@ -45,6 +46,7 @@ from bistro_server.services.handover import INDEX
 from bistro_server.services.opening_passes import Passes, Report
 from bistro_server.services.opening_record import Recorder
 from bistro_server.services.unpacking import Inbox
+from bistro_server.store.admissions import Admissions
 from bistro_server.store.collection import patiently
 from bistro_server.store.opening import OpeningStore
 from bistro_server.store.opening_results import ResultStore
@@ -188,6 +190,12 @@ class CallOpening:
     ) -> None:
         """Make rows of all tickets, and decide about what did not come in time."""
         await tail(call, log, submissions)
+        if call.terms.filers == "registered":
+            admissions = Admissions(submissions.database)
+            keeper = AdmissionKeeper(
+                call.id, admissions_path(call.folder), log.entries, admissions, disk=self.disk
+            )
+            await patiently(keeper.catch_up)
         if (await submissions.count_by_state(call.id)).get("ticketed"):
             await patiently(lambda: submissions.lapse(call.id, stage_by=call.terms.stage_by))
         await store.freeze()

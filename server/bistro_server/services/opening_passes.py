@@ -16,9 +16,17 @@ from dataclasses import dataclass
 from bistro.crypto.age.keys import KeyIdentity
 from bistro.daemon import logs
 from bistro.errors import StorageError
-from bistro.protocol.opening import Decision, Fault, Outcome, Reason, Resolution
+from bistro.protocol.opening import (
+    Decision,
+    Fault,
+    Outcome,
+    Reason,
+    Resolution,
+    judge_admission,
+)
 from bistro.storage.blobs import BlobStore
 from bistro.storage.disk import Disk
+from bistro.wire.admission import Admission
 from bistro.wire.header import SignedHeader
 from bistro_server.services.calls import Call
 from bistro_server.services.opening_reading import Envelope, Reading
@@ -70,11 +78,24 @@ class Passes:
                     header_leaf=unread.header_leaf,
                     terms_hashes=hashes,
                 )
-                readings.append((unread, found.signed, found.is_believed, found.fault))
+                fault = found.fault or self._judge(unread, found)
+                readings.append((unread, found.signed, found.is_believed, fault))
                 done += 1
                 self.report("reading", done, total)
             # A crash before this reads the same page again.
             await self.store.record_readings(readings)
+
+    def _judge(self, unread: Unread, found: Reading) -> Fault | None:
+        """Whether whoever signed the header is who asked for the ticket, for the same slot."""
+        if self.call.terms.filers == "anyone" or found.signed is None:
+            return None
+        if unread.admission is None:
+            raise StorageError(
+                f"submission {unread.commitment.hex()}: the admission of its ticket is gone",
+                hint="restore the call's file of admissions from a copy; nothing was decided",
+            )
+        admission = Admission.decode(unread.admission)
+        return judge_admission(found.signed.header, admission, commitment=unread.commitment)
 
     async def decide_all(self) -> None:
         """Pass 2: an outcome for everything that was read; what counts lies in the inbox.

@@ -31,6 +31,7 @@ from bistro.protocol.backoff import Chooser
 from bistro.wire.plain_ticket import Plain, read_plain, read_plain_array, read_plain_lot
 from bistro.wire.ticketing import TicketRequests
 from bistro_server.services.ledgers import CallLedgers
+from bistro_server.services.registration import Registration
 from bistro_server.services.ticket_items import Item
 from bistro_server.services.ticket_lots import TicketLot
 from bistro_server.services.ticket_parties import Asker, Crowd, Party, Requested, later
@@ -46,11 +47,18 @@ class TicketDesk:
         clock: Says when requests are received.
         chooser: Where jitter comes from.
         address_limit: Items of one address that may wait at the same time.
+        registration: Takes the requests of calls for registered filers.
     """
 
     def __init__(
-        self, clock: Clock, chooser: Chooser, *, address_limit: int = ADDRESS_LIMIT
+        self,
+        clock: Clock,
+        chooser: Chooser,
+        *,
+        address_limit: int = ADDRESS_LIMIT,
+        registration: Registration | None = None,
     ) -> None:
+        self._registration = registration
         self._clock = clock
         self._chooser = chooser
         self._address_limit = address_limit
@@ -109,6 +117,8 @@ class TicketDesk:
             waiting = TicketLot(party, places, commitments, terms_hash, received_at)
             self._enqueue(ledgers, asker, [waiting], len(commitments))
             return party
+        if self._registration is not None and self._registration.has(ledgers.call.id):
+            return self._ask_registered(self._registration, ledgers, body, asker, received_at)
         plain, admitted, is_bulk = _read(body)
         party = self._admit(ledgers, asker, len(plain), is_bulk=is_bulk)
         items = [
@@ -116,6 +126,26 @@ class TicketDesk:
             for place, one in enumerate(plain)
         ]
         self._enqueue(ledgers, asker, items, len(items))
+        return party
+
+    def _ask_registered(
+        self,
+        registration: Registration,
+        ledgers: CallLedgers,
+        body: bytes,
+        asker: Asker,
+        received_at: UnixMillis,
+    ) -> Requested:
+        """As ``ask`` where items may have admissions."""
+        requests = TicketRequests.decode(body)
+        count = len(requests.items)
+        party = self._admit(ledgers, asker, count, is_bulk=requests.is_bulk)
+        self._count(asker, count)
+        try:
+            registration.enqueue(party, requests.items, received_at, who=asker.address)
+        except UnavailableError as exc:
+            party.leave()
+            raise later(exc, self._chooser) from exc
         return party
 
     def _admit(self, ledgers: CallLedgers, asker: Asker, count: int, *, is_bulk: bool) -> Requested:

@@ -25,13 +25,18 @@ PAGE_COUNT: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A collected envelope that opening has not looked into."""
+    """A collected envelope that opening has not looked into.
+
+    Attributes:
+        admission: With which its ticket was given, encoded; ``None`` where there is none.
+    """
 
     submission: int
     commitment: bytes
     header_leaf: bytes
     blob: str
     sha256: bytes
+    admission: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,9 @@ class OpeningStore:
     async def unread(self) -> list[Unread]:
         """The next envelopes for pass 1, in the order of the log; none when all are read."""
         rows = await self.database.fetch_all(
-            "SELECT s.id, s.commitment, s.header_leaf, envelope.blob, envelope.sha256 "
+            "SELECT s.id, s.commitment, s.header_leaf, envelope.blob, envelope.sha256, a.data "
             "FROM envelope JOIN submission AS s ON s.id = envelope.submission "
+            "LEFT JOIN admission AS a ON a.call = s.call AND a.log_index = s.log_index "
             "WHERE s.call = ? AND NOT EXISTS (SELECT 1 FROM reading WHERE submission = s.id) "
             "AND NOT EXISTS (SELECT 1 FROM outcome WHERE submission = s.id) "
             "ORDER BY s.log_index LIMIT ?",
@@ -119,6 +125,7 @@ class OpeningStore:
                 bytes(row["header_leaf"]),
                 str(row["blob"]),
                 bytes(row["sha256"]),
+                row["data"],
             )
             for row in rows
         ]

@@ -30,6 +30,7 @@ class Result:
         signed: The header, where one is believed.
         unpacked: What lies in the inbox, if anything does.
         descriptors: Of all fragments, encoded as one list; ``None`` if it was not collected.
+        admission: With which its ticket was given, encoded; ``None`` where there is none.
     """
 
     submission: int
@@ -45,6 +46,7 @@ class Result:
     unpacked: Unpacked | None
     layout: bytes | None
     descriptors: bytes | None
+    admission: bytes | None
 
 
 class ResultStore:
@@ -66,10 +68,11 @@ class ResultStore:
         rows = await self.database.fetch_all(
             "SELECT s.id, s.commitment, s.log_index, s.ticketed_at, s.state, s.layout, "
             "o.outcome, o.reasons, o.token, o.decided_at, r.signed, r.filer, r.is_unpacked, "
-            "r.form, r.file_count, r.size, envelope.descriptors "
+            "r.form, r.file_count, r.size, envelope.descriptors, a.data AS admission "
             "FROM submission AS s JOIN outcome AS o ON o.submission = s.id "
             "LEFT JOIN reading AS r ON r.submission = s.id "
             "LEFT JOIN envelope ON envelope.submission = s.id "
+            "LEFT JOIN admission AS a ON a.call = s.call AND a.log_index = s.log_index "
             "WHERE s.call = ? AND s.log_index > ? ORDER BY s.log_index LIMIT ?",
             (self._call, after_index, PAGE_COUNT),
         )
@@ -121,6 +124,7 @@ def _result(row: Row) -> Result:
     is_believed = row["filer"] is not None
     return Result(
         submission=int(row["id"]),
+        admission=row["admission"],
         commitment=bytes(row["commitment"]),
         log_index=int(row["log_index"]),
         ticketed_at=UnixMillis(row["ticketed_at"]),

@@ -85,11 +85,16 @@ def test_a_refusal_with_an_admission_proves_whose_attempt_it_was() -> None:
 
 
 def test_a_header_fits_its_admission_or_is_rejected() -> None:
-    """Key and slot; the signature was verified before the ticket was given."""
-    header = Filing().header
-    fits = Admission(header.filer_key, header.slot, bytes(64))
-    assert judge_admission(header, fits) is None
-    for other in (replace(fits, slot="b"), replace(fits, filer_key=bytes(32))):
-        fault = judge_admission(header, other)
+    """Key, slot and, by the signature, commitment and terms."""
+    filing = registered().admitted()
+    fits = Admission.decode(filing.evidence.admission or b"")
+    assert judge_admission(filing.header, fits, commitment=filing.commitment) is None
+    others = (
+        replace(fits, slot="b"),
+        replace(fits, filer_key=bytes(32)),
+        replace(fits, signature=bytes(64)),
+    )
+    for other in others:
+        fault = judge_admission(filing.header, other, commitment=filing.commitment)
         assert fault is not None
         assert (fault.outcome, fault.reason.code) == ("rejected", "admission")
