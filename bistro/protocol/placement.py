@@ -1,7 +1,8 @@
 """Which relay gets which fragment: weighted power of two choices under an operator cap.
 
 Two relays are drawn by weight and the cheaper one by probed latency and advertised load wins:
-nearly as good as asking all of them, without sending every client to the same best relay.
+nearly as good as asking all of them, without sending every client to the same best relay. Other
+policies stand behind the same interface; docs/experiments/placement.md compares them.
 No operator gets more than n - k fragments of an envelope where that can be had, so that no
 single operator's loss can make it unrestorable.
 
@@ -11,12 +12,16 @@ Source: docs/spec/staging.md.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from bistro.errors import UnavailableError
 from bistro.protocol.backoff import Chooser
 
-_LOAD_PENALTY = 4.0  # a fully loaded relay counts like an idle one at five times the latency
+LOAD_LIMIT = 0.7
+"""A relay that advertises this load or more is chosen only where no other is left."""
+_BASE_MS = 50.0  # nearer than this hardly matters: a fragment takes seconds, not round trips
+_LEAST_FREE = 0.05  # a full relay still moves on
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +46,89 @@ class RelayProbe:
 
     @property
     def cost(self) -> float:
-        """What two candidates are compared by; lower is better."""
-        latency_ms = 0.0 if self.latency_ms is None else self.latency_ms
-        return (1.0 + latency_ms) * (1.0 + _LOAD_PENALTY * min(max(self.load, 0.0), 1.0))
+        """What two candidates are compared by; lower is better.
+
+        What is left of a relay is shared by who comes next, so time goes with 1 / free.
+        """
+        free = 1.0 - min(max(self.load, 0.0), 1.0)
+        return (_BASE_MS + _latency_ms(self)) / (free + _LEAST_FREE)
 
     def is_usable(self, fragment_size: int) -> bool:
         """Whether it answered, takes part, and has room."""
         has_room = self.free_size is None or self.free_size >= fragment_size
         return self.latency_ms is not None and self.weight > 0 and has_room
+
+
+class Policy(Protocol):
+    """Chooses among relays that may all be chosen."""
+
+    def choose(self, candidates: Sequence[RelayProbe], chooser: Chooser) -> RelayProbe:
+        """One of ``candidates``, of which there is at least one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TwoChoices:
+    """Two are drawn by weight, and the cheaper one wins.
+
+    Attributes:
+        load_limit: Relays that advertise at least this load are left out while others are
+            there; None leaves out none.
+    """
+
+    load_limit: float | None = LOAD_LIMIT
+
+    def choose(self, candidates: Sequence[RelayProbe], chooser: Chooser) -> RelayProbe:
+        """The cheaper of two below the limit; of two beyond it, the less loaded."""
+        free = _below(self.load_limit, candidates)
+        drawn_from = free or candidates
+        first = _weighted(drawn_from, chooser)
+        rest = [probe for probe in drawn_from if probe is not first]
+        if not rest:
+            return first
+        second = _weighted(rest, chooser)
+        return min(first, second, key=(lambda one: one.cost) if free else (lambda one: one.load))
+
+
+class AnyRelay:
+    """One is drawn by weight, wherever it stands and whatever it does."""
+
+    def choose(self, candidates: Sequence[RelayProbe], chooser: Chooser) -> RelayProbe:
+        """Any of them."""
+        return _weighted(candidates, chooser)
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The one with the least latency; chance plays no part.
+
+    Attributes:
+        load_limit: Relays that advertise at least this load are left out while others are
+            there; None asks for no load.
+    """
+
+    load_limit: float | None = None
+
+    def choose(
+        self,
+        candidates: Sequence[RelayProbe],
+        chooser: Chooser,  # noqa: ARG002 - the interface
+    ) -> RelayProbe:
+        """The nearest of those below the limit; of none below it, the least loaded."""
+        free = _below(self.load_limit, candidates)
+        if not free:
+            return min(candidates, key=lambda probe: probe.load)
+        return min(free, key=_latency_ms)
+
+
+def _below(load_limit: float | None, candidates: Sequence[RelayProbe]) -> Sequence[RelayProbe]:
+    if load_limit is None:
+        return candidates
+    return [probe for probe in candidates if probe.load < load_limit]
+
+
+def _latency_ms(probe: RelayProbe) -> float:
+    return 0.0 if probe.latency_ms is None else probe.latency_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +139,13 @@ class Placement:
         k: Fragments that restore the envelope.
         n: Fragments there are.
         fragment_size: Bytes of one fragment.
+        policy: Chooses among the relays that the operator cap leaves.
     """
 
     k: int
     n: int
     fragment_size: int
+    policy: Policy = field(default_factory=TwoChoices)
 
     @property
     def operator_cap(self) -> int:
@@ -108,7 +190,7 @@ class Placement:
                 hint="check the network and run `bistro resume` later; the ticket stays valid",
             )
         fresh = [probe for probe in usable if probe.name not in avoid] or usable
-        return _better_of_two(self._least_concentrated(fresh, others), chooser)
+        return self.policy.choose(self._least_concentrated(fresh, others), chooser)
 
     def _least_concentrated(
         self, usable: Sequence[RelayProbe], others: Sequence[RelayProbe]
@@ -120,14 +202,6 @@ class Placement:
         under_cap = [p for p in usable if at_operator[p.operator] <= ceiling]
         least = min(at_relay[p.name] for p in under_cap)
         return [p for p in under_cap if at_relay[p.name] == least]
-
-
-def _better_of_two(candidates: Sequence[RelayProbe], chooser: Chooser) -> RelayProbe:
-    first = _weighted(candidates, chooser)
-    rest = [probe for probe in candidates if probe is not first]
-    if not rest:
-        return first
-    return min(first, _weighted(rest, chooser), key=lambda probe: probe.cost)
 
 
 def _weighted(candidates: Sequence[RelayProbe], chooser: Chooser) -> RelayProbe:

@@ -63,7 +63,7 @@ def _open_seal(size: int) -> Iterator[Contest]:
     with work_folder() as folder:
         source = folder / "source.bin"
         write_random(source, size)
-        order = _order(folder, source)
+        order = order_of(folder, source)
         target = folder / "floor"
 
         def our_round() -> Samples:
@@ -87,7 +87,7 @@ def _open_seal(size: int) -> Iterator[Contest]:
         yield Contest(our_round, floor_round, (note,))
 
 
-def _order(folder: Path, source: Path) -> sealing.Order:
+def order_of(folder: Path, source: Path) -> sealing.Order:
     """Seal ``source`` as a filing of one file for a call with (4, 6)."""
     terms = build(first_terms(spread=Spread(K, N), envelope_limit=1 << 40), SERVER_KEY)
     request = Request(

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bistro.errors import UnavailableError
-from bistro.protocol.placement import Placement, RelayProbe
+from bistro.protocol.placement import (
+    AnyRelay,
+    Nearest,
+    Placement,
+    Policy,
+    RelayProbe,
+    TwoChoices,
+)
 
 
 def probes_of(*operators: str) -> list[RelayProbe]:
@@ -114,3 +121,62 @@ def test_rounding_never_draws_nobody() -> None:
 
     one, two = probes_of("a", "b")
     assert Placement(k=1, n=1, fragment_size=1).place_one([one, two], Last()) in (one, two)
+
+
+# --- policies
+
+POLICIES: dict[str, Policy] = {
+    "any": AnyRelay(),
+    "nearest": Nearest(),
+    "nearest below a load": Nearest(load_limit=0.5),
+    "two choices": TwoChoices(),
+    "two choices without a limit": TwoChoices(load_limit=None),
+}
+EVERY_POLICY = pytest.mark.parametrize("policy", POLICIES.values(), ids=list(POLICIES))
+
+
+@EVERY_POLICY
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32))
+def test_the_operator_cap_holds_under_every_policy(
+    policy: Policy, k: int, parity: int, seed: int
+) -> None:
+    """A policy chooses among what is safe, never beside it."""
+    rule = Placement(k=k, n=k + parity, fragment_size=1, policy=policy)
+    placed = rule.place(probes_of(*"aabbccddeeffgg"), random.Random(seed))
+    assert max(Counter(probe.operator for probe in placed).values()) <= parity
+    assert len({probe.name for probe in placed}) == rule.n
+
+
+def test_the_nearest_is_the_nearest_until_it_is_loaded() -> None:
+    """Without a limit load does not count; beyond it in all, the least loaded is taken."""
+    relays = [
+        RelayProbe("near.example", "a", latency_ms=5.0, load=0.9),
+        RelayProbe("middle.example", "b", latency_ms=50.0, load=0.4),
+        RelayProbe("far.example", "c", latency_ms=90.0, load=0.1),
+    ]
+    chance = random.Random(1)
+    assert Nearest().choose(relays, chance).name == "near.example"
+    assert Nearest(load_limit=0.5).choose(relays, chance).name == "middle.example"
+    assert Nearest(load_limit=0.05).choose(relays, chance).name == "far.example"
+
+
+def test_two_choices_leave_out_who_is_loaded_while_others_are_there() -> None:
+    """Near and heavy does not help a relay beyond the limit; all beyond it, load alone counts."""
+    near = RelayProbe("near.example", "a", weight=100, latency_ms=5.0, load=0.8)
+    far = RelayProbe("far.example", "b", latency_ms=300.0, load=0.6)
+    full = RelayProbe("full.example", "c", latency_ms=1.0, load=1.0)
+    chance = random.Random(4)
+    for _ in range(50):
+        assert TwoChoices().choose([near, far, full], chance) is far
+        assert TwoChoices().choose([full, near], chance) is near
+        assert TwoChoices(load_limit=None).choose([near, far], chance) is near
+        assert TwoChoices().choose([full], chance) is full
+
+
+def test_any_relay_is_drawn_by_weight_alone() -> None:
+    """Neither distance nor load keeps a relay from its share."""
+    near = RelayProbe("near.example", "a", latency_ms=1.0)
+    far = RelayProbe("far.example", "b", latency_ms=900.0, load=1.0, weight=3)
+    chance = random.Random(3)
+    drawn = Counter(AnyRelay().choose([near, far], chance).name for _ in range(800))
+    assert 540 < drawn["far.example"] < 660
