@@ -107,6 +107,7 @@ class BatchTree:
         self._levels: list[tuple[int, list[bytes]]] = []
         old_nodes = list(frontier.nodes)
         nodes = list(leaf_hashes)
+        kept: list[bytes] = []
         for level in range(max(self.size - 1, 0).bit_length() + 1):
             first = frontier.size >> level
             if first & 1:
@@ -114,6 +115,9 @@ class BatchTree:
                 nodes = [old_nodes.pop(), *nodes]
                 first -= 1
             self._levels.append((first, nodes))
+            if self.size >> level & 1:
+                # The last complete subtree of this level has no right neighbour.
+                kept.append(nodes[(self.size >> level) - 1 - first])
             # As ``node_hash`` does it: a call less for each node is worth it in every batch.
             if len(nodes) == _PAIR:  # as on most levels, which lie above the batch
                 nodes = [sha256(b"\x01" + nodes[0] + nodes[1]).digest()]
@@ -123,13 +127,9 @@ class BatchTree:
                     for left, right in zip(nodes[::2], nodes[1::2], strict=False)
                 ]
                 nodes = above + nodes[-1:] if len(nodes) & 1 else above
-        self.frontier = Frontier.of(self.size, self._node)
+        self.frontier = Frontier(self.size, tuple(reversed(kept)))
         # What has moved up to the highest level is the root; an empty tree has none.
         self.root = nodes[0] if nodes else EMPTY_ROOT
-
-    def _node(self, level: int, offset: int) -> bytes:
-        first, nodes = self._levels[level]
-        return nodes[offset - first]
 
     def inclusion_path(self, index: int) -> tuple[bytes, ...]:
         """The inclusion path of a leaf of this batch, lowest sibling first.

@@ -33,7 +33,7 @@ __all__ = ["BATCH_LIMIT", "QUEUE_LIMIT", "BatchReport", "Claim", "Draft", "Resul
 BATCH_LIMIT: Final = 1_000
 QUEUE_LIMIT: Final = 20_000
 
-_MAX_PASSES: Final = 4
+_MAX_PASSES: Final = 16
 """Passes of the event loop that a batch waits at most while requests keep coming in."""
 
 _received_at = attrgetter("received_at")
