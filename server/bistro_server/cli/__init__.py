@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "collect": ("collect", "collect"),
     "open": ("open", "open_call"),
     "reconcile": ("reconcile", "reconcile"),
+    "log": ("log", "log"),
     "tsa": ("tsa", "tsa"),
     "doctor": ("doctor", "doctor"),
 }

@@ -1,0 +1,154 @@
+"""``bistro-server log check``: everything in the logs of calls, from disk, against their keys."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from bistro.clock import SystemClock
+from bistro.crypto.digest import sha256
+from bistro.instant import UnixMillis
+from bistro.ledger.tiles import decode_bundle
+from bistro.wire.entry import TicketEntry
+from bistro_server import cli
+from bistro_server.services.calls import Call, CallRegistry
+from bistro_server.services.folder import ServerFolder
+from bistro_server.services.ledgers import CallLedgers, ticket_key
+from tests.integration.test_server_commands import RELAY
+
+COUNT = 2_000
+URL = ("--port", "0", "--base-url", "http://127.0.0.1:8440")
+
+
+class Shell:
+    """Runs commands in this process and keeps what they printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: object) -> int:
+        """The exit code."""
+        self._monkeypatch.setattr(sys, "argv", ["bistro-server", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        self.out, self.err = self._capsys.readouterr()
+        return int(caught.value.code or 0)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    monkeypatch.setenv("BISTRO_SERVER_CLOCK__ASSUMED_ERROR_MS", "50")
+    yield Shell(capsys, monkeypatch)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def root(tmp_path: Path, shell: Shell) -> Path:
+    folder = tmp_path / "d"
+    assert shell("init", folder, "--name", "permits.example", *URL) == 0
+    for call in ("spring", "autumn"):
+        options = ("--dir", folder, "--title", "S", "--closes", "+2h", "--relay", RELAY)
+        code = shell("call", "create", call, *options)
+        assert code == 0, shell.err
+    return folder
+
+
+async def fill(call: Call, count: int = COUNT) -> None:
+    """Tickets, published: the first ones are in bundles alone."""
+    clock = SystemClock(50)
+    ledgers = await CallLedgers.open(call, clock, error_limit_ms=100)
+    try:
+        while (begin := ledgers.log.size) < count:
+            time = UnixMillis(max(clock.now(), ledgers.log.last_time))
+            digests = [sha256(b"%d" % number) for number in range(begin, min(begin + 250, count))]
+            origin = str(call.origin)
+            entries = [
+                TicketEntry(origin=origin, time=time, digest=one).encode() for one in digests
+            ]
+            await ledgers.log.append(list(map(ticket_key, digests)), entries, last_time=time)
+        await ledgers.log.publish()
+    finally:
+        await ledgers.close()
+
+
+@pytest.fixture
+async def call(root: Path) -> Call:
+    found = CallRegistry(ServerFolder(root)).load("spring")
+    await fill(found)
+    return found
+
+
+async def in_thread(shell: Shell, *arguments: object) -> int:
+    return await asyncio.to_thread(shell, *arguments)
+
+
+async def test_good_logs_are_reported_one_by_one(root: Path, call: Call, shell: Shell) -> None:
+    """All calls, or the one that is asked for; for people and for programs."""
+    assert await in_thread(shell, "log", "check", "--dir", root) == 0, shell.err
+    assert shell.out.count("all as they were signed") == 4
+    assert f"permits.example/spring: {COUNT} entries, 14 tiles and bundles" in shell.out
+    assert await in_thread(shell, "log", "check", "--dir", root, "--call", "spring", "--json") == 0
+    first, second = shell.json["logs"]
+    assert (first["origin"], first["size"]) == ("permits.example/spring", COUNT)
+    assert (second["origin"], second["size"]) == ("permits.example/spring/refusals", 0)
+    assert await in_thread(shell, "log", "check", "--dir", root, "--call", "winter") == 3
+
+
+def change(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [("tile/0/000", 5), ("tile/0/006", -1), ("tile/entries/000", 70), ("tile/entries/006", 9_000)],
+)
+async def test_the_first_fault_is_named_with_its_file(
+    root: Path, call: Call, shell: Shell, name: str, at: int
+) -> None:
+    """Whether the entry is still in the write-ahead file or not."""
+    assert not (call.folder.log / "wal" / f"{0:016d}").exists()
+    change(call.folder.log / name, at)
+    assert await in_thread(shell, "log", "check", "--dir", root) == 1
+    assert f"calls/spring/log/{name}" in shell.err or "snapshot" in shell.err
+    assert "next: " in shell.err
+
+
+async def test_a_ledger_that_is_served_is_not_checked(root: Path, call: Call, shell: Shell) -> None:
+    """Its lock is held; nothing is changed."""
+    ledgers = await CallLedgers.open(call, SystemClock(50), error_limit_ms=100)
+    try:
+        assert await in_thread(shell, "log", "check", "--dir", root, "--json") == 5
+        assert shell.json["error"]["code"] == "unavailable"
+    finally:
+        await ledgers.close()
+
+
+async def test_a_second_entry_of_a_commitment_is_found(
+    root: Path, call: Call, shell: Shell
+) -> None:
+    """Two times for one filing: the one thing that a log must never say."""
+    ledgers = await CallLedgers.open(call, SystemClock(50), error_limit_ms=100)
+    try:
+        bundle = (call.folder.log / "tile/entries/001").read_bytes()
+        old = next(iter(decode_bundle(bundle)))
+        digest = bytes.fromhex(old.split(b"sha256:")[1].decode())
+        log = ledgers.log
+        entry = TicketEntry(origin=log.origin, time=log.last_time, digest=digest).encode()
+        await log.append([ticket_key(digest)], [entry], last_time=log.last_time)
+    finally:
+        await ledgers.close()
+    assert await in_thread(shell, "log", "check", "--dir", root) == 1
+    assert f"entries 256 and {COUNT} have the same key" in shell.err
