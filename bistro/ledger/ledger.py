@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bistro.crypto.merkle import BatchTree
-from bistro.crypto.signing import Signer, VerifierKey
+from bistro.crypto.signing import Note, Signer, VerifierKey
 from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
 from bistro.ledger.checking import CheckReport, Progress, check_ledger
@@ -30,6 +30,7 @@ from bistro.ledger.view import NewEntries, View
 from bistro.ledger.writer import WalWriter
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.storage.finishing import finish
+from bistro.wire.checkpoint import Checkpoint
 
 PUBLISH_AFTER: Final = 16_384
 """Unpublished entries that make a pass due: 128 files share its syncs."""
@@ -268,14 +269,18 @@ class Ledger:
         found = await self.lookup([key])
         return await self.prove(found[key]) if key in found else None
 
-    async def prove(self, index: int) -> Appended:
-        """The entry ``index``, proven to the newest checkpoint.
+    async def prove(self, index: int, *, note: bytes | None = None) -> Appended:
+        """The entry ``index``, proven to the newest checkpoint, or to an older one.
+
+        Args:
+            index: Of the entry.
+            note: A signed checkpoint of this ledger that covers it; the newest if not given.
 
         Raises:
-            UnknownObjectError: There is no such entry.
+            UnknownObjectError: There is no such entry, or no such checkpoint.
             StorageError: A file is missing or damaged, or the disk failed.
         """
-        return await asyncio.to_thread(_prove, self._parts.view, index)
+        return await asyncio.to_thread(_prove, self._parts.view, index, note)
 
     async def prove_consistency(self, old_size: int, size: int | None = None) -> tuple[bytes, ...]:
         """The path between two sizes; the newest size where ``size`` is not given.
@@ -369,9 +374,11 @@ class Ledger:
         self._parts.close()
 
 
-def _prove(view: View, index: int) -> Appended:
-    path = view.inclusion_path(index)
+def _prove(view: View, index: int, note: bytes | None) -> Appended:
+    size = view.size if note is None else Checkpoint.parse(Note.parse(note).text).size
+    path = view.inclusion_path(index, size)
     entry = view.entry(index)
-    assert view.note is not None  # noqa: S101 - there is an entry, so there is a checkpoint
-    proof = format_proof(entry=entry, index=index, path=path, note=view.note)
+    note = view.note if note is None else note
+    assert note is not None  # noqa: S101 - there is an entry, so there is a checkpoint
+    proof = format_proof(entry=entry, index=index, path=path, note=note)
     return Appended(index, entry, proof, is_duplicate=True)

@@ -18,6 +18,7 @@ from bistro.crypto.signing import Note
 from bistro.errors import FormatError
 from bistro.ids import format_commitment
 from bistro.net.session import Answer, Session
+from bistro.wire.anchor import MAX_STAMPED_SIZE, StampedEntry
 from bistro.wire.discovery import MAX_DISCOVERY_SIZE, ServerDiscovery
 from bistro.wire.proof import MAX_PROOF_SIZE, Proof
 from bistro.wire.served_terms import MAX_SERVED_TERMS_SIZE, ServedTerms
@@ -158,6 +159,14 @@ class ServerClient:
         """The ``opening`` entry with its proof; ``UnknownObjectError`` while there is none."""
         url = routes.LOG_OPENING.url(self._base, call=call)
         return Opening.parse((await self._get(url, MAX_PROOF_SIZE)).body)
+
+    async def fetch_stamped(self, call: str, index: int) -> StampedEntry:
+        """An entry under a checkpoint that another authority stamped; nothing is verified.
+
+        ``UnknownObjectError`` while no such checkpoint covers it.
+        """
+        url = routes.LOG_STAMPED.url(self._base, call=call, index=str(index))
+        return StampedEntry.decode((await self._get(url, MAX_STAMPED_SIZE)).body)
 
     async def fetch_minutes(self, call: str) -> Note:
         """The signed minutes; ``UnknownObjectError`` before the call was opened."""

@@ -16,6 +16,7 @@ from bistro.errors import BistroError, StorageError
 from bistro.protocol.submission import Submission
 from bistro.protocol.verification import verify_evidence
 from bistro.storage.durable import SYSTEM_DISK, Disk, make_directories, read_file, write_atomically
+from bistro.wire.anchor import StampedEntry
 from bistro.wire.evidence import MAX_BLOB_SIZE, MAX_EVIDENCE_SIZE, Evidence, TermsVersion
 from bistro.wire.manifest import MAX_MANIFEST_SIZE
 from bistro.wire.served_terms import MAX_SERVED_TERMS_SIZE, ServedTerms
@@ -34,6 +35,7 @@ class Findings:
     minutes: str | None = None
     consistency: tuple[bytes, ...] | None = None
     rotations: tuple[str, ...] = ()
+    stamped: StampedEntry | None = None
 
 
 def save_terms(
@@ -128,6 +130,9 @@ def update(
         consistency=found.consistency if found.minutes else before.consistency,
         rotations=found.rotations or before.rotations,
     )
+    stamped = found.stamped or before.stamped
+    if stamped is not None and evidence.ticket is not None:
+        evidence = replace(evidence, witnessed=stamped.witnessed, timestamps=stamped.timestamps)
     data = evidence.encode()
     require_verifies(evidence)
     if read_file(folder.evidence, max_size=MAX_EVIDENCE_SIZE) != data:
@@ -157,7 +162,12 @@ def _read_before(folder: Folder) -> Findings:
         # It was made from the journal and can be made again.
         return Findings()
     return Findings(
-        before.closed, before.opening, before.minutes, before.consistency, before.rotations
+        before.closed,
+        before.opening,
+        before.minutes,
+        before.consistency,
+        before.rotations,
+        None if before.witnessed is None else StampedEntry(before.witnessed, before.timestamps),
     )
 
 

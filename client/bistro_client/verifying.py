@@ -8,14 +8,15 @@ Source: docs/spec/evidence.md, checking.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from bistro.crypto.keyfile import filer_fingerprint
 from bistro.crypto.signing import VerifierKey
-from bistro.errors import BistroError, FormatError, StorageError, VerificationError
+from bistro.crypto.timestamp.chain import fingerprints, load_trusted
+from bistro.errors import BistroError, FormatError, SettingsError, StorageError, VerificationError
 from bistro.instant import UnixMillis, format_rfc3339
 from bistro.protocol.evidence_case import Case, read_case
 from bistro.protocol.findings import Finding, Findings, Report, State
@@ -66,10 +67,12 @@ class Trust:
     Attributes:
         given: Keys that the reader named.
         pinned: Terms keys that this client has pinned.
+        authorities: SHA-256 of certificates of time-stamp authorities.
     """
 
     given: Sequence[VerifierKey] = ()
     pinned: Sequence[VerifierKey] = ()
+    authorities: Collection[bytes] = ()
 
     def server(self, name: str) -> VerifierKey | None:
         """The terms key to hold against a server's terms; a given one counts more."""
@@ -113,8 +116,22 @@ def verify_file(
     except FormatError as exc:
         raise messages.unknown_file(path, exc) from exc
     trusted = trust.server(evidence.origin.server)
-    report = verify_evidence(evidence, trust=trusted, now=now)
+    report = verify_evidence(evidence, trust=trusted, now=now, authorities=trust.authorities)
     return Verdict(path, "evidence", _summary(evidence), report, trusted is not None)
+
+
+def read_authorities(path: Path) -> tuple[bytes, ...]:
+    """SHA-256 of the certificates in a file.
+
+    Raises:
+        SettingsError: There is no such file, or it holds none.
+    """
+    try:
+        return fingerprints(load_trusted(_read(path)))
+    except FormatError as exc:
+        raise SettingsError(
+            f"{path}: {exc.message}", hint="name a certificate with --authority"
+        ) from exc
 
 
 def _read(path: Path) -> bytes:

@@ -14,6 +14,7 @@ from bistro.crypto.signing import Note
 from bistro.errors import UnknownObjectError, VerificationError
 from bistro.ids import Origin
 from bistro.protocol.submission import Submission, SubmissionState
+from bistro.wire.anchor import StampedEntry
 from bistro.wire.header import NO_TOKEN
 from bistro.wire.minutes import verify_minutes
 from bistro.wire.status import Status, verify_outcome, verify_status
@@ -164,7 +165,16 @@ class Watcher:
             minutes=None if minutes is None else minutes.decode(),
             consistency=consistency,
             rotations=self.destination.discovery.rotations,
+            stamped=await self._fetch_stamped(),
         )
+
+    async def _fetch_stamped(self) -> StampedEntry | None:
+        """The ticket under a checkpoint that others stamped; checked with the evidence."""
+        ticket = self.journal.submission.ticket
+        if ticket is None:
+            return None
+        index = Ticket.parse(ticket).index
+        return await _if_any(self.destination.client.fetch_stamped(self._origin.call, index))
 
     async def _fetch_consistency(self, note: bytes) -> tuple[bytes, ...] | None:
         ticket = self.journal.submission.ticket

@@ -19,21 +19,26 @@ from yarl import URL
 
 from bistro import clock as clocks
 from bistro.clock import Clock
+from bistro.crypto.timestamp.der import encode_object
 from bistro.crypto.timestamp.token import PREFIX_SIZE
 from bistro.daemon import logs, metrics, supervise
 from bistro.daemon.buckets import Rate
 from bistro.daemon.listening import HttpPart, bind_tcp, bind_unix
 from bistro.daemon.web import ReadinessCheck, new_app, side_app
+from bistro.net.session import Session, Timeouts
+from bistro.net.timestamp_client import TimestampClient
 from bistro.storage.durable import Disk
 from bistro.storage.locks import FileLock
 from bistro_server.http import endpoints
 from bistro_server.http.desks import DESKS, Desks
 from bistro_server.metrics import ServerMetrics
+from bistro_server.services.anchoring import Anchoring
 from bistro_server.services.authority import Authority, load_authority
 from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers
+from bistro_server.services.notary import Notary, load_notary_certificates
 from bistro_server.services.observing import Observed, Room, TimedDisk, batch_reporter
 from bistro_server.services.publishing import NoticeBoard
 from bistro_server.services.registration import Registration
@@ -43,7 +48,7 @@ from bistro_server.services.statuses import StatusDesk
 from bistro_server.services.tickets import TicketDesk
 from bistro_server.services.timekeeping import require_trusted_clock
 from bistro_server.services.timestamps import TimestampDesk
-from bistro_server.settings import ServerSettings
+from bistro_server.settings import AnchorSettings, ServerSettings
 from bistro_server.store.schema import open_database
 from bistro_server.store.status_files import StatusFiles
 from bistro_server.store.submissions import Submissions
@@ -61,6 +66,7 @@ class Server:
         control: The part on the Unix socket.
         calls: The part that stamps, closes and publishes.
         registration: The part that verifies and keeps admissions of registered filers.
+        anchoring: The part that has checkpoints stamped by another authority.
         part_metrics: Counts restarts of parts.
     """
 
@@ -69,6 +75,7 @@ class Server:
     control: HttpPart
     calls: CallsInService
     registration: Registration
+    anchoring: Anchoring
     part_metrics: metrics.PartMetrics
     resources: AsyncExitStack
 
@@ -179,6 +186,7 @@ class Server:
             ReceiptDesk(submissions, clock),
             StatusDesk(statuses),
             _timestamp_desk(authority, settings, clock, measures),
+            await _anchoring(stack, settings, calls, clock, measures, disk),
         )
         room = Room(folder.root, settings.disk.min_free_bytes)
         certificates = _certificates(authority, settings)
@@ -204,6 +212,7 @@ class Server:
             control=HttpPart(control, bind_unix(folder.control_socket)),
             calls=calls,
             registration=registration,
+            anchoring=desks.anchoring,
             part_metrics=metrics.PartMetrics.register(registry),
             resources=stack.pop_all(),
         )
@@ -216,6 +225,7 @@ class Server:
         """
         # Stopped last-first: requests that are under way are still stamped and answered.
         parts = {
+            "anchoring": self.anchoring.run,
             "calls": self.calls.run,
             "registration": self.registration.run,
             "control": self.control.run,
@@ -258,6 +268,49 @@ def _timestamp_desk(
         error_limit_ms=settings.clock.error_limit_ms,
         randomness=secrets.token_bytes(PREFIX_SIZE),
         report=lambda result: measures.timestamps.labels(result).inc(),
+    )
+
+
+async def _anchoring(
+    stack: AsyncExitStack,
+    settings: ServerSettings,
+    calls: CallsInService,
+    clock: Clock,
+    measures: ServerMetrics,
+    disk: Disk,
+) -> Anchoring:
+    anchoring = Anchoring(
+        calls,
+        await open_notary(stack, settings.anchoring, clock),
+        clock,
+        interval_ms=settings.anchoring.interval_s * 1_000,
+        poll_s=settings.calls.poll_ms / 1_000,
+        chooser=secrets.SystemRandom(),
+        report=lambda result: measures.anchors.labels(result).inc(),
+        disk=disk,
+    )
+    measures.anchor_waiting.set_function(lambda: anchoring.waiting_ms() / 1_000)
+    return anchoring
+
+
+async def open_notary(stack: AsyncExitStack, wanted: AnchorSettings, clock: Clock) -> Notary | None:
+    """Whom the settings name to stamp checkpoints, for as long as ``stack`` is open.
+
+    Raises:
+        SettingsError: The file of its certificate is missing or holds none.
+    """
+    if wanted.url is None or wanted.certificate_path is None:
+        return None
+    trusted = load_notary_certificates(wanted.certificate_path)
+    # What an authority answers is signed: it may well be plain HTTP.
+    session = Session(allow_http=True, timeouts=Timeouts(total_s=wanted.timeout_s))
+    await stack.enter_async_context(session)
+    return Notary(
+        asker=TimestampClient(session, wanted.url),
+        trusted=trusted,
+        policy=None if wanted.policy is None else encode_object(wanted.policy),
+        clock=clock,
+        random_bytes=secrets.token_bytes,
     )
 
 

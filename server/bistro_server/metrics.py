@@ -48,6 +48,8 @@ class ServerMetrics:
     ledgers: Mapping[str, LedgerMetrics]
     syncs: Histogram
     timestamps: Counter
+    anchors: Counter
+    anchor_waiting: Gauge
     waiting: Gauge
     unjudged: Counter
     calls: Gauge
@@ -81,6 +83,17 @@ class ServerMetrics:
                 "bistro_server_tickets_unjudged_total",
                 "Ticket requests with admissions that were turned away before they were judged",
                 ["code"],
+                registry=registry,
+            ),
+            anchors=Counter(
+                "bistro_server_anchors_total",
+                "Attempts to have a checkpoint stamped by another authority",
+                ["result"],
+                registry=registry,
+            ),
+            anchor_waiting=Gauge(
+                "bistro_server_anchor_waiting_seconds",
+                "For how long the checkpoint that waited longest should be stamped; 0: none",
                 registry=registry,
             ),
             waiting=Gauge(

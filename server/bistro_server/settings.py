@@ -20,7 +20,7 @@ from bistro.daemon.settings import (
     load,
 )
 from bistro.errors import FormatError
-from bistro.ids import require_host_name
+from bistro.ids import require_base_url, require_host_name
 
 PREFIX: Final = "BISTRO_SERVER"
 DEFAULT_PORT: Final = 8_440
@@ -71,6 +71,14 @@ class CallSettings(Section):
     )
 
 
+def _require_object(text: str) -> str:
+    try:
+        encode_object(text)
+    except FormatError as exc:
+        raise ValueError(exc.message) from exc
+    return text
+
+
 class TimestampSettings(Section):
     """``[timestamps]``: the authority behind RFC 3161 time stamps."""
 
@@ -89,16 +97,54 @@ class TimestampSettings(Section):
     @field_validator("policy")
     @classmethod
     def _require_policy(cls, policy: str) -> str:
-        try:
-            encode_object(policy)
-        except FormatError as exc:
-            raise ValueError(exc.message) from exc
-        return policy
+        return _require_object(policy)
 
     @model_validator(mode="after")
     def _require_both_or_none(self) -> TimestampSettings:
         if (self.certificate_path is None) != (self.key_path is None):
             raise ValueError("certificate_path and key_path are given both or not at all")
+        return self
+
+
+class AnchorSettings(Section):
+    """``[anchoring]``: an authority that is not ours and stamps checkpoints."""
+
+    url: str | None = Field(
+        default=None, description="Where an RFC 3161 authority answers; nobody is asked if unset"
+    )
+    certificate_path: LocalPath | None = Field(
+        default=None,
+        description="PEM file with its certificate, or with that of its issuer; given with url",
+    )
+    policy: str | None = Field(
+        default=None, description="Object identifier that its stamps must have; any if unset"
+    )
+    interval_s: int = Field(
+        default=3_600, gt=0, description="Seconds between two stamps of a log that grows"
+    )
+    timeout_s: float = Field(
+        default=15.0, gt=0, description="Seconds after which an answer is not waited for"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _require_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            try:
+                require_base_url(url)
+            except FormatError as exc:
+                raise ValueError(exc.message) from exc
+        return url
+
+    @field_validator("policy")
+    @classmethod
+    def _require_policy(cls, policy: str | None) -> str | None:
+        return None if policy is None else _require_object(policy)
+
+    @model_validator(mode="after")
+    def _require_both_or_none(self) -> AnchorSettings:
+        if (self.certificate_path is None) != (self.url is None):
+            raise ValueError("certificate_path and url are given both or not at all")
         return self
 
 
@@ -125,6 +171,7 @@ class ServerSettings(Section):
     tickets: TicketSettings = TicketSettings()
     calls: CallSettings = CallSettings()
     timestamps: TimestampSettings = TimestampSettings()
+    anchoring: AnchorSettings = AnchorSettings()
     disk: DiskSettings = DiskSettings()
 
     @field_validator("name")
@@ -175,6 +222,11 @@ base_url = "{base_url}"
 # key_path = "tls/tsa.key"
 # certificate_path = "tls/tsa-chain.pem"
 # policy = "1.2.3.4"
+
+[anchoring]
+# An authority of somebody else that stamps this server's logs now and then, and when they close.
+# url = "https://stamps.example/tsr"
+# certificate_path = "tls/stamps-ca.pem"
 
 [log]
 # output_format = "auto"

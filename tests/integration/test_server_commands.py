@@ -238,7 +238,7 @@ def test_doctor_finds_a_healthy_server(root: str, shell: Shell) -> None:
     """Every part is looked at."""
     assert create(shell, root) == 0
     assert shell("doctor", "--dir", root) == 0
-    for part in ("network", "TLS", "clock", "disk", "keys", "database", "ledgers", "RFC 3161"):
+    for part in ("network", "TLS", "clock", "disk", "keys", "database", "ledgers", "RFC 3161", "anchors"):
         assert f"ok      {part}" in shell.out
     assert shell("doctor", "--dir", root, "--json") == 0
     assert shell.json["ok"] is True
@@ -266,6 +266,7 @@ def test_doctor_names_what_is_wrong(root: str, shell: Shell, monkeypatch: Any) -
         "database": "storage",
         "ledgers": "storage",
         "RFC 3161": None,
+        "anchors": None,
     }
     assert shell("doctor", "--dir", root) == 5
     assert "FAILED  clock" in shell.out

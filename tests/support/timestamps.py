@@ -94,11 +94,13 @@ def stamp(
     *,
     time: UnixMillis = NOON,
     accuracy_ms: int = 7,
+    nonce: bytes = b"",
     with_certificates: bool = True,
 ) -> bytes:
     """A token over a SHA-256."""
     flag = der.TRUE if with_certificates else b""
-    query = parse_query(Request(imprint=imprint(digest=digest), flag=flag).encode())
+    asked = Request(imprint=imprint(digest=digest), nonce=nonce, flag=flag)
+    query = parse_query(asked.encode())
     assert isinstance(query, Query)
     signer = TokenSigner(maker.key, maker.chain, policy=POLICY)
     return token_of(

@@ -25,6 +25,7 @@ from bistro.crypto.timestamp.certificate import validity
 from bistro.crypto.timestamp.token import issuer_and_serial
 from bistro.crypto.timestamp.verification import Stamp, certificates_of, verify_token
 from bistro.errors import FormatError, VerificationError
+from bistro.instant import UnixMillis
 
 MAX_CHAIN_LENGTH: Final = 8
 """Certificates of one token that evidence has room for."""
@@ -104,6 +105,15 @@ def subject_of(certificate: bytes) -> str:
         FormatError: Not a certificate.
     """
     return _shown(_load(certificate))
+
+
+def validity_of(certificate: bytes) -> tuple[UnixMillis, UnixMillis]:
+    """From when until when a certificate is valid.
+
+    Raises:
+        FormatError: Not a certificate.
+    """
+    return validity(_load(certificate))
 
 
 def load_trusted(data: bytes) -> tuple[bytes, ...]:

@@ -78,12 +78,14 @@ class Stamp:
         accuracy_ms: By how much that may be wrong, rounded up; ``None`` where it is not said.
         digest: SHA-256 of what was stamped.
         nonce: DER of the nonce; empty where there is none.
+        policy: DER of the policy under which it was given.
     """
 
     time: UnixMillis
     accuracy_ms: int | None
     digest: bytes
     nonce: bytes
+    policy: bytes
 
 
 def token_of(response: bytes) -> bytes:
@@ -250,7 +252,7 @@ def _read_info(content: bytes) -> Stamp:
     outer.end()
     if info.integer() != _VERSION_1:
         raise FormatError(f"{_WHAT}: its version is not 1")
-    info.object()
+    policy = info.object()
     imprint = info.nested()
     algorithm = imprint.nested()
     if algorithm.object() != _SHA256_OBJECT:
@@ -266,7 +268,7 @@ def _read_info(content: bytes) -> Stamp:
         if info.is_next(optional):
             info.whole()
     info.end()
-    return Stamp(time=time, accuracy_ms=accuracy_ms, digest=digest, nonce=nonce)
+    return Stamp(time=time, accuracy_ms=accuracy_ms, digest=digest, nonce=nonce, policy=policy)
 
 
 def _read_time(text: bytes) -> UnixMillis:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -15,7 +15,7 @@ from bistro.protocol.findings import Finding, State
 from bistro.wire.document import Json
 from bistro_client.cli.options import Frame, framed, parse_vkeys
 from bistro_client.known_servers import KnownServers
-from bistro_client.verifying import Trust, Verdict, verify_file
+from bistro_client.verifying import Trust, Verdict, read_authorities, verify_file
 
 _STYLES = {
     State.OK: "green",
@@ -45,15 +45,25 @@ _STYLES = {
     metavar="FILE",
     help="Evidence with the terms that name the keys, for a bare ticket or receipt.",
 )
+@click.option(
+    "--authority",
+    "authorities",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Certificate, PEM or DER, of a time-stamp authority that you trust besides those that the "
+    "terms name, or of its issuer. May be given several times.",
+)
 @click.option("--verbose", is_flag=True, help="Say of each absent part what its absence means.")
 @framed
-def command(
+def command(  # noqa: PLR0913 - one argument for each option
     frame: Frame,
     *,
     files: tuple[Path, ...],
     trust: tuple[str, ...],
     no_trust: bool,
     evidence: Path | None,
+    authorities: tuple[Path, ...],
     verbose: bool,
 ) -> None:
     """Check evidence, a ticket, a receipt or a refusal, without network.
@@ -83,7 +93,9 @@ def command(
     """  # noqa: D301 - click reads the backspace
     if no_trust and trust:
         raise click.UsageError("expected --trust or --no-trust, found both")
+    stamping = frozenset(one for path in authorities for one in read_authorities(path))
     keys = Trust() if no_trust else Trust(parse_vkeys(trust), _pinned(frame))
+    keys = replace(keys, authorities=stamping)
     reader = _Reader(frame, keys, beside=evidence, needs_trust=not no_trust, is_verbose=verbose)
     if len(files) == 1:
         code, document = reader.judge(files[0])

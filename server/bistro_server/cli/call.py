@@ -10,11 +10,12 @@ from typing import Any, get_args
 
 import click
 
+from bistro.crypto.timestamp.chain import fingerprints
 from bistro.errors import FormatError, SettingsError
 from bistro.ids import Origin
 from bistro.instant import UnixMillis, format_duration
 from bistro.protocol.deadline import latest_on_time
-from bistro.wire.clauses import Spread
+from bistro.wire.clauses import Authority, Spread
 from bistro.wire.document import Json
 from bistro.wire.terms import Filers, SealedUntil, SignedTerms, Terms
 from bistro_server.cli.relays import find_relays
@@ -32,6 +33,7 @@ from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.control import CallLog, open_log
 from bistro_server.services.creating import Plan, create_call, load_terms_key, require_possible
 from bistro_server.services.folder import ServerFolder
+from bistro_server.services.notary import load_notary_certificates
 from bistro_server.settings import ServerSettings
 
 _DAY_MS = 86_400_000
@@ -135,6 +137,7 @@ async def _create(
                 relays=relays,
                 filers=options["filers"],
                 tickets_per_filer=options["tickets_per_filer"],
+                timestamping=_timestamping(settings),
             ),
             terms_key,
             clock,
@@ -143,6 +146,15 @@ async def _create(
         )
     except FormatError as exc:
         raise SettingsError(exc.message, hint="correct the options of call create") from exc
+
+
+def _timestamping(settings: ServerSettings) -> tuple[Authority, ...]:
+    """Whom the settings name to stamp the call's log."""
+    wanted = settings.anchoring
+    if wanted.url is None or wanted.certificate_path is None:
+        return ()
+    (first, *_) = fingerprints(load_notary_certificates(wanted.certificate_path))
+    return (Authority(first, wanted.url),)
 
 
 def _times(options: dict[str, Any], now: UnixMillis) -> dict[str, UnixMillis]:

@@ -6,6 +6,7 @@ Source: docs/spec/commands.md.
 from __future__ import annotations
 
 import sys
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final
 
@@ -18,6 +19,7 @@ from bistro.daemon.listening import bind_tcp, server_tls
 from bistro.errors import SettingsError
 from bistro.instant import parse_rfc3339
 from bistro.wire.document import Json
+from bistro_server.app import open_notary
 from bistro_server.cli.running import (
     dir_option,
     json_option,
@@ -32,6 +34,7 @@ from bistro_server.services.checkup import (
     Advice,
     Checkup,
     Finding,
+    describe_anchors,
     describe_authority,
     found,
     require_private,
@@ -46,7 +49,7 @@ _SOON_MS: Final = timedelta(days=14) // timedelta(milliseconds=1)
 @dir_option
 @json_option
 def doctor(folder: ServerFolder, *, as_json: bool) -> None:
-    """Check network, TLS, clock, disk, keys, database, ledgers and time stamps."""
+    """Check network, TLS, clock, disk, keys, database, ledgers, time stamps and anchors."""
     settings = load(folder)
     findings = run(_examine(folder, settings))
     failed = [finding.error for finding in findings if finding.error is not None]
@@ -80,8 +83,18 @@ async def _examine(folder: ServerFolder, settings: ServerSettings) -> list[Findi
     async def time_stamps() -> str | Advice:
         return _check_time_stamps(folder, settings, clock)
 
+    async def anchors() -> str | Advice:
+        async with AsyncExitStack() as stack:
+            notary = await open_notary(stack, settings.anchoring, clock)
+            return await describe_anchors(folder, notary, clock)
+
     own_findings = await checkup.run()
-    return [*network_findings, *own_findings, await found("RFC 3161", time_stamps)]
+    return [
+        *network_findings,
+        *own_findings,
+        await found("RFC 3161", time_stamps),
+        await found("anchors", anchors),
+    ]
 
 
 def _check_network(settings: ServerSettings, *, is_served: bool) -> str:

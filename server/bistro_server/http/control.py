@@ -8,7 +8,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from bistro.daemon.web import Endpoint
-from bistro_server.http import logs
+from bistro_server.http import logs, stamped
 from bistro_server.http.desks import call_of, hash_of
 from bistro_server.http.logs import proof_response
 from bistro_server.services import control
@@ -38,6 +38,7 @@ async def show_terms_entry(request: web.Request) -> web.StreamResponse:
 
 ENDPOINTS = (
     *logs.ENDPOINTS,
+    *stamped.ENDPOINTS,
     Endpoint(control.CLOSE_CALL, close_call),
     Endpoint(control.OPEN_CALL, open_call),
     Endpoint(control.LOG_TICKET, show_ticket),

@@ -14,6 +14,7 @@ from bistro.api import media
 from bistro.daemon.caching import NEVER
 from bistro.errors import FormatError, UnknownObjectError
 from bistro.ids import parse_commitment
+from bistro_server.services.anchoring import Anchoring
 from bistro_server.services.ledgers import CallLedgers
 from bistro_server.services.publishing import NoticeBoard
 from bistro_server.services.serving import CallsInService
@@ -33,7 +34,10 @@ class Desks:
     receipts: ReceiptDesk
     statuses: StatusDesk
     timestamps: TimestampDesk
+    anchoring: Anchoring
 
+
+_MAX_INDEX_DIGITS: Final = 16
 
 DESKS: Final = web.AppKey("desks", Desks)
 
@@ -60,6 +64,19 @@ def hash_of(request: web.Request, field: str) -> bytes:
         raise UnknownObjectError(
             f"expected 64 lower-case hexadecimal digits as {field} in the address"
         ) from exc
+
+
+def index_of(request: web.Request) -> int:
+    """The index of an entry that a request's path names.
+
+    Raises:
+        UnknownObjectError: It names none.
+    """
+    text = request.match_info["index"]
+    is_decimal = text.isascii() and text.isdigit() and len(text) <= _MAX_INDEX_DIGITS
+    if not is_decimal or str(int(text)) != text:
+        raise UnknownObjectError("expected a decimal index in the address")
+    return int(text)
 
 
 def private_response(body: bytes, *, content_type: str = media.MSGPACK) -> web.Response:

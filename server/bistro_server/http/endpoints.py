@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from bistro.clock import Clock
 from bistro.daemon.quick import Heads
-from bistro_server.http import control, logs, notices, statuses, submitting, timestamps
+from bistro_server.http import control, logs, notices, stamped, statuses, submitting, timestamps
 from bistro_server.http.desks import Desks
 
 PUBLIC = (
     *notices.ENDPOINTS,
     *submitting.ENDPOINTS,
     *logs.ENDPOINTS,
+    *stamped.ENDPOINTS,
     *statuses.ENDPOINTS,
     *timestamps.ENDPOINTS,
 )

@@ -12,9 +12,7 @@ from bistro.daemon.caching import BRIEFLY, FOR_EVER, MINUTE, cacheable_response
 from bistro.daemon.web import Endpoint
 from bistro.errors import UnknownObjectError
 from bistro.ledger.ledger import Appended, Ledger
-from bistro_server.http.desks import call_of
-
-_MAX_INDEX_DIGITS = 16
+from bistro_server.http.desks import call_of, index_of
 
 
 def _checkpoint(request: web.Request, ledger: Ledger) -> web.Response:
@@ -60,11 +58,7 @@ async def show_refusals_tile(request: web.Request) -> web.StreamResponse:
 
 async def show_proof(request: web.Request) -> web.StreamResponse:
     """``GET /calls/{call}/log/proof/{index}``."""
-    text = request.match_info["index"]
-    is_decimal = text.isascii() and text.isdigit() and len(text) <= _MAX_INDEX_DIGITS
-    if not is_decimal or str(int(text)) != text:
-        raise UnknownObjectError("expected a decimal index in the address")
-    found = await call_of(request).log.prove(int(text))
+    found = await call_of(request).log.prove(index_of(request))
     return proof_response(request, found, what="such entry")
 
 

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from bistro.clock import Clock, kernel_error_bound_ms
 from bistro.crypto.timestamp.certificate import validity
+from bistro.crypto.timestamp.chain import subject_of, validity_of
 from bistro.errors import BistroError, SettingsError, StorageError, UnavailableError
 from bistro.instant import format_duration, format_rfc3339
 from bistro.storage.durable import delete_file, write_atomically
@@ -29,7 +30,9 @@ from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.control import open_log
 from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
+from bistro_server.services.notary import Notary
 from bistro_server.services.timekeeping import require_clock_reached, require_trusted_clock
+from bistro_server.store.anchors import AnchorFiles
 from bistro_server.store.schema import open_database
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -187,6 +190,39 @@ def describe_authority(authority: Authority, clock: Clock) -> str | Advice:
     if ends - now < WARNING_MS:
         return Advice(text, "bistro-server tsa renew, or tsa import; then restart serve")
     return text
+
+
+async def describe_anchors(
+    folder: ServerFolder, notary: Notary | None, clock: Clock
+) -> str | Advice:
+    """What ``doctor`` shows: whether the authority stamps, and how far each call's anchors reach.
+
+    Raises:
+        BistroError: As ``Notary.stamp``.
+        StorageError: An anchor is damaged.
+    """
+    calls = await asyncio.to_thread(CallRegistry(folder).load_all)
+    kept = [await asyncio.to_thread(_describe_call, call) for call in calls]
+    shown = "; ".join(kept) or "no calls"
+    if notary is None:
+        return f"no authority is asked to stamp checkpoints; {shown}"
+    stamp = await notary.try_out()
+    text = f"{subject_of(stamp.certificates[-1])} stamps; {shown}"
+    ends = min(validity_of(one)[1] for one in stamp.certificates)
+    if ends - clock.now() < WARNING_MS:
+        return Advice(
+            f"{text}; its certificate is valid until {format_rfc3339(ends)}",
+            "ask the authority for its next certificate, and name it in [anchoring]",
+        )
+    return text
+
+
+def _describe_call(call: Call) -> str:
+    files = AnchorFiles(call.folder.anchors)
+    newest = files.newest()
+    if newest is None:
+        return f"{call.id}: none"
+    return f"{call.id}: {len(files.sizes())}, up to {newest.checkpoint.size} entries"
 
 
 def _sync_ms(root: Path, clock: Clock) -> int:

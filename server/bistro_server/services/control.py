@@ -27,12 +27,15 @@ from bistro.ids import format_commitment
 from bistro.ledger.ledger import Appended
 from bistro.ledger.tiles import WIDTH, TilePath, decode_bundle
 from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro.wire.anchor import StampedEntry
 from bistro.wire.checkpoint import verify_checkpoint
 from bistro.wire.entry import Entry, decode_entry
 from bistro.wire.ticket import Closed, Opening, TermsInForce, Ticket
+from bistro_server.services.anchoring import stamped_entry
 from bistro_server.services.calls import Call
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers
+from bistro_server.store.anchors import AnchorFiles
 from bistro_server.store.schema import open_database
 from bistro_server.store.status_files import StatusFiles
 from bistro_server.store.submissions import Submissions
@@ -100,6 +103,10 @@ class CallLog(Protocol):
 
     async def checkpoint(self) -> bytes:
         """The newest signed checkpoint, a note."""
+        ...
+
+    async def find_stamped(self, index: int) -> StampedEntry | None:
+        """Where an entry stands under the earliest stamped checkpoint that covers it."""
         ...
 
     def entries(self, start: int = 0) -> AsyncIterator[tuple[int, Entry]]:
@@ -220,6 +227,14 @@ class DirectLog:
         """See ``CallLog``."""
         return self._ledgers.checkpoint()
 
+    async def find_stamped(self, index: int) -> StampedEntry | None:
+        """See ``CallLog``."""
+        files = AnchorFiles(self._ledgers.call.folder.anchors)
+        try:
+            return await stamped_entry(self._ledgers, index, files)
+        except UnknownObjectError:
+            return None
+
     async def entries(self, start: int = 0) -> AsyncIterator[tuple[int, Entry]]:
         """See ``CallLog``."""
         size = self._ledgers.log.size
@@ -285,6 +300,13 @@ class ControlClient:
     async def checkpoint(self) -> bytes:
         """See ``CallLog``."""
         return await self._ask(routes.LOG_CHECKPOINT)
+
+    async def find_stamped(self, index: int) -> StampedEntry | None:
+        """See ``CallLog``."""
+        try:
+            return StampedEntry.decode(await self._ask(routes.LOG_STAMPED, index=str(index)))
+        except UnknownObjectError:
+            return None
 
     async def entries(self, start: int = 0) -> AsyncIterator[tuple[int, Entry]]:
         """See ``CallLog``."""

@@ -27,7 +27,7 @@ from bistro.storage.durable import (
     sync_directory,
     write_atomically,
 )
-from bistro.wire.clauses import Keys, Relay, Spread
+from bistro.wire.clauses import Authority, Keys, Relay, Spread
 from bistro.wire.terms import Filers as WhoFiles
 from bistro.wire.terms import SealedUntil, SignedTerms, Terms, build
 from bistro_server.services.authority import make_authority
@@ -106,6 +106,7 @@ class Plan:
     relays: tuple[Relay, ...]
     filers: WhoFiles = "anyone"
     tickets_per_filer: int | None = None
+    timestamping: tuple[Authority, ...] = ()
 
 
 def require_possible(folder: CallFolder) -> None:
@@ -222,6 +223,7 @@ def _prepare(draft: _HiddenCall, plan: Plan, terms_key: SigningKey, recipient_ki
             status=keys["status"].verifier,
         ),
         relays=plan.relays,
+        timestamping=plan.timestamping,
     )
     signed = build(terms, terms_key)
     make_directories(draft.keys)

@@ -10,12 +10,13 @@ Source: docs/spec/evidence.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from bistro.daemon import logs
 from bistro.errors import StorageError
 from bistro.protocol.verification import verify_evidence
 from bistro.wire import codec
+from bistro.wire.anchor import StampedEntry
 from bistro.wire.evidence import MAX_BLOB_SIZE, MAX_RECEIPTS, Evidence, TermsVersion
 from bistro.wire.fragment import MAX_DESCRIPTOR_SIZE, MAX_FRAGMENTS
 from bistro_server.services.calls import Call
@@ -23,6 +24,18 @@ from bistro_server.services.control import CallLog
 from bistro_server.store.opening_results import Result
 
 _log = logs.get_logger("opening")
+
+
+class Place(NamedTuple):
+    """What the log shows of one submission.
+
+    Attributes:
+        ticket: The proof text, to the checkpoint of the minutes.
+        stamped: The same entry under a checkpoint that another authority stamped, if any did.
+    """
+
+    ticket: str
+    stamped: StampedEntry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +84,7 @@ class CallEvidence:
         self,
         result: Result,
         *,
-        ticket: str,
+        place: Place,
         manifest: bytes | None,
         receipts: list[str],
         status: bytes,
@@ -80,7 +93,7 @@ class CallEvidence:
         """The file's bytes; takes CPU.
 
         Receipts that do not hold by all the rules of evidence are left out and logged: what a
-        relay promised badly does not spoil what others proved.
+        relay promised badly does not spoil what others proved. So are stamps.
 
         Raises:
             StorageError: Without them it still does not hold: something here is damaged.
@@ -103,9 +116,11 @@ class CallEvidence:
             ),
             # A longer manifest lies beside this file.
             manifest=manifest if manifest and len(manifest) <= MAX_BLOB_SIZE else None,
-            ticket=ticket,
+            ticket=place.ticket,
             admission=result.admission,
             receipts=tuple(receipts[:MAX_RECEIPTS]),
+            witnessed=None if place.stamped is None else place.stamped.witnessed,
+            timestamps=() if place.stamped is None else place.stamped.timestamps,
             closed=self.closed,
             opening=self.opening,
             # The ticket is proven to the checkpoint of the minutes: from there it is no step.
@@ -118,6 +133,11 @@ class CallEvidence:
 
     def _require_good(self, evidence: Evidence, commitment: bytes) -> Evidence:
         problems = self._problems(evidence)
+        if problems and evidence.timestamps:
+            without = replace(evidence, witnessed=None, timestamps=())
+            if (left := self._problems(without)) != problems:
+                _log.warning("stamps_omitted", commitment=commitment.hex(), message=problems[0])
+                evidence, problems = without, left
         if problems and evidence.receipts:
             good = tuple(
                 text

@@ -11,6 +11,7 @@ keys/<call>/            log.key status.key collect.key identity.txt
 calls/<call>/terms/     <version>.note, only versions that are in the log
 calls/<call>/log/       the ledger of tickets;  calls/<call>/refusals/  that of refusals
 calls/<call>/minutes.note
+calls/<call>/anchors/   <size>.json, checkpoints that another authority stamped
 envelopes/<call>/  inbox/<call>/  status/<call>/
 collecting/<call>/      fragments on their way in, wrong bytes as proof, locks: see collecting_files
 ```
@@ -168,6 +169,11 @@ class CallFolder:
     def minutes(self) -> Path:
         """The minutes note, once the call was opened."""
         return self.root / "minutes.note"
+
+    @property
+    def anchors(self) -> Path:
+        """Checkpoints of the log that another authority stamped; made with the first of them."""
+        return self.root / "anchors"
 
     @property
     def keys(self) -> Path:

@@ -26,7 +26,7 @@ from bistro.wire.ticket import Opening
 from bistro_server.services.calls import Call
 from bistro_server.services.collecting_files import CollectingFolder
 from bistro_server.services.control import CallLog
-from bistro_server.services.evidence import CallEvidence
+from bistro_server.services.evidence import CallEvidence, Place
 from bistro_server.services.folder import MAX_SMALL_FILE_SIZE
 from bistro_server.services.handover import IndexWriter
 from bistro_server.services.opening_minutes import MinutesTree
@@ -188,12 +188,13 @@ class Recorder:
         if ticket is None:
             raise StorageError(f"ticket of {result.commitment.hex()} is not in the log")
         receipts = await self.store.receipts(result.submission)
+        stamped = await self.log.find_stamped(ticket.index)
         statuses = self.submissions.statuses
 
         def build() -> bytes:
             return parts.build(
                 result,
-                ticket=ticket.text(),
+                place=Place(ticket.text(), stamped),
                 manifest=self.inbox.read_manifest(result.commitment),
                 receipts=receipts,
                 status=statuses.read_status(self.call.id, result.commitment),

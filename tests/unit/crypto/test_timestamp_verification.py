@@ -71,7 +71,9 @@ def test_what_a_token_says_is_read(
     """Time, accuracy, imprint and nonce."""
     time = UnixMillis(NOON + later_ms)
     made = token(digest=digest, asked=asked, time=time, accuracy_ms=accuracy_ms)
-    assert verify_token(made, authority().chain[0]) == Stamp(time, accuracy_ms, digest, asked)
+    assert verify_token(made, authority().chain[0]) == Stamp(
+        time, accuracy_ms, digest, asked, der.encode_object(POLICY)
+    )
 
 
 TOKEN = token()
