@@ -23,17 +23,23 @@ NEVER = "no-store"
 _TAG_SIZE = 16
 
 
+def entity_tag(body: bytes) -> str:
+    """The entity tag of a body, in its quotes."""
+    return f'"{sha256(body)[:_TAG_SIZE].hex()}"'
+
+
+def is_known(tag: str, known_tags: str) -> bool:
+    """Whether ``If-None-Match`` names the tag; weak and strong tags are the same here."""
+    known = {item.strip().removeprefix("W/") for item in known_tags.split(",")}
+    return not known.isdisjoint((tag, "*"))
+
+
 def cacheable_response(
     request: web.Request, body: bytes, *, content_type: str, cache_control: str = BRIEFLY
 ) -> web.Response:
     """``body``, or 304 without it where the request shows that it is known."""
-    tag = f'"{sha256(body)[:_TAG_SIZE].hex()}"'
+    tag = entity_tag(body)
     headers = {"ETag": tag, "Cache-Control": cache_control}
-    known = {item.strip().removeprefix("W/") for item in _known_tags(request).split(",")}
-    if known & {tag, "*"}:
+    if is_known(tag, request.headers.get("If-None-Match", "")):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     return web.Response(body=body, headers={"Content-Type": content_type, **headers})
-
-
-def _known_tags(request: web.Request) -> str:
-    return request.headers.get("If-None-Match", "")

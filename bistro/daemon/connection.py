@@ -29,7 +29,7 @@ from typing import Final, cast
 from bistro.daemon.addresses import Address
 from bistro.daemon.bursts import Answer, Burst, Guest
 from bistro.daemon.front import Front, Gate
-from bistro.daemon.quick import MAX_HEAD_SIZE, Pending, QuickHead
+from bistro.daemon.quick import MAX_HEAD_SIZE, Page, Pending, QuickHead
 from bistro.errors import BistroError, OverloadedError, UnavailableError
 from bistro.instant import UnixMillis
 
@@ -49,7 +49,11 @@ class _Exchange:
         self.received_at = received_at
         self.pending: Pending | None = None
 
-    def tell(self, answer: Answer) -> None:
+    @property
+    def known_tags(self) -> str:
+        return self.asked.known_tags
+
+    def tell(self, answer: Answer | Page) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             self.pending = None
@@ -234,7 +238,7 @@ class Connection(Guest, asyncio.Protocol):
         else:
             exchange.pending = pending
 
-    def answer(self, asked: QuickHead, answer: Answer) -> None:
+    def answer(self, asked: QuickHead, answer: Answer | Page) -> None:
         """Hand the answer to the present request to who sends it."""
         self._front.outbox.put(self, asked.endpoint, self._since_s, answer)
 

@@ -17,12 +17,22 @@ from collections.abc import Callable, Iterator, Sequence
 from aiohttp.helpers import rfc822_formatted_time
 
 from bistro.daemon.bursts import Answer, Guest
-from bistro.daemon.quick import QuickEndpoint, answer_end, answer_head
+from bistro.daemon.quick import (
+    Page,
+    QuickEndpoint,
+    answer_end,
+    answer_head,
+    page_end,
+    page_head,
+)
 from bistro.daemon.quick import problem_answer as problem
 from bistro.errors import BistroError, StorageError
 
-Observe = Callable[[QuickEndpoint, float, BistroError | None, int], None]
-"""Told of answers: what was asked, the seconds it took, the error that it was, and how many."""
+Observe = Callable[[QuickEndpoint, float, BistroError | int, int], None]
+"""Told of answers: what was asked, the seconds it took, the error or status, and how many."""
+
+_GOOD = 200
+_KNOWN = 304
 
 _PREFIX_STEP = 0x9E3779B97F4B
 _PREFIX_MASK = (1 << 48) - 1
@@ -51,24 +61,28 @@ class Outbox:
         self._observe = observe
         self._alarm = alarm
         self._now_s = now_s
-        self._waiting: deque[tuple[Guest, QuickEndpoint, float, Answer]] = deque()
+        self._waiting: deque[tuple[Guest, QuickEndpoint, float, Answer | Page]] = deque()
         self._date = rfc822_formatted_time()
         self._heads: dict[str, bytes] = {}
+        self._page_heads: dict[tuple[str, bool], bytes] = {}
         self._prefix = secrets.randbits(48)
 
     def renew_date(self) -> None:
         """Another second has begun."""
         self._date = rfc822_formatted_time()
         self._heads.clear()
+        self._page_heads.clear()
 
-    def put(self, guest: Guest, endpoint: QuickEndpoint, since_s: float, answer: Answer) -> None:
+    def put(
+        self, guest: Guest, endpoint: QuickEndpoint, since_s: float, answer: Answer | Page
+    ) -> None:
         """Have an answer sent soon.
 
         Args:
             guest: To whom.
             endpoint: What was asked.
             since_s: When the request's last byte had been read.
-            answer: A body, or the error to report.
+            answer: A body, a page, or the error to report.
         """
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._send_waiting)
@@ -81,8 +95,10 @@ class Outbox:
                 guest, endpoint, since_s, answer = waiting.popleft()
                 if isinstance(answer, BistroError):
                     data = self.problem(endpoint, answer, now_s - since_s)
+                elif isinstance(answer, Page):
+                    data = self._page(endpoint, answer, now_s - since_s)
                 else:
-                    self._observe(endpoint, now_s - since_s, None, 1)
+                    self._observe(endpoint, now_s - since_s, _GOOD, 1)
                     head, end = self._head(endpoint), answer_end(b"0000", len(answer))
                     data = b"".join((head, self._next_prefix(), end, answer))
                 guest.send(data, is_last=is_last, now_s=now_s)
@@ -112,7 +128,7 @@ class Outbox:
             answer = self.problem(endpoint, answers, took_s, count) if count else b""
             self._send_each(iter([(guest, answer) for guest in guests]))
             return
-        self._observe(endpoint, took_s, None, count)
+        self._observe(endpoint, took_s, _GOOD, count)
         for begin in range(0, len(guests), _MAX_SAME_PREFIX):
             end = begin + _MAX_SAME_PREFIX
             texts = self._good(endpoint, answers[begin:end])
@@ -153,6 +169,15 @@ class Outbox:
         request_id = self._next_prefix() + b"0000"
         is_last = is_last or self.is_stopping
         return problem(error, date=self._date, request_id=request_id, is_last=is_last)
+
+    def _page(self, endpoint: QuickEndpoint, page: Page, took_s: float) -> bytes:
+        self._observe(endpoint, took_s, _KNOWN if page.is_known else _GOOD, 1)
+        key = endpoint.answer_type, page.is_known
+        head = self._page_heads.get(key)
+        if head is None:
+            head = page_head(endpoint.answer_type, self._date, is_known=page.is_known)
+            self._page_heads[key] = head
+        return head + page_end(self._next_prefix() + b"0000", page)
 
     def _head(self, endpoint: QuickEndpoint) -> bytes:
         media_type = endpoint.answer_type or endpoint.media_type

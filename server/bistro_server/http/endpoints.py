@@ -25,4 +25,9 @@ TICKETS = submitting.TICKET_ENDPOINTS
 
 def quick(desks: Desks, clock: Clock) -> Heads:
     """What of the public app is answered the quick way."""
-    return Heads([submitting.quick_tickets(desks), timestamps.quick_stamps(desks)], clock)
+    endpoints = [
+        submitting.quick_tickets(desks),
+        timestamps.quick_stamps(desks),
+        statuses.quick_status(desks),
+    ]
+    return Heads(endpoints, clock)

@@ -9,10 +9,13 @@ Source: docs/spec/opening.md, status; docs/spec/staging.md, presenting receipts.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from bistro.clock import Clock
 from bistro.daemon import logs
+from bistro.errors import BistroError
 from bistro.wire.entry import PostmarkedEntry, TicketEntry, decode_entry
 from bistro_server.services.ledgers import CallLedgers
 from bistro_server.store.status_files import StatusFiles
@@ -22,6 +25,35 @@ _AT_ONCE: Final = 256
 """Entries of one step: no step keeps the interpreter from tickets for long."""
 
 _log = logs.get_logger("statuses")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A status that is being read.
+
+    Attributes:
+        future: Of the note.
+        tell: Told the note, or why there is none.
+    """
+
+    future: asyncio.Future[bytes]
+    tell: Callable[[bytes | BistroError], None]
+
+    def finish(self, future: asyncio.Future[bytes]) -> None:
+        """Tell who still waits."""
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self.tell(future.result())
+        elif isinstance(error, BistroError):
+            self.tell(error)
+        else:
+            raise error
+
+    def leave(self) -> None:
+        """Nobody waits any more."""
+        self.future.cancel()
 
 
 class StatusDesk:
@@ -41,6 +73,19 @@ class StatusDesk:
             UnknownObjectError: There is none, or none yet.
         """
         return await asyncio.to_thread(self._files.read_status, call, commitment)
+
+    def peek(self, call: str, name: str) -> bytes | None:
+        """The signed status of a commitment, as hexadecimal digits, if memory has it."""
+        return self._files.peek_status(call, name)
+
+    def ask(
+        self, call: str, commitment: bytes, tell: Callable[[bytes | BistroError], None]
+    ) -> Read:
+        """Read the signed status of a commitment in another thread, and tell it."""
+        loop = asyncio.get_running_loop()
+        read = Read(loop.run_in_executor(None, self._files.read_status, call, commitment), tell)
+        read.future.add_done_callback(read.finish)
+        return read
 
     async def outcome(self, call: str, commitment: bytes, *, token: bytes) -> bytes:
         """The signed outcome of a commitment.

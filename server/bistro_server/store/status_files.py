@@ -8,6 +8,7 @@ Source: docs/spec/opening.md, status.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,9 @@ from bistro.errors import UnknownObjectError
 from bistro.storage.durable import make_directories, read_file, sync_directory, write_atomically
 
 MAX_NOTE_SIZE: Final = 1_000_000
+_PEEK_SIZE: Final = 4_096
+"""More than a status has."""
+_NO_WAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 
 
 class StatusFiles:
@@ -60,6 +64,28 @@ class StatusFiles:
             UnknownObjectError: There is none, or none yet.
         """
         return _read(self._status_path(call, commitment))
+
+    def peek_status(self, call: str, name: str) -> bytes | None:
+        """The signed status of a commitment if no disk has to be waited for, else ``None``.
+
+        Args:
+            call: The call's id.
+            name: The commitment, 64 lower-case hexadecimal digits.
+        """
+        if _NO_WAIT is None:
+            return None
+        try:
+            file = os.open(f"{self._directory}/{call}/{name[:2]}/{name}.status", os.O_RDONLY)
+        except OSError:
+            return None
+        buffer = bytearray(_PEEK_SIZE)
+        try:
+            size = os.preadv(file, [buffer], 0, _NO_WAIT)
+        except OSError:
+            return None  # it is not in memory, or this file system cannot tell
+        finally:
+            os.close(file)
+        return bytes(buffer[:size]) if 0 < size < _PEEK_SIZE else None
 
     def read_outcome(self, call: str, commitment: bytes, *, token: bytes) -> bytes:
         """The signed outcome of a commitment.
