@@ -21,6 +21,7 @@ from bistro.wire.evidence import MAX_BLOB_SIZE, MAX_EVIDENCE_SIZE, Evidence, Ter
 from bistro.wire.manifest import MAX_MANIFEST_SIZE
 from bistro.wire.served_terms import MAX_SERVED_TERMS_SIZE, ServedTerms
 from bistro_client import messages
+from bistro_client.admitting import kept_admission
 from bistro_client.home import Folder
 
 _MAX_VERSIONS: Final = 256
@@ -94,6 +95,7 @@ def build(folder: Folder, submission: Submission) -> Evidence | None:
         ticket=submission.ticket,
         refusal=submission.refusal,
         receipts=tuple(dict.fromkeys([*receipts, *lost])),
+        admission=kept_admission(folder),
         status=submission.status,
         outcome=submission.outcome_note,
     )

@@ -62,6 +62,11 @@ class Folder:
         return self.path / "envelope.key"
 
     @property
+    def admission(self) -> Path:
+        """What a registered filer signed to get the ticket."""
+        return self.path / "admission.bin"
+
+    @property
     def terms(self) -> Path:
         """The folder of all terms versions, each with the proof of its log entry."""
         return self.path / "terms"

@@ -14,6 +14,7 @@ from typing import Final
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import (
     BistroError,
+    ConflictError,
     DeadlinePassedError,
     NotOpenError,
     NotRegisteredError,
@@ -96,14 +97,6 @@ def _calls(discovery: ServerDiscovery) -> str:
     return ", ".join(shown + ([f"{more} more"] if more > 0 else [])) or "there are none"
 
 
-def registered_only(terms: Terms) -> NotRegisteredError:
-    """This version files in calls for anyone only."""
-    return NotRegisteredError(
-        f"{terms.origin}: only registered filers may submit, which this version cannot do",
-        hint="ask the destination how to file",
-    )
-
-
 def not_open_yet(terms: Terms) -> NotOpenError:
     """The call opens later."""
     return NotOpenError(
@@ -125,7 +118,7 @@ def not_stamped(code: str) -> str:
     return f"the destination gave no ticket ({code})"
 
 
-def hint_for_postponed(code: str, retry_ms: int) -> str:
+def hint_for_postponed(code: str, retry_ms: int, filer_key: bytes) -> str:
     """What to do about a request that was not stamped."""
     if retry_ms:
         return f"run `bistro resume` in {format_duration(retry_ms)}"
@@ -133,6 +126,17 @@ def hint_for_postponed(code: str, retry_ms: int) -> str:
         return "it is too late even for a signed refusal; ask the destination"
     if code == UnknownObjectError.code:
         return "the destination does not know the terms it served: ask it, and keep this folder"
+    if code == NotRegisteredError.code:
+        return (
+            "only registered filers get tickets of this call: send the destination your public "
+            f"key {filer_key.hex()} (`bistro keys show`), and run `bistro resume` once it is "
+            "registered"
+        )
+    if code == ConflictError.code:
+        return (
+            "somebody else has a ticket for the same commitment: submit your files again, which "
+            "makes another one, and tell the destination"
+        )
     return "`bistro resume` asks again; if it stays so, ask the destination"
 
 
@@ -146,9 +150,16 @@ def late_ticket(at: UnixMillis, terms: Terms) -> VerificationError:
     )
 
 
-def refused(path: Path, refusal: Refusal, terms: Terms) -> DeadlinePassedError:
+def refused(path: Path, refusal: Refusal, terms: Terms) -> BistroError:
     """The destination refused, signed."""
     at = show(refusal.time, terms.time_zone)
+    if refusal.reason == "tickets-per-filer":
+        return RefusedError(
+            f"the destination refused the submission at {at} ({refusal.reason}): your key has all "
+            f"the {terms.tickets_per_filer} tickets that one filer may have in this call",
+            hint=f"this submission is NOT on time; the signed refusal proves your attempt: keep "
+            f"{path}; `bistro status` shows the tickets that you have; ask the destination",
+        )
     last = show(UnixMillis(terms.closes + terms.grace_ms), terms.time_zone)
     return DeadlinePassedError(
         f"the destination refused the submission at {at} ({refusal.reason}; the last moment was "

@@ -15,16 +15,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bistro.errors import BistroError, VerificationError
-from bistro.protocol.submission import Step, Submission, SubmissionState
+from bistro.protocol.submission import Attempt, Sealed, Step, Submission, SubmissionState
 from bistro.storage.durable import write_atomically
+from bistro.wire.admission import Admission
 from bistro.wire.refusal import Refusal
 from bistro.wire.terms import SignedTerms
 from bistro.wire.ticket import Ticket
 from bistro_client import notices, peer_messages
+from bistro_client.admitting import admit, find_admission, needs_admission
 from bistro_client.discarding import discard
 from bistro_client.equipment import Equipment, Visit
 from bistro_client.evidence_file import load_terms, save_terms, update
@@ -35,6 +38,9 @@ from bistro_client.presenting import present
 from bistro_client.sealing import Order, Stopped, Watch, seal
 from bistro_client.staging import Stager
 from bistro_client.ticketing import TicketWindow
+
+RECORD_AGAIN_MS: Final = 60_000
+"""The same failure is recorded again after this long."""
 
 MAX_ROUNDS: Final = 8
 """Steps in one run; more means that receipts are replaced again and again, and none is taken."""
@@ -86,6 +92,8 @@ class Steps:
             sealed = seal(
                 order, folder, disk=self.equipment.disk, watch=Watch(self.equipment.listener, stop)
             )
+            if needs_admission(visit.versions.terms):
+                admit(folder, sealed, filer, disk=self.equipment.disk)
             # Everything is durable: from here on it is this envelope and no other.
             journal.seal(lambda submission: submission.seal(sealed))
 
@@ -109,16 +117,45 @@ class Steps:
         submission = journal.submission
         if submission.sealed is None:
             return
-        origin = submission.request.origin
+        terms = visit.versions.terms
+        admission = None
+        if needs_admission(terms):
+            admission = await asyncio.to_thread(self._admission, journal, submission.sealed)
         window = TicketWindow(
-            visit.destination, origin, visit.versions.terms, self.equipment.patience
+            visit.destination,
+            submission.request.origin,
+            terms,
+            self.equipment.patience,
+            on_failure=partial(self._record_failure, journal, visit.destination.discovery.name),
         )
-        answer = await window.ask(submission.sealed)
+        answer = await window.ask(submission.sealed, admission)
         if isinstance(answer, Ticket):
             await self._require_on_time(answer, visit, submission)
             await self._take_ticket(journal, answer, visit)
         else:
             await self._take_refusal(journal, answer, visit)
+
+    def _admission(self, journal: Journal, sealed: Sealed) -> Admission:
+        named = journal.submission.request.key_file
+        path = self.equipment.home.key_file if named is None else Path(named)
+        return find_admission(
+            journal.folder,
+            sealed,
+            lambda: self.equipment.key(path, may_create=False),
+            disk=self.equipment.disk,
+        )
+
+    async def _record_failure(self, journal: Journal, peer: str, error: BistroError) -> None:
+        """Write down that a ticket was asked for in vain: the filer may have to show it.
+
+        The same again and again is written now and then only.
+        """
+        now = self.equipment.clock.now()
+        attempt = Attempt.of(error, at=now, step=Step.TICKET, peer=peer)
+        known = journal.submission.attempts
+        if known and _is_same(known[-1], attempt) and 0 <= now - known[-1].at < RECORD_AGAIN_MS:
+            return
+        await journal.change(lambda s: s.record(attempt))
 
     async def _require_on_time(self, ticket: Ticket, visit: Visit, submission: Submission) -> None:
         try:
@@ -195,3 +232,7 @@ class Steps:
             )
         except BistroError as exc:
             self.equipment.listener.tell(notices.evidence_not_renewed(exc))
+
+
+def _is_same(one: Attempt, other: Attempt) -> bool:
+    return (one.step, one.peer, one.code) == (other.step, other.peer, other.code)

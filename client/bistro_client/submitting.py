@@ -174,8 +174,6 @@ class Submitter:
         """Refuse what cannot succeed before anything is read; tell the deadline."""
         terms = visit.versions.terms
         now = visit.destination.time.now()
-        if terms.filers != "anyone":
-            raise peer_messages.registered_only(terms)
         require_fits(sources, terms)
         if visit.destination.time.offset_ms is not None and now + UNSURE_MS < terms.opens:
             raise peer_messages.not_open_yet(terms)

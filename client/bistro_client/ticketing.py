@@ -5,6 +5,7 @@ Source: docs/spec/ticketing.md.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,7 @@ from bistro.errors import (
 from bistro.ids import Origin
 from bistro.protocol.deadline import latest_on_time
 from bistro.protocol.submission import Sealed
+from bistro.wire.admission import Admission
 from bistro.wire.refusal import Refusal
 from bistro.wire.terms import Terms
 from bistro.wire.ticket import Ticket
@@ -43,14 +45,16 @@ class TicketWindow:
         origin: The call.
         terms: Its latest terms: the log's key, and when waiting ends.
         patience: How long to go on.
+        on_failure: Told of every attempt that gave no ticket and no refusal.
     """
 
     destination: Destination
     origin: Origin
     terms: Terms
     patience: Patience
+    on_failure: Callable[[BistroError], Awaitable[object]]
 
-    async def ask(self, sealed: Sealed) -> Ticket | Refusal:
+    async def ask(self, sealed: Sealed, admission: Admission | None) -> Ticket | Refusal:
         """The verified ticket, or the verified refusal; asking again gives the same one.
 
         Raises:
@@ -59,17 +63,22 @@ class TicketWindow:
             UnavailableError: No signed answer, and no more patience.
             VerificationError: The answer is signed by nobody who may sign it.
         """
-        request = TicketRequest(sealed.commitment, sealed.signed.header.terms_hash)
+        header = sealed.signed.header
+        request = TicketRequest(sealed.commitment, header.terms_hash, admission)
 
         async def attempt() -> Ticket | Refusal:
-            answer = await self.destination.client.request_ticket(self.origin.call, request)
-            match answer:
-                case Ticketed():
-                    return self._verified_ticket(answer.ticket, sealed.commitment)
-                case Refused():
-                    return self._verified_refusal(answer.refusal, sealed.commitment)
-                case Postponed():
-                    raise _postponement(answer)
+            try:
+                answer = await self.destination.client.request_ticket(self.origin.call, request)
+                match answer:
+                    case Ticketed():
+                        return self._verified_ticket(answer.ticket, sealed.commitment)
+                    case Refused():
+                        return self._verified_refusal(answer.refusal, sealed.commitment)
+                    case Postponed():
+                        raise _postponement(answer, header.filer_key)
+            except BistroError as exc:
+                await self.on_failure(exc)
+                raise
 
         # After ``stage_by`` a ticket would lapse at once; until then each one is worth having.
         wait = self.patience.begin(
@@ -90,7 +99,7 @@ class TicketWindow:
         return refusal
 
 
-def _postponement(answer: Postponed) -> BistroError:
+def _postponement(answer: Postponed, filer_key: bytes) -> BistroError:
     """The error that an answer without a stamp stands for."""
     retry_after_s = answer.retry_ms / _MS_PER_S if answer.retry_ms else None
     kind = catalogue().get(answer.code, UnavailableError)
@@ -100,5 +109,5 @@ def _postponement(answer: Postponed) -> BistroError:
     error = error_for_code(
         code, peer_messages.not_stamped(answer.code), retry_after_s=retry_after_s
     )
-    error.hint = peer_messages.hint_for_postponed(answer.code, answer.retry_ms)
+    error.hint = peer_messages.hint_for_postponed(answer.code, answer.retry_ms, filer_key)
     return error

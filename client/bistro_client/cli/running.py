@@ -15,6 +15,7 @@ from bistro.instant import format_rfc3339
 from bistro.net.session import Session
 from bistro.protocol.submission import Submission, SubmissionState
 from bistro.wire.document import Json
+from bistro.wire.refusal import Refusal
 from bistro.wire.ticket import Ticket
 from bistro_client import notices
 from bistro_client.cli.bars import Bars
@@ -127,4 +128,20 @@ def describe(submission: Submission, folder: Folder) -> dict[str, Json]:
             for one in submission.fragments
         ],
         "outcome": submission.outcome,
+        "refused_for": None if submission.refusal is None else refused_for(submission.refusal),
+        "attempts": [
+            {
+                "at": format_rfc3339(one.at),
+                "step": one.step.value,
+                "peer": one.peer,
+                "code": one.code,
+                "message": one.message,
+            }
+            for one in submission.attempts
+        ],
     }
+
+
+def refused_for(refusal: str) -> str:
+    """The reason of a refusal that was kept."""
+    return Refusal.parse(refusal).reason

@@ -10,12 +10,12 @@ import click
 from rich.table import Table
 
 from bistro.errors import BistroError, UnavailableError
-from bistro.protocol.submission import Submission
+from bistro.protocol.submission import Submission, SubmissionState
 from bistro.wire.document import Json
 from bistro.wire.terms import SignedTerms
 from bistro.wire.ticket import Ticket
 from bistro_client.cli.options import Frame, framed, with_network
-from bistro_client.cli.running import Connection, describe, run
+from bistro_client.cli.running import Connection, describe, refused_for, run
 from bistro_client.home import Folder
 from bistro_client.journal import read_journal
 from bistro_client.submitting import Submitter
@@ -67,6 +67,9 @@ def command(
         rows = run(frame, connection, lambda submitter: _look(submitter, folders))
     found: list[Json] = [_document(row) for row in rows]
     frame.output.result({"submissions": found}, _table(rows) if rows else "no submissions yet")
+    if submission and not frame.output.as_json:
+        for row in rows:
+            _tell_attempts(frame, row)
     failures = [row for row in rows if row.error is not None]
     for row in failures:
         if row.error is not None and not frame.output.as_json:
@@ -140,9 +143,25 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+def _tell_attempts(frame: Frame, row: Row) -> None:
+    """What was tried in vain, and the refusal that proves it: the filer may have to show it."""
+    submission = row.submission
+    if submission is None or submission.sealed is None:
+        return
+    zone = SignedTerms.parse(submission.sealed.terms.encode()).terms.time_zone
+    for one in submission.attempts:
+        frame.output.line(
+            f"{show(one.at, zone)}  {one.step.value} {one.peer}: {one.message} ({one.code})"
+        )
+    if submission.refusal is not None:
+        frame.output.line(f"refused ({refused_for(submission.refusal)}): {row.folder.refusal}")
+
+
 def _note(row: Row, submission: Submission) -> str:
     if isinstance(row.error, UnavailableError):
         return "as last known"
+    if submission.state is SubmissionState.REFUSED and submission.refusal is not None:
+        return refused_for(submission.refusal)
     return {"upload": "bistro resume", "present": "bistro resume", "ticket": "bistro resume"}.get(
         submission.next_step.value, ""
     )

@@ -67,6 +67,10 @@ class Registration:
         """Whether this call is for registered filers only."""
         return call in self._calls
 
+    def is_registered(self, key: bytes) -> bool:
+        """Whether a filer's key counts now."""
+        return self._registry.is_registered(key)
+
     async def attend(self, ledgers: CallLedgers) -> None:
         """Prepare for a call's requests before there are any; nothing if anyone may file.
 

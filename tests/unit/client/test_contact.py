@@ -13,7 +13,6 @@ from bistro.errors import (
     DeadlinePassedError,
     LimitExceededError,
     NotOpenError,
-    NotRegisteredError,
     RefusedError,
     SettingsError,
     StorageError,
@@ -224,24 +223,6 @@ async def test_the_deadline_is_shown_in_the_zone_of_the_call(tmp_path: Path) -> 
         text = w.listener.text("deadline")
         assert "08:00:00 America/New_York" in text
         assert "in 59 min 59 s" in text
-
-
-async def test_calls_for_registered_filers_are_refused(tmp_path: Path) -> None:
-    """This version cannot file there, and says so before it reads anything."""
-    async with world(tmp_path) as w:
-        key = note_key("permits.example", seed="registered")
-        terms = replace(
-            _terms(), filers="registered", keys=replace(call_keys(SPRING), terms=key.verifier)
-        )
-        signed = build(terms, key)
-        entry = TermsEntry(origin=str(SPRING), time=NOON, digest=signed.hash)
-        proof = MemoryLedger(note_key(str(SPRING))).promise(entry)
-        served = ServedTerms(signed, TermsInForce.parse(proof)).encode()
-        w.wire.changes["bistro.json"] = showing(key)
-        w.wire.changes["/terms"] = lambda _: served
-        with pytest.raises(NotRegisteredError, match="only registered filers"):
-            await w.submitter().submit(w.wish())
-        assert w.home.folders() == []
 
 
 def test_damaged_pins_are_not_overwritten(tmp_path: Path) -> None:
