@@ -41,7 +41,9 @@ class Cut:
 
 
 def draw_cuts(events: Sequence[Event], chance: random.Random, count: int) -> list[tuple[int, str]]:
-    """Moments and losses, in order; often where it matters most."""
+    """Moments and losses, in order; often where it matters most; none in an empty trace."""
+    if not events:
+        return []
     sends = [x.at + 1 for x in events if x.call.name in SENDS and not x.is_end and _port(x)]
     syncs = [x.at for x in events if x.call.name in _SYNCS and x.is_end]
     names = [x.at + 1 for x in events if x.call.name in _NAMES]

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -49,13 +50,20 @@ def decode_report(line: bytes) -> RunReport:
     return RunReport(findings=findings, **facts)
 
 
+async def _run(seed: int, subject: Subject, warm: Warm, wish: Wish, home: Path) -> RunReport:
+    try:
+        return await run(seed, subject, warm, wish, home)
+    except Exception:  # noqa: BLE001 - a bug of the campaign is shown, and the next run done
+        return RunReport(seed, problem=traceback.format_exc())
+
+
 async def _work(home: Path, subject_name: str, sabotage: str, wish: Wish) -> None:
     modules, make = SUBJECTS[subject_name]
     warm = await Warm.start(modules)
     try:
         subject = make(home / "templates", warm, sabotage)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            os.write(1, encode_report(await run(int(line), subject, warm, wish, home)))
+            os.write(1, encode_report(await _run(int(line), subject, warm, wish, home)))
     finally:
         await warm.close()
 

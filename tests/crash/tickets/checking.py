@@ -12,23 +12,101 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Final, NamedTuple
 
 from bistro.crypto.merkle import verify_inclusion
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError, FormatError
 from bistro.protocol.deadline import latest_on_time
 from bistro.wire.checkpoint import Checkpoint, verify_checkpoint
-from bistro.wire.entry import ClosedEntry, Entry, RefusedEntry, TicketEntry, decode_entry
+from bistro.wire.entry import decode_entry
 from bistro.wire.proof import Proof
 from bistro.wire.terms import Terms
 from tests.crash.subjects import Findings
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
 from tests.crash.tickets.reading import leaf, roots_at
 
-_ENOUGH = 8
+_ENOUGH: Final = 8
+_KINDS: Final = {"log": "ticket", "refusals": "refused"}
+_STAMPED: Final = frozenset(_KINDS.values())
+
+
+_ENTRY: Final = re.compile(rb"bistro/([a-z]+)/v1\n[^\n]+\n(\d+)\nsha256:([0-9a-f]{64})\n")
+
+
+class Line(NamedTuple):
+    """What an entry says."""
+
+    kind: str
+    time: int
+    digest: bytes
+
+
+def read_entry(entry: bytes) -> Line:
+    """What an entry says, for the many that are only looked at.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match = _ENTRY.match(entry)
+    if match is None:
+        raise ValueError(f"not an entry: {entry[:80]!r}")
+    return Line(match[1].decode(), int(match[2]), bytes.fromhex(match[3].decode()))
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What a promise says, once signature and path were verified."""
+
+    index: int
+    entry: bytes
+    said: Line
+    checkpoint: Checkpoint
+
+
+@dataclass
+class Verifier:
+    """Verifies promises and checkpoints, each text once, however often it is asked for."""
+
+    notes: dict[tuple[str, bytes], Checkpoint] = field(default_factory=dict)
+    promises: dict[tuple[str, str], Proven] = field(default_factory=dict)
+
+    def checkpoint(self, note: bytes, key: VerifierKey) -> Checkpoint:
+        """What is signed.
+
+        Raises:
+            BistroError: It is not signed by ``key``, or malformed.
+        """
+        found = self.notes.get((key.name, note))
+        if found is None:
+            found = self.notes[key.name, note] = verify_checkpoint(note, key)
+        return found
+
+    def promise(self, text: str, key: VerifierKey) -> Proven:
+        """What is promised.
+
+        Raises:
+            BistroError: Signature or path do not hold, or it is malformed.
+        """
+        found = self.promises.get((key.name, text))
+        if found is None:
+            proof = Proof.parse(text)
+            entry, checkpoint = proof.entry or b"", self.checkpoint(proof.checkpoint_note, key)
+            verify_inclusion(
+                leaf=leaf(entry),
+                index=proof.index,
+                size=checkpoint.size,
+                path=proof.path,
+                root=checkpoint.root,
+            )
+            decode_entry(entry)
+            found = Proven(proof.index, entry, read_entry(entry), checkpoint)
+            self.promises[key.name, text] = found
+        return found
 
 
 @dataclass
@@ -40,6 +118,7 @@ class LedgerCheck:
         terms: Of its call.
         key: Its key, named as its origin.
         entries: All, in order.
+        verifier: Knows what was verified before.
         findings: What was found.
     """
 
@@ -47,8 +126,9 @@ class LedgerCheck:
     terms: Terms
     key: VerifierKey
     entries: Sequence[bytes]
+    verifier: Verifier
     findings: Findings = field(default_factory=Findings)
-    _notes: dict[bytes, Checkpoint] = field(default_factory=dict)
+    _seen: set[Checkpoint] = field(default_factory=set)
 
     def run(self, memory: TicketMemory) -> Findings:
         """Everything that the module's table says, but asking again."""
@@ -57,13 +137,13 @@ class LedgerCheck:
         seen = [one for one in memory.seen if one.ledger == self.name]
         self._check_entries()
         for promise in held:
-            self._check_promise(promise, leaves, memory)
+            self._check_promise(promise, memory)
         for sighting in seen:
             self._check_seen(sighting)
         self._check_forks(leaves)
         kind = "tickets" if self.name[1] == "log" else "refusals"
         self.findings.counts[kind] += len(held)
-        self.findings.counts["checkpoints"] += len(self._notes)
+        self.findings.counts["checkpoints"] += len(self._seen)
         self.findings.counts["entries"] += len(self.entries)
         return self.findings
 
@@ -71,83 +151,69 @@ class LedgerCheck:
         self.findings.faults.append(f"{'/'.join(self.name)}: {text}")
 
     def _check_entries(self) -> None:
-        entries = self._decoded()
+        try:
+            entries = list(map(read_entry, self.entries))
+        except ValueError as exc:
+            self._fault(str(exc))
+            return
         if any(one.time > other.time for one, other in pairwise(entries)):
             self._fault("its times go back")
-        stamped = [one.digest for one in entries if isinstance(one, TicketEntry | RefusedEntry)]
-        if len(stamped) != len(set(stamped)):
-            count = len(stamped) - len(set(stamped))
-            self._fault(f"{count} commitments have a second entry")
-        last_at = latest_on_time(self.terms)
-        is_closed = False
+        stamped = [one.digest for one in entries if one.kind in _STAMPED]
+        if doubled := len(stamped) - len(set(stamped)):
+            self._fault(f"{doubled} commitments have a second entry")
+        self._check_deadline(entries)
+
+    def _check_deadline(self, entries: Sequence[Line]) -> None:
+        last_at, is_closed = latest_on_time(self.terms), False
         for index, one in enumerate(entries):
-            if isinstance(one, TicketEntry) and (is_closed or one.time > last_at):
+            if one.kind == "ticket" and (is_closed or one.time > last_at):
                 self._fault(f"entry {index} is a ticket of {one.time}, after the deadline")
-            if isinstance(one, RefusedEntry | ClosedEntry) and one.time <= last_at:
-                self._fault(f"entry {index}, {one.KIND}, is of {one.time}: before the deadline")
-            if isinstance(one, ClosedEntry):
+            if one.kind in {"refused", "closed"} and one.time <= last_at:
+                self._fault(f"entry {index}, {one.kind}, is of {one.time}: before the deadline")
+            if one.kind == "closed":
                 if is_closed:
                     self._fault(f"entry {index} closes the call a second time")
                 is_closed = True
 
-    def _decoded(self) -> list[Entry]:
+    def _check_promise(self, held: Held, memory: TicketMemory) -> None:
         try:
-            return [decode_entry(entry) for entry in self.entries]
-        except FormatError as exc:
-            self._fault(exc.message)
-            return []
-
-    def _checkpoint(self, note: bytes) -> Checkpoint:
-        if note not in self._notes:
-            self._notes[note] = verify_checkpoint(note, self.key)
-        return self._notes[note]
-
-    def _check_promise(self, held: Held, leaves: Sequence[bytes], memory: TicketMemory) -> None:
-        try:
-            proof = Proof.parse(held.text)
-            entry = decode_entry(proof.entry or b"")
-            checkpoint = self._checkpoint(proof.checkpoint_note)
-            verify_inclusion(
-                leaf=leaf(proof.entry or b""),
-                index=proof.index,
-                size=checkpoint.size,
-                path=proof.path,
-                root=checkpoint.root,
-            )
-        except BistroError as exc:
-            self._fault(f"a promise does not hold: {exc.message}")
+            proven = self.verifier.promise(held.text, self.key)
+        except (BistroError, ValueError) as exc:
+            self._fault(f"a promise does not hold: {exc}")
             return
-        what = f"entry {proof.index}, promised in life {held.asked.life}"
-        kind = TicketEntry if self.name[1] == "log" else RefusedEntry
-        if type(entry) is not kind or entry.digest != held.commitment:
+        index, said, checkpoint = proven.index, proven.said, proven.checkpoint
+        self._seen.add(checkpoint)
+        what = f"entry {index}, promised in life {held.asked.life}"
+        if (said.kind, said.digest) != (_KINDS[self.name[1]], held.commitment):
             self._fault(f"{what}: it is not what was asked for")
-        if proof.index >= len(leaves):
-            self._fault(f"{what}: lost, the log ends at {len(leaves)}")
-        elif self.entries[proof.index] != proof.entry:
+        if index >= len(self.entries):
+            self._fault(f"{what}: lost, the log ends at {len(self.entries)}")
+        elif self.entries[index] != proven.entry:
             self._fault(f"{what}: another stands there now")
         if checkpoint.size < held.known_size:
             size = held.known_size
             self._fault(f"{what}: under size {checkpoint.size}, when {size} was known")
         asked_at = memory.asked_at.get((self.name[0], held.commitment), 0)
-        if not asked_at <= entry.time <= held.asked.received_at:
+        if not asked_at <= said.time <= held.asked.received_at:
             self._fault(
-                f"{what}: its time {entry.time} is not between first request {asked_at} "
+                f"{what}: its time {said.time} is not between first request {asked_at} "
                 f"and answer {held.asked.received_at}"
             )
 
     def _check_seen(self, seen: Seen) -> None:
         try:
-            checkpoint = self._checkpoint(seen.note)
+            checkpoint = self.verifier.checkpoint(seen.note, self.key)
         except BistroError as exc:
             self._fault(f"a checkpoint does not hold: {exc.message}")
             return
+        self._seen.add(checkpoint)
         if checkpoint.size < seen.known_size:
             self._fault(f"a checkpoint of {checkpoint.size}, when {seen.known_size} was known")
 
     def _check_forks(self, leaves: Sequence[bytes]) -> None:
-        within = {one.size for one in self._notes.values() if one.size <= len(leaves)}
+        within = {one.size for one in self._seen if one.size <= len(leaves)}
         roots = roots_at(leaves, within)
-        for one in self._notes.values():
+        for one in self._seen:
             if one.size > len(leaves):
                 self._fault(f"a checkpoint of {one.size} was seen, the log ends at {len(leaves)}")
             elif roots[one.size] != one.root:

@@ -6,7 +6,7 @@ import random  # noqa: TID251 - passed in, seeded
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from bistro_server.services.ledgers import CallLedgers
 from bistro_server.settings import initial_settings
 from tests.crash.lives import serving
 from tests.crash.subjects import Findings
-from tests.crash.tickets.checking import LedgerCheck, repetition_faults, shortened
+from tests.crash.tickets.checking import LedgerCheck, Verifier, repetition_faults, shortened
 from tests.crash.tickets.clients import Crowd
 from tests.crash.tickets.connections import GoneError, connected
 from tests.crash.tickets.memory import Held, LedgerName, TicketMemory
@@ -60,6 +60,7 @@ class TicketStage:
     calls: dict[str, Terms]
     memory: TicketMemory
     crowd: Crowd
+    verifier: Verifier = field(default_factory=Verifier)
     sabotage: str = ""
 
     @classmethod
@@ -136,7 +137,7 @@ class TicketStage:
             async with connected(port) as connection:
                 for name, terms, key in self._ledgers():
                     _, entries = await read_log(connection, name, key)
-                    found = LedgerCheck(name, terms, key, entries).run(self.memory)
+                    found = LedgerCheck(name, terms, key, entries, self.verifier).run(self.memory)
                     found.faults = shortened(found.faults)
                     findings.add(found)
                 findings.add(await self._ask_again(port, chance))
