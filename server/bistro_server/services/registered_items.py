@@ -22,9 +22,10 @@ from bistro.instant import UnixMillis, format_rfc3339
 from bistro.ledger.claims import Claim, Result
 from bistro.ledger.ledger import Appended
 from bistro.protocol.deadline import latest_on_time
+from bistro.wire import codec
 from bistro.wire.admission import Admitted
 from bistro.wire.entry import RefusedEntry, TicketEntry, decode_entry
-from bistro.wire.plain_ticket import spell_refused, spell_ticketed
+from bistro.wire.ticketing import Refused, Ticketed
 from bistro_server.services.ledgers import refusal_key, ticket_key
 from bistro_server.services.ticket_parties import Party
 
@@ -136,7 +137,7 @@ class AdmittedItem(Claim):
         if not isinstance(result, Appended):
             self._settle_error(result)
         elif _names(result.entry) == self.admitted.admission.hash:
-            self._party.put((self._place,), spell_ticketed((result.proof,)))
+            self._put(Ticketed(result.proof.decode()))
         else:
             self.postpone(ConflictError("the commitment has a ticket with another admission"))
 
@@ -155,9 +156,12 @@ class AdmittedItem(Claim):
         """Nothing was written for it."""
         self._party.postpone((self._place,), self.received_at, error)
 
+    def _put(self, answer: Ticketed | Refused) -> None:
+        self._party.put((self._place,), (codec.encode(answer.value()),))
+
     def put_refusal(self, proof: bytes) -> None:
         """Its refusal is durable."""
-        self._party.put((self._place,), spell_refused((proof,)))
+        self._put(Refused(proof.decode()))
 
     @property
     def refusals(self) -> str:
