@@ -22,7 +22,6 @@ import pyrage  # type: ignore[import-untyped] # it ships no types
 
 from bistro.crypto.age.x25519 import X25519Identity
 from bistro.crypto.erasure import Coder, Kernel, best_kernel
-from bistro.crypto.erasure_isal import find_library
 from bistro.crypto.erasure_python import PythonKernel
 from bistro.protocol.fragmenting import RowCutter
 from bistro.protocol.submission import Request
@@ -115,7 +114,7 @@ def _pyrage(source: Path, target: Path) -> float:
 def _open_erasure() -> Iterator[Contest]:
     piece = bytearray(secrets.token_bytes(MIB))
     units = [bytes(piece[at : at + UNIT]) for at in range(0, MIB, UNIT)]
-    library = find_library()
+    library = isal.find()
 
     def our_round() -> Samples:
         found = _cut_rate(piece, PythonKernel(), "client.erasure.python")

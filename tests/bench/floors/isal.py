@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 from collections.abc import Sequence
 
 
@@ -10,7 +11,7 @@ class Isal:
     """Parity of k units, all of the same size, into buffers that are used again.
 
     Args:
-        library: The one that ours uses.
+        library: From ``find``.
         size: Of a unit.
     """
 
@@ -35,3 +36,9 @@ class Isal:
     def parity(self) -> list[bytes]:
         """What was computed last."""
         return [buffer.raw for buffer in self._parity]
+
+
+def find() -> ctypes.CDLL | None:
+    """The library, where the machine has it."""
+    name = ctypes.util.find_library("isal")
+    return None if name is None else ctypes.CDLL(name)
