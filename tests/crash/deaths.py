@@ -36,7 +36,7 @@ GROUPS: Final[dict[str, tuple[tuple[str, ...], int]]] = {
 }
 """Kinds of calls: their names, and how many of them a run may reach."""
 
-OFTEN: Final = ("pwrite", "pwrite", "pwrite", "fdatasync", "fdatasync", "fdatasync", "rename")
+OFTEN: Final = (*("pwrite", "fdatasync") * 3, *("fsync", "rename") * 2)
 """Kinds that are drawn more often than others: on the path to durability."""
 
 FAILING: Final = ("pwrite", "write", "fdatasync", "fsync", "rename", "openat", "ftruncate", "close")

@@ -213,6 +213,6 @@ class _Run:
             found.faults.append(f"{name}: it does not serve again: {exc}")
         else:
             if name == "end" or self.chance.random() < _AT_REST_SHARE:
-                found.add(await stage.check_at_rest(place))
+                found.add(await stage.check_at_rest(place, is_full=self.victims is None))
         if len(found.faults) > before:
             self.report.steps.append(f"faults at check {name}, folder {place}")

@@ -67,8 +67,13 @@ class Stage(Protocol):
         """Ask a service that was started again for everything that was promised."""
         ...
 
-    async def check_at_rest(self, folder: Path) -> Findings:
-        """Read what it has left on its disk, when no process runs."""
+    async def check_at_rest(self, folder: Path, *, is_full: bool) -> Findings:
+        """Read what it has left on its disk, when no process runs.
+
+        Args:
+            folder: The service's.
+            is_full: Whether commands may be run that start from nothing.
+        """
         ...
 
 

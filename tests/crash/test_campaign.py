@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from tests.crash.__main__ import main
 from tests.crash.runs import Mode, Wish, run
-from tests.crash.tickets.stage import TicketSubject
+from tests.crash.tickets.subject import TicketSubject
 from tests.crash.victims import Warm
 from tests.support.tools import require_tool
 

@@ -12,7 +12,7 @@ from tests.crash.cuts import TRACED
 from tests.crash.deaths import Death
 from tests.crash.lives import Plan, live
 from tests.crash.order import OrderFindings, examine
-from tests.crash.tickets.stage import FAR_MS, new_stage
+from tests.crash.tickets.subject import FAR_MS, new_stage
 from tests.crash.traces import read_events
 from tests.support.tools import require_tool
 

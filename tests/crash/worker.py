@@ -19,7 +19,7 @@ from typing import Any, Final, get_args
 
 from tests.crash.runs import Mode, RunReport, Wish, run
 from tests.crash.subjects import Findings, Subject
-from tests.crash.tickets.stage import TicketSubject
+from tests.crash.tickets.subject import TicketSubject
 from tests.crash.victims import Warm
 
 Make = Callable[[Path, Warm, str], Subject]

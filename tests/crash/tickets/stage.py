@@ -1,10 +1,12 @@
-"""Sets up a server with its calls, and knows how to load and check it."""
+"""A server with its calls: how it is started, loaded, and checked afterwards."""
 
 from __future__ import annotations
 
+import asyncio
 import random  # noqa: TID251 - passed in, seeded
-import shutil
 import sys
+from asyncio.subprocess import PIPE, STDOUT
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,39 +15,28 @@ from typing import Final
 from bistro.clock import SystemClock
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError
-from bistro.ids import Origin
-from bistro.instant import UnixMillis
 from bistro.wire.terms import Terms
 from bistro_server.services.calls import CallRegistry
-from bistro_server.services.creating import create_call, init_server, load_terms_key
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers
-from bistro_server.settings import initial_settings
-from tests.crash.lives import serving
 from tests.crash.subjects import Findings
 from tests.crash.tickets.checking import LedgerCheck, Verifier, repetition_faults, shortened
 from tests.crash.tickets.clients import Crowd
 from tests.crash.tickets.connections import GoneError, connected
 from tests.crash.tickets.memory import Held, LedgerName, TicketMemory
 from tests.crash.tickets.reading import read_log, static_faults
-from tests.crash.victims import Launch, Warm
-from tests.support.destinations import NAME, plan
+from tests.crash.victims import Launch
 
 PROGRAM: Final = "bistro_server.cli:main"
+_COMMAND: Final = str(Path(sys.executable).with_name("bistro-server"))
 _ENVIRONMENT: Final = {
-    "BISTRO_SERVER_CLOCK__ASSUMED_ERROR_MS": "50",
+    "BISTRO_SERVER_CLOCK__ASSUMEDERROR_MS": "50",
     "BISTRO_SERVER_DISK__MIN_FREE_BYTES": "0",
     "BISTRO_SERVER_HTTP__PORT": "0",
     "BISTRO_SERVER_HTTP__GRACE_S": "0.2",
     "BISTRO_SERVER_LOG__OUTPUT_FORMAT": "json",
 }
-SHAPES: Final = (*("one", "closing", "two") * 3, *("long",) * 5, "wide")
-LONG: Final = (4_000, 8_150)
-"""Entries of a long log: a little more, and tiles are published."""
-WIDE: Final = 65_300
-"""Entries of one in which a little more also makes the index merge its parts."""
-FAR_MS: Final = 3_600_000
-_ERROR_MS: Final = 50
+ERROR_MS: Final = 50
 _KEPT: Final = 300
 """Of the promises of a long log so many are checked in every run."""
 _AGAIN: Final = 60
@@ -96,7 +87,7 @@ class TicketStage:
         """``serve`` in a folder."""
         return Launch(
             program=PROGRAM,
-            command=[str(Path(sys.executable).with_name("bistro-server"))],
+            command=[_COMMAND],
             arguments=["serve", "--dir", str(folder)],
             environment=_ENVIRONMENT,
             log=log,
@@ -164,13 +155,15 @@ class TicketStage:
                 findings.faults.append(f"{call}: a new commitment gets no answer any more")
         return findings
 
-    async def check_at_rest(self, folder: Path) -> Findings:
+    async def check_at_rest(self, folder: Path, *, is_full: bool) -> Findings:
         """Read what lies on the disk: the ledgers' own check, then tiles and bundles."""
         findings = Findings()
+        if is_full:
+            findings.add(await _log_check(folder))
         registry = CallRegistry(ServerFolder(folder))
         for call in self.calls:
             ledgers = await CallLedgers.open(
-                registry.load(call), SystemClock(_ERROR_MS), error_limit_ms=2 * _ERROR_MS
+                registry.load(call), SystemClock(ERROR_MS), error_limit_ms=2 * ERROR_MS
             )
             try:
                 for name, ledger in (("log", ledgers.log), ("refusals", ledgers.refusals)):
@@ -185,75 +178,13 @@ class TicketStage:
         return findings
 
 
-class TicketSubject:
-    """``bistro-server serve``, in several shapes.
-
-    Args:
-        templates: Where servers with a long log are kept for further runs.
-        warm: Fills them.
-        sabotage: A name of ``sabotage.SABOTAGES``, or nothing.
-    """
-
-    name = "tickets"
-    modules: tuple[str, ...] = ("bistro_server.cli", "bistro_server.cli.serve", "bistro_server.app")
-
-    def __init__(self, templates: Path, warm: Warm, *, sabotage: str = "") -> None:
-        self._templates = templates
-        self._warm = warm
-        self._sabotage = sabotage
-        self._kept: dict[int, tuple[Path, TicketStage]] = {}
-
-    async def prepare(self, folder: Path, chance: random.Random) -> TicketStage:
-        """A server with one or two calls: empty, about to close, or with a long log."""
-        shape = chance.choice(SHAPES)
-        salt = chance.randbytes(8)
-        if shape in {"long", "wide"}:
-            count = chance.choice(LONG) if shape == "long" else WIDE
-            stage = await self._long(folder, count, salt)
-        else:
-            closes_ms = {"autumn": FAR_MS} if shape == "two" else {}
-            # With the shortest grace there is, that is a moment after it was made.
-            closes_ms["spring"] = FAR_MS if shape == "one" else chance.randint(-900, 300)
-            stage = await new_stage(folder, closes_ms, salt)
-        stage.sabotage = self._sabotage
-        return stage
-
-    async def _long(self, folder: Path, count: int, salt: bytes) -> TicketStage:
-        if count not in self._kept:
-            template = self._templates / f"long-{count}"
-            shutil.rmtree(template, ignore_errors=True)
-            stage = await new_stage(template, {"spring": FAR_MS, "autumn": FAR_MS}, b"%d" % count)
-            stage.begin_life()
-            launch = stage.launch(template, template.with_suffix(".log"))
-            async with serving(launch, self._warm) as port:
-                await stage.fill(port, count)
-            self._kept[count] = (template, stage)
-        template, kept = self._kept[count]
-        shutil.copytree(template, folder, ignore=shutil.ignore_patterns("*.sock"))
-        return TicketStage.of(kept.calls, salt, kept.memory)
-
-
-async def new_stage(folder: Path, closes_ms: dict[str, int], salt: bytes) -> TicketStage:
-    """A server whose calls close after so many milliseconds."""
-    clock, found = SystemClock(_ERROR_MS), ServerFolder(folder)
-    url = "http://127.0.0.1:0"
-    settings = initial_settings(name=NAME, host="127.0.0.1", port=0, base_url=url)
-    init_server(found, name=NAME, settings=settings, now=clock.now())
-    for call, after_ms in closes_ms.items():
-        now = clock.now()
-        changes = {
-            "origin": Origin(NAME, call),
-            "opens": UnixMillis(now - FAR_MS),
-            "closes": UnixMillis(now + after_ms),
-            "grace_ms": 1_000,
-        }
-        await create_call(
-            found.call(call),
-            plan(clock.now(), **changes),
-            load_terms_key(found, name=NAME),
-            clock,
-            recipient_kind="x25519",
-            error_limit_ms=2 * _ERROR_MS,
-        )
-    registry = CallRegistry(found)
-    return TicketStage.of({call: registry.load(call).terms for call in closes_ms}, salt)
+async def _log_check(folder: Path) -> Findings:
+    """What ``bistro-server log check`` says."""
+    process = await asyncio.create_subprocess_exec(
+        *(_COMMAND, "log", "check", "--dir", str(folder)), stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await process.communicate()
+    findings = Findings(counts=Counter({"log check": 1}))
+    if process.returncode:
+        findings.faults.append(f"log check: {said.decode(errors='replace')[-900:]}")
+    return findings

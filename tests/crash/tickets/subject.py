@@ -1,0 +1,101 @@
+"""Sets up servers in several shapes."""
+
+from __future__ import annotations
+
+import random  # noqa: TID251 - passed in, seeded
+import shutil
+from pathlib import Path
+from typing import Final
+
+from bistro.clock import SystemClock
+from bistro.ids import Origin
+from bistro.instant import UnixMillis
+from bistro_server.services.calls import CallRegistry
+from bistro_server.services.creating import create_call, init_server, load_terms_key
+from bistro_server.services.folder import ServerFolder
+from bistro_server.settings import initial_settings
+from tests.crash.lives import serving
+from tests.crash.tickets.stage import ERROR_MS, TicketStage
+from tests.crash.victims import Warm
+from tests.support.destinations import NAME, plan
+
+SHAPES: Final = (*("one", "closing", "two") * 3, *("long",) * 5, "wide")
+LONG: Final = (4_000, 8_150)
+"""Entries of a long log: a little more, and tiles are published."""
+WIDE: Final = 65_300
+"""Entries of one in which a little more also makes the index merge its parts."""
+FAR_MS: Final = 3_600_000
+
+
+class TicketSubject:
+    """``bistro-server serve``, in several shapes.
+
+    Args:
+        templates: Where servers with a long log are kept for further runs.
+        warm: Fills them.
+        sabotage: A name of ``sabotage.SABOTAGES``, or nothing.
+    """
+
+    name = "tickets"
+    modules: tuple[str, ...] = ("bistro_server.cli", "bistro_server.cli.serve", "bistro_server.app")
+
+    def __init__(self, templates: Path, warm: Warm, *, sabotage: str = "") -> None:
+        self._templates = templates
+        self._warm = warm
+        self._sabotage = sabotage
+        self._kept: dict[int, tuple[Path, TicketStage]] = {}
+
+    async def prepare(self, folder: Path, chance: random.Random) -> TicketStage:
+        """A server with one or two calls: empty, about to close, or with a long log."""
+        shape = chance.choice(SHAPES)
+        salt = chance.randbytes(8)
+        if shape in {"long", "wide"}:
+            count = chance.choice(LONG) if shape == "long" else WIDE
+            stage = await self._long(folder, count, salt)
+        else:
+            closes_ms = {"autumn": FAR_MS} if shape == "two" else {}
+            # With the shortest grace there is, that is a moment after it was made.
+            closes_ms["spring"] = FAR_MS if shape == "one" else chance.randint(-900, 300)
+            stage = await new_stage(folder, closes_ms, salt)
+        stage.sabotage = self._sabotage
+        return stage
+
+    async def _long(self, folder: Path, count: int, salt: bytes) -> TicketStage:
+        if count not in self._kept:
+            template = self._templates / f"long-{count}"
+            shutil.rmtree(template, ignore_errors=True)
+            stage = await new_stage(template, {"spring": FAR_MS, "autumn": FAR_MS}, b"%d" % count)
+            stage.begin_life()
+            launch = stage.launch(template, template.with_suffix(".log"))
+            async with serving(launch, self._warm) as port:
+                await stage.fill(port, count)
+            self._kept[count] = (template, stage)
+        template, kept = self._kept[count]
+        shutil.copytree(template, folder, ignore=shutil.ignore_patterns("*.sock"))
+        return TicketStage.of(kept.calls, salt, kept.memory)
+
+
+async def new_stage(folder: Path, closes_ms: dict[str, int], salt: bytes) -> TicketStage:
+    """A server whose calls close after so many milliseconds."""
+    clock, found = SystemClock(ERROR_MS), ServerFolder(folder)
+    url = "http://127.0.0.1:0"
+    settings = initial_settings(name=NAME, host="127.0.0.1", port=0, base_url=url)
+    init_server(found, name=NAME, settings=settings, now=clock.now())
+    for call, after_ms in closes_ms.items():
+        now = clock.now()
+        changes = {
+            "origin": Origin(NAME, call),
+            "opens": UnixMillis(now - FAR_MS),
+            "closes": UnixMillis(now + after_ms),
+            "grace_ms": 1_000,
+        }
+        await create_call(
+            found.call(call),
+            plan(clock.now(), **changes),
+            load_terms_key(found, name=NAME),
+            clock,
+            recipient_kind="x25519",
+            error_limit_ms=2 * ERROR_MS,
+        )
+    registry = CallRegistry(found)
+    return TicketStage.of({call: registry.load(call).terms for call in closes_ms}, salt)
