@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 import aiosqlite
 
@@ -30,6 +30,7 @@ from bistro.storage.sqlite import Parameters, Row, SqliteErrors, statements_of
 __all__ = ["Database", "JournalMode", "Parameters", "Row", "Transaction"]
 
 JournalMode = Literal["DELETE", "WAL"]
+T = TypeVar("T")
 
 _SYNCHRONOUS = {"DELETE": "EXTRA", "WAL": "FULL"}
 """What makes a commit durable: a rollback journal needs its directory synced as well."""
@@ -173,6 +174,32 @@ class Database:
                 raise
         await self._await_commit(group)
 
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a function in the connection's thread, as a transaction and a commit of its own.
+
+        Cheaper than ``transaction`` for those who gather many changes themselves: nothing
+        passes between threads but the whole.
+
+        Args:
+            work: Changes rows; what it raises takes all of them back.
+
+        Raises:
+            ConflictError: A constraint does not hold; nothing was changed.
+            UnavailableError: Another process holds the database; nothing was changed.
+            StorageError: The commit failed: the changes may or may not last.
+        """
+        async with self._turn:
+            if self._group is not None:
+                await finish(self._commit(self._group))
+            with self._errors:
+                return await finish(self._in_thread(work))
+
+    async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._connection
+        # What aiosqlite's own methods call: there is no public way to its thread.
+        result: T = await connection._execute(_run, connection._conn, work)  # type: ignore[no-untyped-call]  # noqa: SLF001
+        return result
+
     async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """All rows of a query, none of them uncommitted; give it a ``LIMIT``.
 
@@ -264,6 +291,19 @@ class Database:
         group.is_settled = True
         group.failure = failure
         self._group = None
+
+
+def _run(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        # A crash before this returns leaves all of it or nothing; nobody was answered.
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
 
 
 def _probe(path: Path) -> None:

@@ -5,6 +5,7 @@ opening to ``OPENERS``.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -330,3 +331,45 @@ async def test_a_full_disk_rolls_back_and_reading_goes_on(database: Database) ->
         await insert(database, "big", "x" * 100_000)
     assert "free some space" in caught.value.hint
     assert await names(database) == ["kept"]
+
+
+async def test_a_gathered_transaction_lasts_or_changes_nothing(database: Database) -> None:
+    """One hop for all of it; a broken constraint takes everything back and harms nobody else."""
+
+    def insert(*names: str) -> Callable[[sqlite3.Connection], int]:
+        def work(connection: sqlite3.Connection) -> int:
+            rows = [(name, "body") for name in names]
+            return connection.executemany("INSERT INTO ticket VALUES (?, ?)", rows).rowcount
+
+        return work
+
+    assert await database.run(insert("a", "b")) == 2
+    with pytest.raises(ConflictError):
+        await database.run(insert("c", "a"))
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO ticket VALUES ('d', 'body')")
+    names = [row["name"] for row in await database.fetch_all("SELECT name FROM ticket")]
+    assert sorted(names) == ["a", "b", "d"]
+
+
+async def test_a_gathered_transaction_does_not_mix_with_others(database: Database) -> None:
+    """A group that is open is committed first; nothing of it is taken back with ours."""
+
+    async def one(name: str) -> None:
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO ticket VALUES (?, 'body')", (name,))
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO ticket VALUES ('gone', 'body')")
+        connection.execute("INSERT INTO ticket VALUES ('gone', 'body')")
+
+    async def failing() -> None:
+        with pytest.raises(ConflictError):
+            await database.run(fail)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(20):
+            group.create_task(one(str(number)))
+            group.create_task(failing())
+    rows = await database.fetch_all("SELECT name FROM ticket")
+    assert {row["name"] for row in rows} == {str(number) for number in range(20)}

@@ -137,7 +137,7 @@ class Services:
         receiver = Receiver(
             uploads=uploads, files=files, room=self.room, clock=clock, metrics=metrics
         )
-        desk = ClaimDesk(
+        desk = self.claims = ClaimDesk(
             self.book,
             self.ledgers,
             clock,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,8 +32,10 @@ from bistro.storage.durable import make_directories, read_file
 from bistro.storage.locks import FileLock
 from bistro_relay.app.composition import Services, Surroundings
 from bistro_relay.http.collecting import CollectingApi
+from bistro_relay.http.listening import RelayHttpPart
 from bistro_relay.http.public import PublicApi, control_endpoint
 from bistro_relay.http.tus import TusApi, add_tus_header
+from bistro_relay.http.upload_front import UploadFront
 from bistro_relay.services.room import Gate
 from bistro_relay.settings import Settings
 from bistro_relay.store.placing import PlacedUploads
@@ -138,7 +140,9 @@ class Relay:
         Raises:
             SettingsError: An address is taken or not ours.
         """
-        http = HttpPart.bind(_new_app(services), services.settings.http)
+        http = RelayHttpPart.bind(_new_app(services), services.settings.http)
+        assert isinstance(http, RelayHttpPart)  # noqa: S101 - what it was bound as
+        http = replace(http, uploads=_new_front(services))
         control = _new_control(services)
         recovered = services.keeper.recovered
         return cls(
@@ -181,6 +185,17 @@ def _new_app(services: Services) -> web.Application:
     app.on_response_prepare.append(add_tus_header)
     app.on_shutdown.append(wake_waiting)
     return app
+
+
+def _new_front(services: Services) -> UploadFront:
+    http = services.settings.http
+    return UploadFront(
+        services.claims,
+        services.whole,
+        services.gate,
+        base_url=http.base_url,
+        idle_s=http.idle_timeout_s,
+    )
 
 
 def _new_control(services: Services) -> HttpPart:

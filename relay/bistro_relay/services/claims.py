@@ -13,6 +13,7 @@ from typing import Final
 
 from bistro.clock import Clock
 from bistro.crypto.digest import leaf_hash
+from bistro.crypto.keys import decode_base64
 from bistro.crypto.merkle import verify_inclusion
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import FormatError, LimitExceededError, VerificationError
@@ -20,7 +21,9 @@ from bistro.ids import Origin
 from bistro.protocol.deadline import may_stage
 from bistro.wire.checkpoint import Checkpoint
 from bistro.wire.claim import Claim
-from bistro.wire.proof import Proof
+from bistro.wire.entry import decode_entry
+from bistro.wire.lines import parse_base64_hash, parse_decimal
+from bistro.wire.proof import MAGIC
 from bistro.wire.terms import Terms
 from bistro.wire.ticket import Ticket
 from bistro_relay.services.ledgers import CustodyLedgers
@@ -28,8 +31,10 @@ from bistro_relay.services.terms_book import TermsBook
 from bistro_relay.store.destinations import Destination
 
 _KNOWN: Final = 1_024
+_EXTRA: Final = "extra "
+_INDEX: Final = "index "
 
-_Known = tuple[bytes, Origin, bytes]
+_Known = tuple[bytes, Origin, str]
 """A public key, the ledger that it speaks for, and a signed note."""
 
 
@@ -39,35 +44,47 @@ class Checkpoints:
     def __init__(self) -> None:
         self._known: OrderedDict[_Known, Checkpoint] = OrderedDict()
 
-    def verify(self, claim: Claim, ticket: Ticket, key: VerifierKey) -> None:
-        """Check that a ticket is one of the claim's call and commitment, signed by its log.
+    def verify(self, claim: Claim, key: VerifierKey) -> None:
+        """Check that a claim's promise is a ticket for its commitment, signed by its call's log.
 
         Raises:
             VerificationError: It is not.
         """
-        known = key.public, claim.origin, ticket.proof.checkpoint_note
+        head, _, note = claim.promise.partition("\n\n")
+        known = key.public, claim.origin, note
         checkpoint = self._known.get(known)
-        if (
-            checkpoint is None
-            or ticket.origin != str(claim.origin)
-            or ticket.commitment != claim.commitment
-        ):
-            checkpoint = ticket.verify(key, claim.origin, claim.commitment)
-            self._known[known] = checkpoint
-            if len(self._known) > _KNOWN:
-                self._known.popitem(last=False)
-        else:
-            _verify_covered(ticket.proof, checkpoint)
+        if checkpoint is not None and _is_covered(claim, head, checkpoint):
+            return
+        # Not known, or something is wrong: the whole look, which says what.
+        try:
+            ticket = Ticket.parse(claim.promise)
+        except FormatError as exc:
+            raise VerificationError(f"claim: its promise is no ticket: {exc.message}") from exc
+        self._known[known] = ticket.verify(key, claim.origin, claim.commitment)
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
 
 
-def _verify_covered(proof: Proof, checkpoint: Checkpoint) -> None:
-    verify_inclusion(
-        leaf=leaf_hash(proof.entry or b""),
-        index=proof.index,
-        size=checkpoint.size,
-        path=proof.path,
-        root=checkpoint.root,
-    )
+def _is_covered(claim: Claim, head: str, checkpoint: Checkpoint) -> bool:
+    """Whether the lines before a note prove a ticket for the claim in a known checkpoint."""
+    magic, extra, index, *lines = (*head.split("\n"), "", "")
+    if magic != MAGIC or not extra.startswith(_EXTRA) or not index.startswith(_INDEX):
+        return False
+    try:
+        data = decode_base64("proof extra", extra.removeprefix(_EXTRA))
+        entry = decode_entry(data)
+        if not isinstance(entry, Ticket.ENTRIES):
+            return False
+        verify_inclusion(
+            leaf=leaf_hash(data),
+            index=parse_decimal("proof index", index.removeprefix(_INDEX)),
+            size=checkpoint.size,
+            path=[parse_base64_hash("proof path", line) for line in lines[:-2]],
+            root=checkpoint.root,
+        )
+    except (FormatError, VerificationError):
+        return False
+    return entry.origin == str(claim.origin) and entry.digest == claim.commitment
 
 
 def verify_claim(claim: Claim, terms: Terms, checkpoints: Checkpoints) -> None:
@@ -79,11 +96,7 @@ def verify_claim(claim: Claim, terms: Terms, checkpoints: Checkpoints) -> None:
         VerificationError: The promise is no ticket of this call, or for another commitment, or
             the layout is not one that the terms allow.
     """
-    try:
-        ticket = Ticket.parse(claim.promise)
-    except FormatError as exc:
-        raise VerificationError(f"claim: its promise is no ticket: {exc.message}") from exc
-    checkpoints.verify(claim, ticket, terms.keys.log)
+    checkpoints.verify(claim, terms.keys.log)
     layout, spread = claim.layout, terms.spread
     if (layout.k, layout.n) != (spread.k, spread.n):
         raise VerificationError(
@@ -208,6 +221,8 @@ class ClaimDesk:
             DeadlinePassedError: ``repair_by`` has passed.
             UnavailableError: No receipt could be given now.
         """
-        may_stage(self._clock.now(), examined.terms, repair=True).require()
+        now = self._clock.now()
+        if not examined.terms.opens <= now <= examined.terms.repair_by:
+            may_stage(now, examined.terms, repair=True).require()
         self._ledgers.require_running()
         return examined.destination.quota_bytes or self.limits.quota_bytes

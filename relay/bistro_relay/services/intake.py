@@ -35,6 +35,7 @@ from bistro_relay.services.receiving import Checksum, Receiver
 from bistro_relay.services.room import Room, full_answered
 from bistro_relay.services.whole import WholeIntake
 from bistro_relay.store.segments import SegmentFiles
+from bistro_relay.store.shared import SMALL_SIZE
 from bistro_relay.store.uploads import Upload, UploadStore
 
 _ID_SIZE: Final = 16
@@ -137,7 +138,7 @@ class Intake:
             length: The size that the upload announces.
             size: Bytes of the request's body, if they are known.
         """
-        return size == length and self._whole.admit(length)
+        return size == length <= SMALL_SIZE and self._whole.admit(length)
 
     def dismiss(self, length: int) -> None:
         """What was admitted is not in memory any more."""

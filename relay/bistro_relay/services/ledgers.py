@@ -29,6 +29,7 @@ from bistro.ledger.ledger import Appended, Ledger
 from bistro.ledger.sequencer import BatchReport, Draft, Sequencer
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.wire.entry import HeldEntry, ReceiptEntry, ReleasedEntry, decode_entry
+from bistro_relay.services.room import full_answered
 
 FOLDER: Final = "custody"
 
@@ -148,6 +149,7 @@ class CustodyLedgers:
 
         Raises:
             StorageError: It is damaged, or the disk failed.
+            RelayFullError: It is to be begun, and the disk has no room.
             UnavailableError: Another process has it open.
         """
         async with self._locks[origin]:
@@ -155,7 +157,11 @@ class CustodyLedgers:
             if found is None:
                 signer = LocalSigner(self._key.renamed(origin.custody(self.relay)))
                 folder = self._root / origin.server / origin.call
-                ledger = await Ledger.open(folder, signer=signer, disk=self._disk, key_of=key_of)
+                with full_answered():
+                    # Nothing was promised yet, and the next one tries again.
+                    ledger = await Ledger.open(
+                        folder, signer=signer, disk=self._disk, key_of=key_of
+                    )
                 sequencer = Sequencer(
                     ledger, self._clock, error_limit_ms=self._error_limit_ms, report=self._report
                 )

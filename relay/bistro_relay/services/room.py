@@ -64,7 +64,8 @@ class Room:
         self._reserve_bytes = reserve_bytes
         self._used: Counter[str] = Counter()
         self._outstanding = 0
-        self._metrics = metrics
+        metrics.held.set_function(self._used.total)
+        metrics.free.set_function(self.free_bytes)
 
     async def load(self, uploads: UploadStore) -> None:
         """Count what the rows say; once, at the start."""
@@ -79,9 +80,7 @@ class Room:
 
     def free_bytes(self) -> int:
         """Room for further fragments; what accepted uploads still miss is taken off."""
-        free = max(0, self._free_disk() - self._reserve_bytes - self._outstanding)
-        self._metrics.free.set(free)
-        return free
+        return max(0, self._free_disk() - self._reserve_bytes - self._outstanding)
 
     def reserve(self, server: str, size: int, *, quota_bytes: int | None) -> None:
         """Set ``size`` bytes aside for an upload.
@@ -106,7 +105,6 @@ class Room:
         """Take note of an upload that is there, of which ``missing_size`` bytes are to come."""
         self._used[server] += size
         self._outstanding += missing_size
-        self._metrics.held.set(self._used.total())
 
     def fill(self, size: int) -> None:
         """``size`` bytes that had been reserved are on the disk now."""
@@ -151,14 +149,24 @@ class Gate:
             OverloadedError: Too many are open; nothing was read of this one.
         """
         name = address or ""
-        if self._count >= self._limit or self._open[name] >= self._per_address:
+        if not self.enter(name):
             raise OverloadedError("too many requests are being answered", retry_after_s=_RETRY_S)
-        self._count += 1
-        self._open[name] += 1
         try:
             yield
         finally:
-            self._count -= 1
-            self._open[name] -= 1
-            if not self._open[name]:
-                del self._open[name]
+            self.leave(name)
+
+    def enter(self, name: str) -> bool:
+        """Let one request of an address in, if there is room; ``leave`` must follow."""
+        if self._count >= self._limit or self._open[name] >= self._per_address:
+            return False
+        self._count += 1
+        self._open[name] += 1
+        return True
+
+    def leave(self, name: str) -> None:
+        """A request that was let in is answered."""
+        self._count -= 1
+        self._open[name] -= 1
+        if not self._open[name]:
+            del self._open[name]

@@ -119,7 +119,7 @@ class Tending:
                     message=data.message,
                 )
             else:
-                found.append((upload, Record(upload.claim, data)))
+                found.append((upload, Record.of(upload.claim, data)))
         return found
 
     def _settle_moves(self, moves: Sequence[Move], moved: Sequence[Upload]) -> None:

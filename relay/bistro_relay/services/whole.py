@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import hashlib
 import secrets
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -57,6 +56,10 @@ BATCH_COUNT: Final = 256
 BATCH_SIZE: Final = 8_388_608
 MEMORY_SIZE: Final = 33_554_432
 """Bytes of fragments in memory at most; what comes beyond is streamed to a file."""
+
+_AROUND: Final = 32_768
+_HASHED_AT_ONCE: Final = 131_072
+"""Fragments up to this size are hashed when they come: they are in the processor's cache still."""
 
 _log = logs.get_logger("intake")
 
@@ -102,9 +105,14 @@ class WholeIntake:
         self._has_settled = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="segments")
 
+    @property
+    def largest(self) -> int:
+        """The largest fragment that is small, in bytes."""
+        return SMALL_SIZE
+
     def admit(self, size: int) -> bool:
         """Take memory for a fragment, if it is small and there is some; give it back after."""
-        if not 0 < size <= SMALL_SIZE or size > self._memory:
+        if not 0 < size <= SMALL_SIZE + _AROUND or size > self._memory:
             return False
         self._memory -= size
         return True
@@ -131,7 +139,7 @@ class WholeIntake:
             raise copy.copy(result) from result
         return result
 
-    def begin(self, examined: Examined, body: bytes, tell: Tell) -> None:
+    def begin(self, examined: Examined, body: bytes | memoryview, tell: Tell) -> None:
         """Keep a fragment; what is told as kept is durable and promised.
 
         Told errors are ``DeadlinePassedError``, ``RelayFullError``, ``ChecksumMismatchError``
@@ -150,6 +158,8 @@ class WholeIntake:
             one.tell(exc)
             return
         one.is_reserved = True
+        if one.size <= _HASHED_AT_ONCE:
+            one.hashed()
         self._arrived.append(one)
         self._has_arrived.set()
 
@@ -200,12 +210,8 @@ class WholeIntake:
 
     def _store(self, batch: Sequence[Whole]) -> set[Whole]:
         """Hash and write; which of them are what their claims say. Runs in a thread."""
-        good = [
-            one
-            for one in batch
-            if hashlib.sha256(one.body).digest() == one.examined.claim.descriptor.sha256
-        ]
-        records = [Record(one.examined.encoded, one.body) for one in good]
+        good = [one for one in batch if one.hashed()[0] == one.examined.claim.descriptor.sha256]
+        records = [Record(one.examined.encoded, one.body, one.hashed()[1]) for one in good]
         if records:
             for one, place in zip(good, self._shelf.write(records), strict=True):
                 one.place = place

@@ -5,6 +5,8 @@ Source: docs/spec/staging.md, creation.
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,6 +64,7 @@ class Whole(LedgerClaim):
     """
 
     __slots__ = (
+        "_hashed",
         "_on_settled",
         "_tell_end",
         "_until",
@@ -76,7 +79,7 @@ class Whole(LedgerClaim):
     def __init__(
         self,
         examined: Examined,
-        body: bytes,
+        body: bytes | memoryview,
         tell_end: Tell,
         *,
         now: UnixMillis,
@@ -93,6 +96,7 @@ class Whole(LedgerClaim):
         self._tell_end: Tell | None = tell_end
         self._on_settled = on_settled
         self._until = UnixMillis(0)
+        self._hashed: tuple[bytes, int] | None = None
 
     @property
     def origin(self) -> Origin:
@@ -113,6 +117,12 @@ class Whole(LedgerClaim):
     def is_fresh(self) -> bool:
         """Whether its receipt is new."""
         return isinstance(self.result, Appended) and not self.result.is_duplicate
+
+    def hashed(self) -> tuple[bytes, int]:
+        """SHA-256 and CRC-32 of the bytes; asked again they are known."""
+        if self._hashed is None:
+            self._hashed = hashlib.sha256(self.body).digest(), zlib.crc32(self.body)
+        return self._hashed
 
     def build(self, time: UnixMillis) -> bytes:
         """The receipt."""

@@ -5,6 +5,7 @@ Source: docs/spec/segments.md, the index.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -58,12 +59,16 @@ class PlacedUploads:
         Raises:
             ConflictError: One of the fragments has a custody already.
         """
-        async with self._database.transaction() as tx:
-            await tx.execute_many(INSERT, [upload_values(one, now) for one in uploads])
-            await tx.execute_many(
-                "INSERT INTO staged (upload, server, call) VALUES (?, ?, ?)",
-                [(one.id, one.origin.server, one.origin.call) for one in uploads],
+        rows = [upload_values(one, now) for one in uploads]
+        shown = [(one.id, one.origin.server, one.origin.call) for one in uploads]
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.executemany(INSERT, rows)
+            connection.executemany(
+                "INSERT INTO staged (upload, server, call) VALUES (?, ?, ?)", shown
             )
+
+        await self._database.run(insert)
 
     async def find_custodies(
         self, origin: Origin, keys: Sequence[FragmentKey]

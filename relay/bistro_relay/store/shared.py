@@ -57,10 +57,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A whole fragment on its way into a segment."""
+    """A whole fragment on its way into a segment; ``crc`` is the CRC-32 of the data."""
 
     claim: bytes
-    data: bytes
+    data: bytes | memoryview
+    crc: int
+
+    @classmethod
+    def of(cls, claim: bytes, data: bytes) -> Record:
+        """The record of data whose CRC is not known yet."""
+        return cls(claim, data, zlib.crc32(data))
 
     @property
     def size(self) -> int:
@@ -121,7 +127,7 @@ class OpenSegment:
         Raises:
             StorageError: They may or may not last; the segment must be closed.
         """
-        pieces: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         places: list[Place] = []
         at = self._file.size
         for one in records:
@@ -129,7 +135,7 @@ class OpenSegment:
             pieces += (
                 segments.encode_head(one.claim, len(one.data), generation=generation),
                 one.data,
-                segments.encode_end(zlib.crc32(one.data), generation=generation),
+                segments.encode_end(one.crc, generation=generation),
             )
             places.append(Place(self.number, at))
             at += one.size
