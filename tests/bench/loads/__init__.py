@@ -62,6 +62,7 @@ class Timed:
         late_ms: How late requests began: 99.9th percentile, longest.
         starved: How often a request was due while every connection waited for an answer.
         seconds: How long requests were offered.
+        left_out: Requests that were never begun, since the client was a second late.
     """
 
     offered: int
@@ -73,6 +74,7 @@ class Timed:
     late_ms: tuple[float, float]
     seconds: float
     starved: int = 0
+    left_out: int = 0
 
     @classmethod
     def parse(cls, output: str) -> Timed:
@@ -94,7 +96,9 @@ class Timed:
     @property
     def doubt(self) -> str | None:
         """Why this says nothing about the server, or ``None``."""
+        why = "; connections were too few" if self.starved else ""
+        if self.left_out:
+            return f"{self.left_out} requests were given up, a second late{why}"
         if self.late_ms[0] > LATE_LIMIT_MS:
-            why = "; connections were too few" if self.starved else ""
             return f"one request in 1,000 began {self.late_ms[0]:.1f} ms late or more{why}"
         return None

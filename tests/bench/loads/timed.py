@@ -35,6 +35,9 @@ _NS: Final = 1_000_000_000
 _ANSWER_SIZE: Final = 65_536
 _EVENTS: Final = 1_024
 _DRAIN_NS: Final = 3 * _NS
+_HOPELESS_NS: Final = _NS
+"""Nobody learns anything from a client that is later than that."""
+_PAUSE_S: Final = 0.001
 _ADDRESSES: Final = 64
 _BIND_LATE: Final = 24
 """IP_BIND_ADDRESS_NO_PORT: the port is chosen when the connection is made."""
@@ -117,10 +120,11 @@ class Crowd:
                 now = clock() - began
                 self.late_ns.append(now - due[at])
                 at += 1
-            self.starved_count += at < count and due[at] <= now
-            if at == count and now > due[-1] + _DRAIN_NS:
+            is_starved = at < count and due[at] <= now
+            self.starved_count += is_starved
+            if now > (due[at] + _HOPELESS_NS if at < count else due[-1] + _DRAIN_NS):
                 break
-            for fd, _ in self._poll.poll(0, _EVENTS):
+            for fd, _ in self._poll.poll(_PAUSE_S if is_starved else 0, _EVENTS):
                 self._read(fd, clock() - began)
 
     def _read(self, fd: int, now: int) -> None:
@@ -182,6 +186,7 @@ def report(crowd: Crowd, *, offered: int, seconds: float, settle_s: float) -> di
         "failed": sum(crowd.statuses.values()) - crowd.statuses[200] - crowd.statuses[503],
         "goodput": answered / (seconds - settle_s),
         "late_ms": [share(crowd.late_ns, 0.999), share(crowd.late_ns, 1.0)],
+        "left_out": offered - len(crowd.late_ns),
         "missing": crowd.missing_count + offered - len(crowd.late_ns),
         "offered": offered,
         "refused": crowd.statuses[503],

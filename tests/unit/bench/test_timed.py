@@ -101,6 +101,21 @@ async def test_who_finds_no_free_connection_is_late_and_the_time_counts() -> Non
     assert found.doubt.endswith("connections were too few")
 
 
+class Mute(Echo):
+    """Answers nothing."""
+
+    def on_message_complete(self) -> None:
+        """Leave it."""
+
+
+async def test_a_client_that_is_a_second_late_gives_up() -> None:
+    """It would only keep others from their core."""
+    due = [0, MS]
+    found = parsed(await crowd_at(lambda: Mute(GOOD), due, connections=1), due)
+    assert (found.missing, found.left_out) == (2, 1)
+    assert found.doubt == "1 requests were given up, a second late; connections were too few"
+
+
 def test_a_client_that_was_on_time_raises_no_doubt() -> None:
     """The limit itself is on time."""
     values = {"offered": 1, "answered": 1, "refused": 0, "missing": 0, "goodput": 1.0}
