@@ -63,11 +63,13 @@ class ServerClient:
     Args:
         session: An open session.
         base_url: Where the API begins: what the user typed, then ``base_url`` of discovery.
+        allow_http: Send over plain HTTP to any host: for ``tickets_url`` of discovery.
     """
 
-    def __init__(self, session: Session, base_url: str) -> None:
+    def __init__(self, session: Session, base_url: str, *, allow_http: bool = False) -> None:
         self._base = base_url
         self._session = session
+        self._allow_http = allow_http
 
     async def fetch_discovery(self) -> ServerDiscovery:
         """What the server says about itself; unsigned."""
@@ -189,7 +191,12 @@ class ServerClient:
 
     async def _post(self, url: str, body: bytes, limit: int) -> Answer:
         return await self._session.ask(
-            "POST", url, headers={"Content-Type": media.MSGPACK}, body=body, limit=limit
+            "POST",
+            url,
+            headers={"Content-Type": media.MSGPACK},
+            body=body,
+            limit=limit,
+            allow_http=self._allow_http,
         )
 
 

@@ -150,7 +150,7 @@ class Session:
             await self._http.close()
             self._http = None
 
-    async def ask(
+    async def ask(  # noqa: PLR0913 - a request has that many sides
         self,
         method: str,
         url: str,
@@ -159,10 +159,12 @@ class Session:
         body: Body | None = None,
         limit: int = DEFAULT_ANSWER_LIMIT,
         timeouts: Timeouts | None = None,
+        allow_http: bool = False,
     ) -> Answer:
         """Send one request and read its whole answer.
 
         A timeout means "perhaps done": only what can be repeated harmlessly is sent.
+        ``allow_http`` is for what holds no secret and has a signed answer.
 
         Raises:
             BistroError: What the peer's problem document names.
@@ -171,7 +173,12 @@ class Session:
             UnavailableError: No good answer in time.
         """
         async with self.stream(
-            method, url, headers=headers, body=body, timeouts=timeouts or self.timeouts
+            method,
+            url,
+            headers=headers,
+            body=body,
+            timeouts=timeouts or self.timeouts,
+            allow_http=allow_http,
         ) as answer:
             pieces: list[bytes] = []
             size = 0
@@ -194,6 +201,7 @@ class Session:
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
         timeouts: Timeouts | None = None,
+        allow_http: bool = False,
     ) -> AsyncIterator[Stream]:
         """Send one request and hand out its answer to be read piece by piece.
 
@@ -203,11 +211,12 @@ class Session:
             headers: Header fields; for a body that is iterated, give ``Content-Length``.
             body: What to send; pieces are taken from an iterable as the network takes them.
             timeouts: Instead of the session's, made ``streaming``.
+            allow_http: Take plain HTTP to any host, whatever the session takes.
 
         Raises:
             BistroError: As ``ask``. What the body's iterable raises arrives unchanged.
         """
-        target = require_usable_url(url, allow_http=self._allow_http)
+        target = require_usable_url(url, allow_http=allow_http or self._allow_http)
         peer = _peer_of(target)
         if self._http is None:
             raise RuntimeError("the session is not open")

@@ -70,12 +70,14 @@ class Destination:
         discovery: What it says about itself.
         terms_key: The key that the filer trusts; discovery may show one that follows it.
         time: Its clock.
+        plain: Asks it for tickets over plain HTTP, where it offers that.
     """
 
     client: ServerClient
     discovery: ServerDiscovery
     terms_key: VerifierKey
     time: ServerTime
+    plain: ServerClient | None = None
 
     def choose_call(self, call: str | None) -> Origin:
         """The call that was named, or the only one that takes tickets.
@@ -173,7 +175,10 @@ class Reception:
         if time.is_far_off:
             self.listener.tell(notices.clock_is_off(time.offset_ms or 0))
         client = ServerClient(self.session, discovery.base_url)
-        return Destination(client, discovery, given or discovery.terms_key, time)
+        plain = None
+        if discovery.tickets_url is not None:
+            plain = ServerClient(self.session, discovery.tickets_url, allow_http=True)
+        return Destination(client, discovery, given or discovery.terms_key, time, plain)
 
     async def _discover(self, url: str) -> tuple[ServerDiscovery, ServerTime]:
         # Asked by hand, for the ``Date`` of the answer.

@@ -5,6 +5,7 @@ Source: docs/spec/ticketing.md.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,7 @@ from bistro.errors import (
     error_for_code,
 )
 from bistro.ids import Origin
+from bistro.net.server_client import ServerClient
 from bistro.protocol.deadline import latest_on_time
 from bistro.protocol.submission import Sealed
 from bistro.wire.admission import Admission
@@ -31,6 +33,8 @@ from bistro_client.contact import Destination
 from bistro_client.patience import Patience
 
 OPENS_SOON_MS: Final = 10_000
+_PLAIN_S: Final = 1.0
+"""How long the plain port may take: what a filer loses where it is blocked."""
 _MS_PER_S = 1_000
 _PEERS_FAULTS = (StorageError, SettingsError)
 """These say that our own disk or options are at fault: of a peer they mean "not now"."""
@@ -68,18 +72,13 @@ class TicketWindow:
 
         async def attempt() -> Ticket | Refusal:
             try:
-                answer = await self.destination.client.request_ticket(self.origin.call, request)
-                match answer:
-                    case Ticketed():
-                        return self._verified_ticket(answer.ticket, sealed.commitment)
-                    case Refused():
-                        return self._verified_refusal(answer.refusal, sealed.commitment)
-                    case Postponed():
-                        raise _postponement(answer, header.filer_key)
+                return await self._ask(self.destination.client, request, header.filer_key)
             except BistroError as exc:
                 await self.on_failure(exc)
                 raise
 
+        if (promise := await self._ask_plainly(request, header.filer_key)) is not None:
+            return promise
         # After ``stage_by`` a ticket would lapse at once; until then each one is worth having.
         wait = self.patience.begin(
             until=self.terms.stage_by,
@@ -87,6 +86,35 @@ class TicketWindow:
             time=self.destination.time,
         )
         return await wait.ask(attempt)
+
+    async def _ask_plainly(
+        self, request: TicketRequest, filer_key: bytes
+    ) -> Ticket | Refusal | None:
+        """What the plain port promised, if anything; no other word from there counts.
+
+        Anybody on the way may answer there. What they cannot do is sign, and all that they can
+        cost is a moment: the same request over HTTPS gets the same ticket. An admission names
+        the filer, so it does not go that way.
+        """
+        if self.destination.plain is None or request.admission is not None:
+            return None
+        try:
+            async with asyncio.timeout(_PLAIN_S):
+                return await self._ask(self.destination.plain, request, filer_key)
+        except (BistroError, TimeoutError):
+            return None
+
+    async def _ask(
+        self, client: ServerClient, request: TicketRequest, filer_key: bytes
+    ) -> Ticket | Refusal:
+        answer = await client.request_ticket(self.origin.call, request)
+        match answer:
+            case Ticketed():
+                return self._verified_ticket(answer.ticket, request.commitment)
+            case Refused():
+                return self._verified_refusal(answer.refusal, request.commitment)
+            case Postponed():
+                raise _postponement(answer, filer_key)
 
     def _verified_ticket(self, text: str, commitment: bytes) -> Ticket:
         ticket = Ticket.parse(text)
