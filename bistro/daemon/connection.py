@@ -29,6 +29,7 @@ from typing import Final, cast
 from bistro.daemon.addresses import Address
 from bistro.daemon.bursts import Answer, Burst, Guest
 from bistro.daemon.front import Front, Gate
+from bistro.daemon.peers import UNKNOWN
 from bistro.daemon.quick import MAX_HEAD_SIZE, Page, Pending, QuickHead
 from bistro.errors import BistroError, OverloadedError, UnavailableError
 from bistro.instant import UnixMillis
@@ -40,12 +41,21 @@ _NEVER: Final = -1
 class _Exchange:
     """One request that is answered by itself, until it is."""
 
-    __slots__ = ("_connection", "_is_told", "address", "asked", "pending", "received_at")
+    __slots__ = (
+        "_connection",
+        "_is_told",
+        "address",
+        "asked",
+        "bucket",
+        "pending",
+        "received_at",
+    )
 
     def __init__(self, connection: Connection, asked: QuickHead, received_at: UnixMillis) -> None:
         self._connection: Connection | None = connection
         self.asked = asked
-        self.address = connection.address
+        who = connection.who
+        self.address, self.bucket = who.name or connection.address, who.bucket
         self.received_at = received_at
         self.pending: Pending | None = None
 
@@ -80,12 +90,14 @@ class Connection(Guest, asyncio.Protocol):
         front: What it shares with the others.
 
     Attributes:
-        address: The peer's, for fairness.
+        address: The peer's.
+        who: Whose requests it brings now, for fairness.
     """
 
     __slots__ = (
         "_asked",
         "_buffer",
+        "_forwarded",
         "_front",
         "_gate",
         "_home",
@@ -98,10 +110,13 @@ class Connection(Guest, asyncio.Protocol):
         "_transport",
         "_waits",
         "address",
+        "who",
     )
 
     def __init__(self, front: Front) -> None:
         self.address = ""
+        self.who = UNKNOWN
+        self._forwarded = ""
         self._front = front
         self._home: Address | None = None
         self._buffer = bytearray()
@@ -126,6 +141,7 @@ class Connection(Guest, asyncio.Protocol):
             self._transport.abort()
         else:
             self._front.enter(self)
+            self.who = self._front.limits.peers.who(self.address)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take back what nobody waits for any more."""
@@ -155,11 +171,15 @@ class Connection(Guest, asyncio.Protocol):
             self._ordinary.data_received(data)
 
     def _gather(self, body: bytes) -> None:
-        gate = self._gate
-        burst = self._waits = gate.burst or gate.open()  # type: ignore[union-attr]
+        gate = cast("Gate", self._gate)
+        bucket = self.who.bucket
+        self._since_s = now_s = self._front.now_s()
+        if bucket is None or not bucket.take(1, now_s):
+            burst = self._waits = gate.burst or gate.open()
+        else:
+            burst = self._waits = gate.limited or gate.open_limited()
         burst.guests.append(self)
         burst.bodies.append(body)
-        self._since_s = self._front.now_s()
 
     def _take(self, data: bytes) -> None:
         if not self._buffer and self._waits is None:
@@ -224,6 +244,9 @@ class Connection(Guest, asyncio.Protocol):
             self._begin(asked, body)
 
     def _begin(self, asked: QuickHead, body: bytes) -> None:
+        if asked.forwarded != self._forwarded:
+            self._forwarded = asked.forwarded
+            self.who = self._front.limits.peers.who(self.address, asked.forwarded)
         gate = self._front.gate(asked)
         if gate is not None:
             self._gate, self._short_head = gate, asked.text

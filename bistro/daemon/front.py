@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from bistro.daemon.addresses import Addresses
 from bistro.daemon.bursts import Answer, Burst, Guest
 from bistro.daemon.outbox import Outbox
+from bistro.daemon.peers import Peers, too_many
 from bistro.daemon.quick import Gathering, Heads, QuickEndpoint, QuickHead
 from bistro.daemon.unfinished import Unfinished
 from bistro.errors import BistroError
@@ -22,6 +24,7 @@ SWEEP_S = 1.0
 """Pause between two looks at all connections; time limits of the quick way are this exact."""
 
 _MAX_GATES: Final = 1_024
+_CHANCE: Final = secrets.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,14 @@ class Limits:
         request_s: From a request's first byte to its answer.
         addresses: Knows how many connections there may be.
         unfinished: Knows how many bytes requests may hold that are not whole.
+        peers: Knows who they are, and what each may ask for.
     """
 
     idle_s: float
     request_s: float
     addresses: Addresses = field(default_factory=Addresses)
     unfinished: Unfinished = field(default_factory=Unfinished)
+    peers: Peers = field(default_factory=Peers)
 
 
 class Gate:
@@ -52,14 +57,16 @@ class Gate:
 
     Attributes:
         burst: The one that gathers now; ``None`` between two passes.
+        limited: The same of those whose buckets are empty.
     """
 
-    __slots__ = ("_endpoint", "_field", "_front", "_gathering", "burst")
+    __slots__ = ("_endpoint", "_field", "_front", "_gathering", "burst", "limited")
 
     def __init__(
         self, front: Front, endpoint: QuickEndpoint, gathering: Gathering, field: str
     ) -> None:
         self.burst: Burst | None = None
+        self.limited: Burst | None = None
         self._front = front
         self._endpoint = endpoint
         self._gathering = gathering
@@ -70,6 +77,18 @@ class Gate:
         burst = self.burst = Burst(self)
         asyncio.get_running_loop().call_soon(self._close, burst)
         return burst
+
+    def open_limited(self) -> Burst:
+        """As ``open``, of those who are told to wait."""
+        burst = self.limited = Burst(self)
+        asyncio.get_running_loop().call_soon(self._close_limited, burst)
+        return burst
+
+    def _close_limited(self, burst: Burst) -> None:
+        self.limited = None
+        burst.since_s = self._front.now_s()
+        # One answer for all of a pass: who is told to wait must stay cheap.
+        burst.tell_all(range(len(burst.guests)), too_many(_CHANCE.random()))
 
     def _close(self, burst: Burst) -> None:
         self.burst = None

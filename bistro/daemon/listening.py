@@ -30,6 +30,7 @@ from bistro.daemon.bodies import UNFINISHED
 from bistro.daemon.connection import Connection
 from bistro.daemon.front import Front, Limits
 from bistro.daemon.outbox import Outbox
+from bistro.daemon.peers import Peers
 from bistro.daemon.preface import Introduction
 from bistro.daemon.quick import Heads
 from bistro.daemon.settings import HttpSettings
@@ -141,6 +142,7 @@ class HttpPart:
         request_timeout_s: Total time of a quick request.
         quick: What is answered without ``app``.
         connections_limit: Connections at the same time; one address may have half of them.
+        peers: Knows what each address may ask for.
         relayed: From ``bind_unix``, where workers pass on what they take from ``listener``;
             ``None``: this process takes it itself.
         workers: The parts that keep those workers, by name; run them beside this one.
@@ -155,6 +157,7 @@ class HttpPart:
     request_timeout_s: float = 30.0
     quick: Heads = field(default_factory=lambda: Heads((), SystemClock()))
     connections_limit: int = addresses.DEFAULT_LIMIT
+    peers: Peers = field(default_factory=Peers)
     relayed: socket.socket | None = None
     workers: Mapping[str, WorkerPart] = field(default_factory=dict)
 
@@ -166,6 +169,7 @@ class HttpPart:
         *,
         inner: Path | None = None,
         quick: Heads | None = None,
+        peers: Peers | None = None,
     ) -> HttpPart:
         """A part that listens where the settings say; sockets are bound now.
 
@@ -174,6 +178,7 @@ class HttpPart:
             settings: Where, how, and with how many workers.
             inner: Where the Unix socket for workers is made; ``None``: there may be none.
             quick: What is answered without ``app``.
+            peers: Knows what each address may ask for; ``None``: nobody is limited.
 
         Raises:
             SettingsError: A socket cannot be bound, or the certificate cannot be used.
@@ -200,6 +205,7 @@ class HttpPart:
             request_timeout_s=settings.request_timeout_s,
             quick=quick or Heads((), SystemClock()),
             connections_limit=settings.connections_count,
+            peers=peers or Peers(),
         )
 
     @property
@@ -255,6 +261,7 @@ class HttpPart:
             request_s=self.request_timeout_s,
             addresses=Addresses(room_for_connections(self.connections_limit)),
             unfinished=self.app[UNFINISHED],
+            peers=self.peers,
         )
         return Front(self.quick, ordinary, outbox, limits)
 

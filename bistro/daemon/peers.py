@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from bistro.daemon.buckets import KEPT, WIDER, Bucket, Buckets, Rate
+from bistro.errors import OverloadedError
 
 IpAddress: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 IpNetwork: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
@@ -22,31 +23,69 @@ _SITE_BITS: Final = 48
 _MAX_HOPS: Final = 16
 
 
+class Who(NamedTuple):
+    """Those who count as one.
+
+    Attributes:
+        name: Their address or network; empty where nobody knows.
+        bucket: What they may ask for; ``None`` where that is not limited.
+    """
+
+    name: str
+    bucket: Bucket | None
+
+
+UNKNOWN: Final = Who("", None)
+
+
+def too_many(chance: float) -> OverloadedError:
+    """What somebody is told whose bucket is empty.
+
+    Args:
+        chance: 0 to 1, so that not all come back in the same moment.
+    """
+    return OverloadedError(
+        "too many requests from your address",
+        hint="send the same request again, later",
+        retry_after_s=1.0 + chance,
+    )
+
+
 class Peers:
     """The buckets of network addresses.
 
     Args:
         trusted: Proxies whose word about addresses counts.
-        rate: Of each address.
+        rate: Of each address; ``None``: nobody is limited.
         kept: Addresses that are remembered.
     """
 
-    def __init__(self, trusted: Sequence[IpNetwork], rate: Rate, *, kept: int = KEPT) -> None:
+    def __init__(
+        self,
+        trusted: Sequence[IpNetwork] = (),
+        rate: Rate | None = None,
+        *,
+        kept: int = KEPT,
+    ) -> None:
         self._trusted = tuple(trusted)
-        self._buckets: Buckets[str] = Buckets(rate, kept=kept)
-        self._sites: Buckets[str] = Buckets(rate.times(WIDER), kept=kept)
+        self._buckets: Buckets[str] | None = None
+        if rate is not None:
+            self._buckets = Buckets(rate, kept=kept)
+            self._sites: Buckets[str] = Buckets(rate.times(WIDER), kept=kept)
 
-    def bucket(self, peer: str, forwarded: str = "") -> Bucket | None:
-        """The bucket of whoever asks; ``None`` for whom there is none.
+    def who(self, peer: str, forwarded: str = "") -> Who:
+        """Whoever asks.
 
         Args:
             peer: The connection's address; empty for a Unix socket.
             forwarded: What ``X-Forwarded-For`` says; empty where there is no such field.
         """
+        if self._buckets is None:
+            return UNKNOWN
         name, site = self.name(peer, forwarded)
         if not name:
-            return None
-        return self._buckets.of(name, self._sites.of(site) if site else None)
+            return UNKNOWN
+        return Who(name, self._buckets.of(name, self._sites.of(site) if site else None))
 
     def name(self, peer: str, forwarded: str = "") -> tuple[str, str]:
         """Who counts as one, and the larger site that it is a part of; empty where nobody does.

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from bistro.api import media, problems, routes
 from bistro.clock import Clock
+from bistro.daemon.buckets import Bucket
 from bistro.daemon.bursts import Answer, Burst
 from bistro.daemon.caching import BRIEFLY, NEVER, entity_tag, is_known
 from bistro.errors import BistroError
@@ -36,7 +37,7 @@ _GET: Final = b"GET "
 _LINE_END: Final = b"\r\n"
 _LENGTH: Final = re.compile(rb"[1-9][0-9]{0,8}")
 _ONCE: Final = (b"host", b"content-length", b"content-type")
-_ONCE_AT_MOST: Final = frozenset((*_ONCE, b"connection", b"if-none-match"))
+_ONCE_AT_MOST: Final = frozenset((*_ONCE, b"connection", b"if-none-match", b"x-forwarded-for"))
 _UNUSUAL: Final = frozenset(
     (
         b"content-encoding",
@@ -58,28 +59,32 @@ class Page:
         body: All of it.
         tag: Its entity tag, in quotes.
         is_known: Whether who asked has it already.
+        cache_control: For how long it may be kept, as the field says it.
     """
 
     body: bytes
     tag: str
     is_known: bool
+    cache_control: str = BRIEFLY
 
     @classmethod
-    def of(cls, body: bytes, known_tags: str) -> Page:
+    def of(cls, body: bytes, known_tags: str, cache_control: str = BRIEFLY) -> Page:
         """The answer to a request whose ``If-None-Match`` is ``known_tags``."""
         tag = entity_tag(body)
-        return cls(body, tag, bool(known_tags) and is_known(tag, known_tags))
+        return cls(body, tag, bool(known_tags) and is_known(tag, known_tags), cache_control)
 
 
 class Exchange(Protocol):
     """One request, and the way back.
 
     Attributes:
-        address: Where it came from.
+        address: Where it came from, for fairness.
+        bucket: What it may ask for, if that is limited.
         received_at: When its last byte had been read.
     """
 
     address: str
+    bucket: Bucket | None
     received_at: UnixMillis
 
     @property
@@ -145,6 +150,7 @@ class QuickHead:
         field: The value of the route's field.
         size: Bytes of the body.
         known_tags: ``If-None-Match`` of a GET, or nothing.
+        forwarded: ``X-Forwarded-For`` of another request, or nothing.
     """
 
     text: bytes
@@ -152,6 +158,7 @@ class QuickHead:
     field: str
     size: int
     known_tags: str = ""
+    forwarded: str = ""
 
 
 class Heads:
@@ -195,7 +202,8 @@ class Heads:
                 size = int(fields[b"content-length"])
                 field = match[1].decode() if match.re.groups else ""
                 if size <= endpoint.max_size:
-                    return QuickHead(head, endpoint, field, size)
+                    forwarded = fields.get(b"x-forwarded-for", b"").decode("ascii")
+                    return QuickHead(head, endpoint, field, size, forwarded=forwarded)
         return None
 
     def _read_page(self, head: bytes) -> QuickHead | None:
@@ -267,11 +275,12 @@ def answer_head(media_type: str, date: str) -> bytes:
     return _head("200 OK", {"Content-Type": media_type, "Cache-Control": NEVER}, date)
 
 
-def page_head(media_type: str, date: str, *, is_known: bool) -> bytes:
+def page_head(media_type: str, date: str, page: Page) -> bytes:
     """As ``answer_head``, for a page; who has it already gets no other."""
-    if is_known:
-        return _head("304 Not Modified", {"Cache-Control": BRIEFLY}, date)
-    return _head("200 OK", {"Content-Type": media_type, "Cache-Control": BRIEFLY}, date)
+    fields = {"Cache-Control": page.cache_control}
+    if page.is_known:
+        return _head("304 Not Modified", fields, date)
+    return _head("200 OK", {"Content-Type": media_type, **fields}, date)
 
 
 def page_end(request_id: bytes, page: Page) -> bytes:

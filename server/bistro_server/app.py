@@ -24,6 +24,8 @@ from bistro.crypto.timestamp.token import PREFIX_SIZE
 from bistro.daemon import logs, metrics, supervise
 from bistro.daemon.buckets import Rate
 from bistro.daemon.listening import HttpPart, bind_tcp, bind_unix
+from bistro.daemon.peers import Peers
+from bistro.daemon.quick import Heads
 from bistro.daemon.web import ReadinessCheck, new_app, side_app
 from bistro.net.session import Session, Timeouts
 from bistro.net.timestamp_client import TimestampClient
@@ -162,6 +164,10 @@ class Server:
         stack.push_async_callback(calls.close)
         await calls.open_new()
         chooser = secrets.SystemRandom()
+        tickets_rate = Rate(
+            settings.tickets.address_rate_per_s, settings.tickets.address_burst_count
+        )
+        peers = Peers(settings.tickets.trusted_proxies, tickets_rate)
         authority = load_authority(
             folder,
             key_path=settings.timestamps.key_path,
@@ -182,6 +188,7 @@ class Server:
                 chooser,
                 address_limit=settings.tickets.address_count,
                 registration=registration,
+                peers=peers,
             ),
             ReceiptDesk(submissions, clock),
             StatusDesk(statuses),
@@ -205,10 +212,13 @@ class Server:
         tickets = side_app(app, endpoints.TICKETS)
         app[DESKS] = control[DESKS] = tickets[DESKS] = desks
         quick = endpoints.quick(desks, clock)
-        http = HttpPart.bind(app, settings.http, inner=folder.inner_socket, quick=quick)
+        http = HttpPart.bind(
+            app, settings.http, inner=folder.inner_socket, quick=quick, peers=peers
+        )
+        plain_quick = endpoints.quick_plain(desks, clock)
         return cls(
             http=http,
-            tickets=None if plain is None else _plain_part(http, tickets, plain),
+            tickets=None if plain is None else _plain_part(http, tickets, plain, plain_quick),
             control=HttpPart(control, bind_unix(folder.control_socket)),
             calls=calls,
             registration=registration,
@@ -248,8 +258,12 @@ def _bind_plain(settings: ServerSettings) -> socket.socket | None:
     return bind_tcp(host=settings.http.host, port=port, backlog=settings.http.backlog_count)
 
 
-def _plain_part(http: HttpPart, app: web.Application, listener: socket.socket) -> HttpPart:
-    return replace(http, app=app, listener=listener, tls=None, relayed=None, workers={})
+def _plain_part(
+    http: HttpPart, app: web.Application, listener: socket.socket, quick: Heads
+) -> HttpPart:
+    return replace(
+        http, app=app, listener=listener, tls=None, relayed=None, workers={}, quick=quick
+    )
 
 
 def _plain_url(settings: ServerSettings, listener: socket.socket) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 
 from bistro.crypto.timestamp.der import encode_object
 from bistro.daemon.settings import (
@@ -51,6 +51,11 @@ class TicketSettings(Section):
         default=10_000,
         ge=1_000,
         description="Tickets that one network address may ask for at once; at least one array",
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=("127.0.0.1", "::1"),
+        validate_default=True,
+        description="Networks of proxies whose X-Forwarded-For counts; without one they are free",
     )
     filer_rate_per_s: float = Field(
         default=10, gt=0, description="Tickets that one registered filer may ask for a second"

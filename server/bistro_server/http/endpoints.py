@@ -19,15 +19,20 @@ PUBLIC = (
     *timestamps.ENDPOINTS,
 )
 CONTROL = control.ENDPOINTS
-TICKETS = submitting.TICKET_ENDPOINTS
+TICKETS = submitting.PLAIN_ENDPOINTS
 """What the plain port answers."""
 
 
 def quick(desks: Desks, clock: Clock) -> Heads:
     """What of the public app is answered the quick way."""
     endpoints = [
-        submitting.quick_tickets(desks),
+        submitting.quick_tickets(desks, is_plain=False),
         timestamps.quick_stamps(desks),
         statuses.quick_status(desks),
     ]
     return Heads(endpoints, clock)
+
+
+def quick_plain(desks: Desks, clock: Clock) -> Heads:
+    """What of the plain port is."""
+    return Heads([submitting.quick_tickets(desks, is_plain=True)], clock)

@@ -10,6 +10,7 @@ from aiohttp import web
 from bistro.api import media, routes
 from bistro.daemon.bodies import read_body
 from bistro.daemon.bursts import Burst
+from bistro.daemon.peers import FORWARDED
 from bistro.daemon.quick import Exchange, Gathering, Pending, QuickEndpoint
 from bistro.daemon.web import Endpoint
 from bistro.wire.document import MAX_INTEGER
@@ -23,6 +24,7 @@ from bistro.wire.staging import (
 )
 from bistro.wire.ticketing import MAX_REQUESTS_SIZE
 from bistro_server.http.desks import DESKS, Desks, call_of, private_response
+from bistro_server.services.ledgers import CallLedgers
 
 
 async def request_tickets(request: web.Request) -> web.StreamResponse:
@@ -31,19 +33,32 @@ async def request_tickets(request: web.Request) -> web.StreamResponse:
     desk, ledgers = request.app[DESKS].tickets, call_of(request)
     body = await read_body(request, limit=MAX_REQUESTS_SIZE)
     received_at = desk.received()  # the last byte has been read: this is the time that counts
-    answer = await desk.answer(ledgers, body, received_at=received_at, address=request.remote or "")
+    who = desk.who(request.remote or "", ",".join(request.headers.getall(FORWARDED, ())))
+    answer = await desk.answer(ledgers, body, received_at=received_at, who=who)
     return private_response(answer)
 
 
-def quick_tickets(desks: Desks) -> QuickEndpoint:
-    """As ``request_tickets``, for the quick way."""
+async def request_tickets_plainly(request: web.Request) -> web.StreamResponse:
+    """As ``request_tickets``, on the port without TLS: not where requests name filers."""
+    request.app[DESKS].tickets.require_for_anyone(call_of(request))
+    return await request_tickets(request)
+
+
+def quick_tickets(desks: Desks, *, is_plain: bool) -> QuickEndpoint:
+    """As ``request_tickets``, or ``request_tickets_plainly``, for the quick way."""
+
+    def ledgers_of(call: str) -> CallLedgers:
+        ledgers = desks.calls.get(call)
+        if is_plain:
+            desks.tickets.require_for_anyone(ledgers)
+        return ledgers
 
     def begin(call: str, body: bytes, exchange: Exchange) -> Pending:
-        ledgers = desks.calls.get(call)
+        ledgers = ledgers_of(call)
         return desks.tickets.ask(ledgers, body, exchange, received_at=exchange.received_at)
 
     def begin_all(call: str, burst: Burst) -> None:
-        desks.tickets.ask_all(desks.calls.get(call), burst)
+        desks.tickets.ask_all(ledgers_of(call), burst)
 
     return QuickEndpoint(
         routes.TICKETS,
@@ -72,9 +87,9 @@ async def list_repairs(request: web.Request) -> web.StreamResponse:
     return private_response(encode_repairs(repairs))
 
 
-TICKET_ENDPOINTS = (Endpoint(routes.TICKETS, request_tickets),)
+PLAIN_ENDPOINTS = (Endpoint(routes.TICKETS, request_tickets_plainly),)
 ENDPOINTS = (
-    *TICKET_ENDPOINTS,
+    Endpoint(routes.TICKETS, request_tickets),
     Endpoint(routes.RECEIPTS, present_receipts),
     Endpoint(routes.REPAIRS, list_repairs),
 )

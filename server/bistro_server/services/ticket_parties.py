@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
+from bistro.daemon.buckets import Bucket
 from bistro.daemon.bursts import Answer, Burst
 from bistro.errors import BistroError, NotOpenError, UnavailableError
 from bistro.instant import UnixMillis
@@ -40,9 +41,11 @@ class Asker(Protocol):
 
     Attributes:
         address: Where from, for fairness only.
+        bucket: What they may ask for, if that is limited.
     """
 
     address: str
+    bucket: Bucket | None
 
     def tell(self, answer: Answer) -> None:
         """Hear the answer, once; must not raise or block."""

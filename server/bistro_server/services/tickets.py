@@ -23,7 +23,14 @@ from typing import Final
 
 from bistro.clock import Clock
 from bistro.daemon.bursts import Answer, Burst
-from bistro.errors import BistroError, FormatError, OverloadedError, UnavailableError
+from bistro.daemon.peers import Peers, Who, too_many
+from bistro.errors import (
+    BistroError,
+    FormatError,
+    OverloadedError,
+    RefusedError,
+    UnavailableError,
+)
 from bistro.instant import UnixMillis
 from bistro.ledger.batch import Waiting
 from bistro.ledger.sequencer import QUEUE_LIMIT
@@ -48,6 +55,7 @@ class TicketDesk:
         chooser: Where jitter comes from.
         address_limit: Items of one address that may wait at the same time.
         registration: Takes the requests of calls for registered filers.
+        peers: Knows what each address may ask for.
     """
 
     def __init__(
@@ -56,9 +64,11 @@ class TicketDesk:
         chooser: Chooser,
         *,
         address_limit: int = ADDRESS_LIMIT,
-        registration: Registration | None = None,
+        registration: Registration,
+        peers: Peers,
     ) -> None:
         self._registration = registration
+        self._peers = peers
         self._clock = clock
         self._chooser = chooser
         self._address_limit = address_limit
@@ -75,15 +85,32 @@ class TicketDesk:
         """The time now; asked when a request's last byte has been read."""
         return self._clock.now()
 
+    def who(self, peer: str, forwarded: str = "") -> Who:
+        """Whoever asks; the peer itself where that is not limited."""
+        who = self._peers.who(peer, forwarded)
+        return who if who.name else Who(peer, None)
+
+    def require_for_anyone(self, ledgers: CallLedgers) -> None:
+        """Accept a call whose requests hold no secret, for a port without TLS.
+
+        Raises:
+            RefusedError: Its requests name the filer.
+        """
+        if self._registration.has(ledgers.call.id):
+            raise RefusedError(
+                f"call {ledgers.call.id}: its requests name their filer, and this port has no TLS",
+                hint="ask over HTTPS",
+            )
+
     async def answer(
-        self, ledgers: CallLedgers, body: bytes, *, received_at: UnixMillis, address: str
+        self, ledgers: CallLedgers, body: bytes, *, received_at: UnixMillis, who: Who
     ) -> bytes:
         """As ``ask``, for who awaits the answer.
 
         Raises:
             BistroError: As ``ask``, and what it tells.
         """
-        waiting = _Awaiting(address)
+        waiting = _Awaiting(who)
         requested = self.ask(ledgers, body, waiting, received_at=received_at)
         try:
             answer = await waiting.answer
@@ -117,8 +144,8 @@ class TicketDesk:
             waiting = TicketLot(party, places, commitments, terms_hash, received_at)
             self._enqueue(ledgers, asker, [waiting], len(commitments))
             return party
-        if self._registration is not None and self._registration.has(ledgers.call.id):
-            return self._ask_registered(self._registration, ledgers, body, asker, received_at)
+        if self._registration.has(ledgers.call.id):
+            return self._ask_registered(ledgers, body, asker, received_at)
         plain, admitted, is_bulk = _read(body)
         party = self._admit(ledgers, asker, len(plain), is_bulk=is_bulk)
         items = [
@@ -130,7 +157,6 @@ class TicketDesk:
 
     def _ask_registered(
         self,
-        registration: Registration,
         ledgers: CallLedgers,
         body: bytes,
         asker: Asker,
@@ -142,7 +168,7 @@ class TicketDesk:
         party = self._admit(ledgers, asker, count, is_bulk=requests.is_bulk)
         self._count(asker, count)
         try:
-            registration.enqueue(party, requests.items, received_at, who=asker.address)
+            self._registration.enqueue(party, requests.items, received_at, who=asker.address)
         except UnavailableError as exc:
             party.leave()
             raise later(exc, self._chooser) from exc
@@ -150,6 +176,10 @@ class TicketDesk:
 
     def _admit(self, ledgers: CallLedgers, asker: Asker, count: int, *, is_bulk: bool) -> Requested:
         """Who asks, unless they or all together wait for too much already."""
+        if asker.bucket is not None:
+            wait_s = asker.bucket.take(count, asyncio.get_running_loop().time())
+            if wait_s:
+                raise too_many(wait_s + self._chooser.random())
         waiting = self._waiting.get(asker.address, 0)
         # Nobody may have more than what is left for others: two greedy ones leave a quarter.
         room = min(self._address_limit, QUEUE_LIMIT - self._waiting_count)
@@ -230,8 +260,8 @@ class TicketDesk:
 class _Awaiting:
     """Somebody who awaits the answer."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, who: Who) -> None:
+        self.address, self.bucket = who
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     def tell(self, answer: Answer) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bistro.daemon.buckets import WIDER, Bucket, Buckets, Rate
-from bistro.daemon.peers import Peers
+from bistro.daemon.peers import UNKNOWN, Peers
 
 RATE = Rate(per_s=10.0, burst=20)
 PROXIES = [ipaddress.ip_network("127.0.0.1"), ipaddress.ip_network("10.1.0.0/16")]
@@ -108,19 +108,19 @@ def test_who_counts_as_one(peer: str, forwarded: str, name: str) -> None:
 def test_a_proxy_that_names_nobody_is_not_limited() -> None:
     """Its address would be everybody's; so it is with a Unix socket."""
     peers = Peers(PROXIES, RATE)
-    assert peers.bucket("127.0.0.1") is None
-    assert peers.bucket("") is None
-    assert peers.bucket("127.0.0.2") is not None
+    assert peers.who("127.0.0.1") == peers.who("") == UNKNOWN
+    assert peers.who("127.0.0.2").bucket is not None
+    assert Peers(PROXIES).who("127.0.0.2") == UNKNOWN, "no rate, no limits"
 
 
 def test_networks_of_one_site_share_a_wider_bucket() -> None:
     """Else one site of IPv6 would be 65,536 addresses."""
     peers, total = Peers(PROXIES, RATE), 0
     for number in range(WIDER + 5):
-        bucket = peers.bucket(f"2001:db8:1:{number:x}::1")
+        bucket = peers.who(f"2001:db8:1:{number:x}::1").bucket
         assert bucket is not None
         total += RATE.burst if bucket.take(RATE.burst, 0.0) == 0.0 else 0
     assert total == WIDER * RATE.burst
-    other = peers.bucket("2001:db8:2::1")
+    other = peers.who("2001:db8:2::1").bucket
     assert other is not None
     assert other.take(RATE.burst, 0.0) == 0.0
