@@ -78,6 +78,9 @@ LOG_TILE: Final = Route("log_tile", "GET", "/calls/{call}/log/tile/{tile:.+}")
 LOG_CLOSED: Final = Route("log_closed", "GET", "/calls/{call}/log/closed")
 LOG_OPENING: Final = Route("log_opening", "GET", "/calls/{call}/log/opening")
 LOG_PROOF: Final = Route("log_proof", "GET", "/calls/{call}/log/proof/{index}")
+LOG_CONSISTENCY: Final = Route(
+    "log_consistency", "GET", "/calls/{call}/log/consistency/{old}/{size}"
+)
 LOG_STAMPED: Final = Route("log_stamped", "GET", "/calls/{call}/log/stamped/{index}")
 REFUSALS_CHECKPOINT: Final = Route(
     "refusals_checkpoint", "GET", "/calls/{call}/refusals/checkpoint"
@@ -114,6 +117,7 @@ SERVER_ROUTES: Final = (
     LOG_CLOSED,
     LOG_OPENING,
     LOG_PROOF,
+    LOG_CONSISTENCY,
     LOG_STAMPED,
     REFUSALS_CHECKPOINT,
     REFUSALS_TILE,

@@ -25,6 +25,7 @@ from bistro.ledger.proofs import CheckpointSpeller, format_proof, format_proofs,
 from bistro.ledger.publishing import Boundary, KeyOf
 from bistro.ledger.record import encode_record, time_of
 from bistro.ledger.recovery import recover
+from bistro.ledger.static import StaticLog
 from bistro.ledger.tiles import TILE_LEVEL, WIDTH, TilePath
 from bistro.ledger.view import NewEntries, View
 from bistro.ledger.writer import WalWriter
@@ -89,9 +90,9 @@ class Ledger:
     """
 
     def __init__(
-        self, directory: Path, parts: Parts, *, signer: Signer, publish_after: int
+        self, static: StaticLog, parts: Parts, *, signer: Signer, publish_after: int
     ) -> None:
-        self.directory = directory
+        self.directory = static.directory
         self.verifier: VerifierKey = signer.verifier
         self._parts = parts
         self._signer = signer
@@ -102,6 +103,7 @@ class Ledger:
         self._publishing = asyncio.Lock()
         self._is_due = asyncio.Event()
         self._writer = WalWriter(parts.wal)
+        self._static = static
 
     @classmethod
     async def open(
@@ -135,7 +137,8 @@ class Ledger:
             key_of=key_of,
             disk=disk,
         )
-        ledger = cls(directory, await opening, signer=signer, publish_after=publish_after)
+        static = StaticLog(directory, disk=disk)
+        ledger = cls(static, await opening, signer=signer, publish_after=publish_after)
         ledger._set_due()
         return ledger
 
@@ -351,6 +354,19 @@ class Ledger:
                 parts.keys.pop(key, None)
             if done.published >= target:
                 return
+
+    async def publish_checkpoint(self) -> bool:
+        """Publish the newest checkpoint with all its tiles as files; whether there was a new one.
+
+        Raises:
+            StorageError: The disk failed; the old checkpoint or the new one is published.
+        """
+        async with self._publishing:
+            # The view keeps what its partial tiles need, however far the ledger goes meanwhile.
+            view = self._parts.view
+            if view.published < view.size - view.size % WIDTH:
+                await finish(self._publish())
+            return await finish(asyncio.to_thread(self._static.publish, view))
 
     async def run_publisher(self) -> None:
         """Publish whenever it is due; never returns.

@@ -19,6 +19,7 @@ from bistro.errors import FormatError
 from bistro.ids import format_commitment
 from bistro.net.session import Answer, Session
 from bistro.wire.anchor import MAX_STAMPED_SIZE, StampedEntry
+from bistro.wire.consistency import MAX_CONSISTENCY_SIZE, parse_consistency
 from bistro.wire.discovery import MAX_DISCOVERY_SIZE, ServerDiscovery
 from bistro.wire.proof import MAX_PROOF_SIZE, Proof
 from bistro.wire.served_terms import MAX_SERVED_TERMS_SIZE, ServedTerms
@@ -151,6 +152,11 @@ class ServerClient:
         """The entry at ``index`` of the call's log, with a proof to its latest checkpoint."""
         url = routes.LOG_PROOF.url(self._base, call=call, index=str(index))
         return Proof.parse((await self._get(url, MAX_PROOF_SIZE)).body)
+
+    async def fetch_consistency(self, call: str, old: int, size: int) -> tuple[bytes, ...]:
+        """The path from ``old`` entries of the call's log to ``size``; nothing is verified."""
+        url = routes.LOG_CONSISTENCY.url(self._base, call=call, old=str(old), size=str(size))
+        return parse_consistency((await self._get(url, MAX_CONSISTENCY_SIZE)).body)
 
     async def fetch_closed(self, call: str) -> Closed:
         """The last ``closed`` entry with its proof; ``UnknownObjectError`` while there is none."""

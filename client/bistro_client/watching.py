@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
+from bistro.crypto.merkle import verify_consistency
 from bistro.crypto.signing import Note
 from bistro.errors import UnknownObjectError, VerificationError
 from bistro.ids import Origin
@@ -25,7 +26,6 @@ from bistro_client.contact import Destination, Versions
 from bistro_client.evidence_file import Findings, save_terms, update
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener
-from bistro_client.log_reading import fetch_consistency
 from bistro_client.sealing import clear_spool
 
 T = TypeVar("T")
@@ -183,8 +183,13 @@ class Watcher:
         keys = self._terms.keys
         old = Ticket.parse(ticket).verify(keys.log, self._origin)
         new = verify_minutes(note, keys.status).verify_checkpoint(keys.log)
-        client, call = self.destination.client, self._origin.call
-        return await fetch_consistency(old, new, lambda tile: client.fetch_tile(call, tile))
+        path = await self.destination.client.fetch_consistency(
+            self._origin.call, old.size, new.size
+        )
+        verify_consistency(
+            old_size=old.size, old_root=old.root, size=new.size, root=new.root, path=path
+        )
+        return path
 
     async def _renew_evidence(self, found: Findings) -> None:
         folder, disk = self.journal.folder, self.journal.disk

@@ -121,7 +121,7 @@ async def test_from_files_to_an_opened_filing_with_evidence(tmp_path: Path) -> N
 
 
 async def test_many_submissions_have_consistent_evidence(tmp_path: Path) -> None:
-    """The log has grown since each ticket: the consistency proof comes from published tiles."""
+    """The log has grown since each ticket: the consistency proof is fetched and verified."""
     async with filing(tmp_path) as filer:
         folders = [
             await filer.submit({"a.txt": bytes([number])}, slot=f"lot-{number}")

@@ -66,16 +66,16 @@ def hash_of(request: web.Request, field: str) -> bytes:
         ) from exc
 
 
-def index_of(request: web.Request) -> int:
-    """The index of an entry that a request's path names.
+def index_of(request: web.Request, field: str = "index") -> int:
+    """The index of an entry, or the size of a log, that a request's path names.
 
     Raises:
         UnknownObjectError: It names none.
     """
-    text = request.match_info["index"]
+    text = request.match_info[field]
     is_decimal = text.isascii() and text.isdigit() and len(text) <= _MAX_INDEX_DIGITS
     if not is_decimal or str(int(text)) != text:
-        raise UnknownObjectError("expected a decimal index in the address")
+        raise UnknownObjectError(f"expected a decimal {field} in the address")
     return int(text)
 
 

@@ -12,6 +12,7 @@ from bistro.daemon.caching import BRIEFLY, FOR_EVER, MINUTE, cacheable_response
 from bistro.daemon.web import Endpoint
 from bistro.errors import UnknownObjectError
 from bistro.ledger.ledger import Appended, Ledger
+from bistro.wire.consistency import format_consistency
 from bistro_server.http.desks import call_of, index_of
 
 
@@ -62,6 +63,14 @@ async def show_proof(request: web.Request) -> web.StreamResponse:
     return proof_response(request, found, what="such entry")
 
 
+async def show_consistency(request: web.Request) -> web.StreamResponse:
+    """``GET /calls/{call}/log/consistency/{old}/{size}``."""
+    old, size = index_of(request, "old"), index_of(request, "size")
+    path = await call_of(request).log.prove_consistency(old, size)
+    text = format_consistency(path)
+    return cacheable_response(request, text, content_type=media.TEXT, cache_control=FOR_EVER)
+
+
 async def show_closed(request: web.Request) -> web.StreamResponse:
     """``GET /calls/{call}/log/closed``."""
     found = await call_of(request).find_closed()
@@ -78,6 +87,7 @@ ENDPOINTS = (
     Endpoint(routes.LOG_CHECKPOINT, show_log_checkpoint),
     Endpoint(routes.LOG_TILE, show_log_tile),
     Endpoint(routes.LOG_PROOF, show_proof),
+    Endpoint(routes.LOG_CONSISTENCY, show_consistency),
     Endpoint(routes.LOG_CLOSED, show_closed),
     Endpoint(routes.LOG_OPENING, show_opening),
     Endpoint(routes.REFUSALS_CHECKPOINT, show_refusals_checkpoint),

@@ -38,6 +38,9 @@ from bistro_server.services.ticket_rules import TicketRules
 
 OPENING_KEY: Final = b"o"
 
+PUBLISH_EVERY_S: Final = 5
+"""How often a new checkpoint is published for mirrors: as often as caches ask for it."""
+
 Report = Callable[[str, BatchReport], None]
 """Told which ledger (``log`` or ``refusals``) stamped a batch."""
 
@@ -253,7 +256,9 @@ class CallLedgers:
             self.is_closed = True
 
         draft = Draft(closed_key(terms.hash), now, build, is_barrier=True, on_durable=note)
-        return await self.log_sequencer.submit(draft)
+        closed = await self.log_sequencer.submit(draft)
+        await self._publish_final()
+        return closed
 
     async def append_opening(self) -> Appended:
         """The ``opening`` entry, written if there is none.
@@ -279,7 +284,15 @@ class CallLedgers:
             self.is_opened = True
 
         draft = Draft(OPENING_KEY, self._clock.now(), build, is_barrier=True, on_durable=note)
-        return await self.log_sequencer.submit(draft)
+        opening = await self.log_sequencer.submit(draft)
+        await self._publish_final()
+        return opening
+
+    async def _publish_final(self) -> None:
+        """Publish what may be the last checkpoint of both ledgers."""
+        # A crash before this is made good by the next start, within seconds.
+        await self.log.publish_checkpoint()
+        await self.refusals.publish_checkpoint()
 
     async def run(self) -> None:
         """Stamp until cancelled.
@@ -290,6 +303,13 @@ class CallLedgers:
         async with _one_error(), asyncio.TaskGroup() as group:
             group.create_task(self.log_sequencer.run())
             group.create_task(self.refusals_sequencer.run())
+            group.create_task(self._publish_checkpoints())
+
+    async def _publish_checkpoints(self) -> None:
+        while True:
+            await asyncio.sleep(PUBLISH_EVERY_S)
+            await self.log.publish_checkpoint()
+            await self.refusals.publish_checkpoint()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

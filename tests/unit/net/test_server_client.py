@@ -17,6 +17,7 @@ from bistro.errors import FormatError, UnknownObjectError
 from bistro.instant import UnixMillis
 from bistro.net.server_client import ServerClient
 from bistro.net.session import Session
+from bistro.wire.consistency import format_consistency
 from bistro.wire.discovery import ServerDiscovery
 from bistro.wire.entry import ClosedEntry, OpeningEntry, TermsEntry
 from bistro.wire.proof import Proof
@@ -205,12 +206,18 @@ async def test_proofs_and_tiles_of_the_log_are_fetched() -> None:
         answering(routes.LOG_OPENING, opening.encode()),
         answering(routes.LOG_PROOF, served.entry.text().encode(), asked),
         answering(routes.LOG_TILE, b"hashes", asked),
+        answering(routes.LOG_CONSISTENCY, format_consistency([bytes(32)]), asked),
     ) as client:
         assert (await client.fetch_closed("spring")).text() == closed
         assert (await client.fetch_opening("spring")).text() == opening
         assert await client.fetch_log_proof("spring", 0) == Proof.parse(served.entry.text())
         assert await client.fetch_tile("spring", "entries/x001/067.p/12") == b"hashes"
-    assert asked == ["/calls/spring/log/proof/0", "/calls/spring/log/tile/entries/x001/067.p/12"]
+        assert await client.fetch_consistency("spring", 3, 7) == (bytes(32),)
+    assert asked == [
+        "/calls/spring/log/proof/0",
+        "/calls/spring/log/tile/entries/x001/067.p/12",
+        "/calls/spring/log/consistency/3/7",
+    ]
     async with client_of() as client:
         with pytest.raises(UnknownObjectError):
             await client.fetch_opening("spring")
