@@ -12,7 +12,7 @@ Source: docs/spec/fragments.md.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bistro.crypto.erasure import Coder, Kernel
 from bistro.errors import FormatError
@@ -74,57 +74,6 @@ class RowCutter:
         return units + parity
 
 
-class StripeWriter:
-    """Cuts an envelope that arrives in chunks of any size into n fragments.
-
-    Args:
-        k: Fragments that restore the envelope.
-        n: Fragments there are, k to 255.
-    """
-
-    def __init__(self, *, k: int, n: int) -> None:
-        self._k = k
-        self._n = n
-        self._coder = Coder(k, n)
-        self._pending = bytearray()
-        self._size = 0
-
-    @property
-    def envelope_size(self) -> int:
-        """Bytes of the envelope so far."""
-        return self._size
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The next bytes of each fragment, n pieces of equal length, perhaps empty."""
-        self._size += len(chunk)
-        if self._k == 1:
-            return [chunk] * self._n
-        if self._pending:
-            chunk = bytes(self._pending + chunk)
-        row_size = self._k * UNIT_SIZE
-        full_size = len(chunk) // row_size * row_size
-        self._pending = bytearray(memoryview(chunk)[full_size:])
-        if not full_size:
-            return [b""] * self._n
-        units = [
-            b"".join(
-                memoryview(chunk)[at : at + UNIT_SIZE] for at in range(start, full_size, row_size)
-            )
-            for start in range(0, row_size, UNIT_SIZE)
-        ]
-        return units + self._coder.encode(units)
-
-    def finish(self) -> list[bytes]:
-        """The last bytes of each fragment; nothing may be fed afterwards."""
-        if not self._pending:
-            return [b""] * self._n
-        unit_size = last_unit_size(len(self._pending), self._k)
-        padded = bytes(self._pending.ljust(self._k * unit_size, b"\0"))
-        self._pending.clear()
-        units = [padded[at : at + unit_size] for at in range(0, len(padded), unit_size)]
-        return units + self._coder.encode(units)
-
-
 class StripeReader:
     """Joins k fragments of one envelope, read in step.
 
@@ -180,38 +129,57 @@ class StripeReader:
 
 
 class StripeSums:
-    """Sizes and SHA-256 of an envelope and its fragments, taken while both pass by."""
+    """Sizes and SHA-256 of an envelope and all its fragments, taken while the envelope passes by.
+
+    Args:
+        k: Fragments that restore the envelope.
+        n: Fragments there are, k to 255.
+    """
 
     def __init__(self, *, k: int, n: int) -> None:
         self._k = k
         self._n = n
+        self._cutter = RowCutter(k=k, n=n)
+        self._pending = bytearray()
         self._envelope = hashlib.sha256()
         self._envelope_size = 0
-        self._fragments = [hashlib.sha256() for _ in range(n)]
-        self._fragment_size = 0
+        # For k = 1 every fragment is the envelope, which is hashed already.
+        self._fragments = [hashlib.sha256() for _ in range(n if k > 1 else 0)]
 
-    def add(self, chunk: bytes, pieces: Sequence[bytes]) -> None:
-        """Count what a ``StripeWriter`` was fed (``b""`` for its end) and what it returned."""
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes of the envelope."""
         self._envelope.update(chunk)
         self._envelope_size += len(chunk)
-        self._fragment_size += len(pieces[0])
-        for fragment, piece in zip(self._fragments, pieces, strict=True):
-            fragment.update(piece)
+        if self._k == 1:
+            return
+        view = memoryview(self._pending + chunk if self._pending else chunk)
+        row_size = self._cutter.row_size
+        whole_size = len(view) // row_size * row_size
+        for at in range(0, whole_size, row_size):
+            self._add(view[at : at + row_size])
+        self._pending = bytearray(view[whole_size:])
 
     def cut(self) -> Cut:
-        """What the commitment says about the envelope and its fragments.
+        """What the commitment says about the envelope and its fragments; nothing more is fed.
 
         Raises:
-            FormatError: Nothing was counted, or more than an envelope may have.
+            FormatError: Nothing was fed, or more than an envelope may have.
         """
+        if self._pending:
+            self._add(memoryview(self._pending))
         layout = Layout(
             envelope_sha256=self._envelope.digest(),
             envelope_size=self._envelope_size,
             k=self._k,
             n=self._n,
         )
+        hashes = self._fragments or [self._envelope] * self._n
         descriptors = tuple(
-            Descriptor(index=index, size=self._fragment_size, sha256=fragment.digest())
-            for index, fragment in enumerate(self._fragments)
+            Descriptor(index=index, size=layout.fragment_size, sha256=fragment.digest())
+            for index, fragment in enumerate(hashes)
         )
         return Cut(layout, descriptors)
+
+    def _add(self, row: memoryview) -> None:
+        for fragment, unit in zip(self._fragments, self._cutter.cut(row), strict=True):
+            fragment.update(unit)

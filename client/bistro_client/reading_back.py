@@ -39,8 +39,8 @@ class ReadingBack:
     @property
     def total(self) -> int:
         """Bytes that ``done`` will be told of."""
-        n = len(self.files)
-        return n * fragment_size(self.envelope_size, self.k) + self.envelope_size
+        fragments = len(self.files) * fragment_size(self.envelope_size, self.k)
+        return fragments + (self.envelope_size if self.k > 1 else 0)
 
     def cut(self) -> Cut:
         """What the commitment says about the envelope and its fragments.
@@ -51,8 +51,9 @@ class ReadingBack:
         n = len(self.files)
         with ThreadPoolExecutor(min(n + 1, _core_count())) as pool:
             # The envelope takes longest, so it is the first to begin.
-            envelope = pool.submit(self._hash_envelope)
+            envelope = pool.submit(self._hash_envelope) if self.k > 1 else None
             fragments = [pool.submit(self._hash_fragment, file) for file in self.files]
+            envelope = envelope or fragments[0]  # for k = 1 they are the same bytes
             try:
                 wait([envelope, *fragments], return_when=FIRST_EXCEPTION)
                 layout = Layout(envelope.result(), self.envelope_size, self.k, n)

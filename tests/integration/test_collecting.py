@@ -21,8 +21,9 @@ from bistro.wire.fragment import Cut
 from bistro.wire.staging import Repair
 from bistro_server.services.reconciling import Account, Reconciliation
 from tests.support.disks import FaultyDisk, How, KilledError
+from tests.support.fragments import cut_up
 from tests.support.promises import MemoryLedger
-from tests.support.world import Filing, World, cut_up, with_ticket, world
+from tests.support.world import Filing, World, with_ticket, world
 
 
 def envelopes(found: World) -> dict[str, bytes]:

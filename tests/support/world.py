@@ -22,7 +22,6 @@ from bistro.net.relay_client import Piece, RelayClient, Upload
 from bistro.net.server_client import ServerClient
 from bistro.net.session import Session
 from bistro.protocol.archive import ArchiveWriter
-from bistro.protocol.fragmenting import StripeSums, StripeWriter
 from bistro.storage.disk import SYSTEM_DISK, Disk
 from bistro.wire.claim import Claim
 from bistro.wire.clauses import Relay
@@ -38,6 +37,7 @@ from bistro_server.services.collecting_rounds import Collected, Rounds
 from bistro_server.services.opening import CallOpening, Opened
 from tests.support.clocks import ManualClock
 from tests.support.destinations import Destination, make_call, make_server, serving_folder
+from tests.support.fragments import cut_up
 from tests.support.relays import RunningRelay, free_port, pieces, serving_relay
 from tests.support.strategies import note_key, private_key
 
@@ -157,7 +157,7 @@ class World:
             sealer = Sealer([parse_recipient(text) for text in terms.recipients])
             envelope = sealer.header() + sealer.update(archive) + sealer.finish()
         cut, fragments = cut_up(envelope, k=terms.spread.k, n=terms.spread.n)
-        return Filing(signed, manifest, envelope, cut, fragments, header_leaf or header.leaf)
+        return Filing(signed, manifest, envelope, cut, tuple(fragments), header_leaf or header.leaf)
 
     async def ticket(self, filing: Filing) -> Filing:
         """The same filing, with its ticket."""
@@ -272,17 +272,6 @@ def archive_of(signed: SignedHeader, manifest: Manifest, files: Mapping[str, byt
         parts += [files[file.path], writer.end_file()]
     parts += writer.finish()
     return b"".join([writer.head(signed), *parts])
-
-
-def cut_up(envelope: bytes, *, k: int, n: int) -> tuple[Cut, tuple[bytes, ...]]:
-    """An envelope's descriptors and fragments."""
-    writer, sums = StripeWriter(k=k, n=n), StripeSums(k=k, n=n)
-    fed = writer.feed(envelope)
-    sums.add(envelope, fed)
-    rest = writer.finish()
-    sums.add(b"", rest)
-    fragments = tuple(bytes(one) + bytes(other) for one, other in zip(fed, rest, strict=True))
-    return sums.cut(), fragments
 
 
 def _relay_settings(root: Path, name: str) -> RelaySettings:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from bistro.errors import UnknownObjectError
 from bistro.protocol.collection import Source
-from bistro.protocol.fragmenting import StripeReader, StripeSums, StripeWriter
+from bistro.protocol.fragmenting import StripeReader, StripeSums
 from bistro.storage.blobs import BlobStore
 from bistro.storage.durable import ReadFile
 from bistro.wire.fragment import Cut, Descriptor
@@ -122,7 +122,6 @@ class _Work:
         self._files = files
         self._hashes = {source: hashlib.sha256() for source in files}
         self._reader = StripeReader(k=layout.k, n=layout.n, envelope_size=layout.envelope_size)
-        self._writer = StripeWriter(k=layout.k, n=layout.n)
         self._sums = StripeSums(k=layout.k, n=layout.n)
         self._at = 0
 
@@ -130,7 +129,6 @@ class _Work:
         """The next bytes of the envelope; empty at its end. Blocks, takes CPU."""
         size = self._reader.next_size
         if not size:
-            self._sums.add(b"", self._writer.finish())
             return b""
         pieces: dict[int, bytes] = {}
         for source, file in self._files.items():
@@ -141,7 +139,7 @@ class _Work:
             pieces[source.index] = piece
         self._at += size
         chunk = self._reader.feed(pieces)
-        self._sums.add(chunk, self._writer.feed(chunk))
+        self._sums.feed(chunk)
         return chunk
 
     def require_undamaged(self, parts: Mapping[Source, Descriptor]) -> None:

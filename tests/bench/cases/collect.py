@@ -19,7 +19,6 @@ import uvloop
 
 from bistro.net.session import Session
 from bistro.protocol.collection import Source
-from bistro.protocol.fragmenting import StripeSums, StripeWriter
 from bistro.storage.blobs import BlobStore
 from bistro.wire.batches import BatchItem
 from bistro.wire.fragment import Descriptor
@@ -35,6 +34,7 @@ from tests.bench.measuring import Case, Contest, Measure, NotMeasured, Sample, S
 from tests.bench.processes import CORES, Server, metering, pinned
 from tests.bench.relaying import RelayUnderTest, serving_floor, serving_relay, upload
 from tests.bench.workplace import work_folder
+from tests.support.fragments import cut_up
 
 PULL_SIZE: Final = 8_192
 PULL_COUNT: Final = 2_000
@@ -155,24 +155,12 @@ def _restored(seconds: float) -> Samples:
 
 def _write_fragments(files: FragmentFiles) -> tuple[Staged, dict[Source, Descriptor]]:
     """An envelope's fragments, of which only some have arrived."""
-    writer, sums = StripeWriter(k=K, n=N), StripeSums(k=K, n=N)
-    source = secrets.token_bytes(_PIECE)
-    chunks = [source] * (ENVELOPE_SIZE // _PIECE)
-    commitment = secrets.token_bytes(32)  # its files' names; the true one is known at the end
-    arrived = {index: files.path(commitment, index, _RELAY) for index in CHOSEN}
-    with contextlib.ExitStack() as stack:
-        outputs = {index: stack.enter_context(path.open("wb")) for index, path in arrived.items()}
-        for chunk in (*chunks, b""):
-            pieces = writer.feed(chunk) if chunk else writer.finish()
-            sums.add(chunk, pieces)
-            for index, output in outputs.items():
-                output.write(pieces[index])
-    cut = sums.cut()
+    cut, fragments = cut_up(secrets.token_bytes(_PIECE) * (ENVELOPE_SIZE // _PIECE), k=K, n=N)
     header_leaf = secrets.token_bytes(32)
-    true = cut.commitment(header_leaf)
-    for index, path in arrived.items():
-        path.rename(files.path(true, index, _RELAY))
-    staged = Staged(1, true, 0, header_leaf, cut.layout)
+    commitment = cut.commitment(header_leaf)
+    for index in CHOSEN:
+        files.path(commitment, index, _RELAY).write_bytes(fragments[index])
+    staged = Staged(1, commitment, 0, header_leaf, cut.layout)
     return staged, {Source(index, _RELAY): cut.descriptors[index] for index in CHOSEN}
 
 

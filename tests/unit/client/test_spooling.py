@@ -12,7 +12,7 @@ from bistro.crypto.erasure import MAX_UNITS
 from bistro.crypto.sealing import Opener
 from bistro.errors import StorageError
 from bistro.protocol.archive import ArchiveReader, FileData
-from bistro.protocol.fragmenting import RowCutter, StripeReader, StripeSums, StripeWriter
+from bistro.protocol.fragmenting import RowCutter, StripeReader
 from bistro.protocol.submission import Request, Sealed
 from bistro.storage.disk import SystemDisk
 from bistro.wire.clauses import Spread
@@ -27,6 +27,7 @@ from bistro_client.sealing import Order, seal
 from bistro_client.slabs import SLAB_SIZE
 from bistro_client.spool import Spool
 from tests.support.evidence import ORIGIN, SERVER_KEY, first_terms
+from tests.support.fragments import cut_up
 
 CHUNK = 65_536
 
@@ -58,11 +59,7 @@ def require_as_specified(place: Folder, sealed: Sealed, order: Order) -> None:
     while size := reader.next_size:
         envelope += reader.feed({i: fragments[i][at : at + size] for i in range(layout.k)})
         at += size
-    writer, sums = StripeWriter(k=layout.k, n=layout.n), StripeSums(k=layout.k, n=layout.n)
-    sums.add(envelope, first := writer.feed(envelope))
-    sums.add(b"", last := writer.finish())
-    assert sums.cut() == sealed.cut
-    assert [a + b for a, b in zip(first, last, strict=True)] == fragments
+    assert cut_up(envelope, k=layout.k, n=layout.n) == (sealed.cut, fragments)
     opener = Opener.with_file_key(base64.b64decode(place.file_key.read_bytes()))
     archive = ArchiveReader(files_limit=100_000, size_limit=1 << 40)
     events = archive.feed(opener.feed(envelope)) + archive.feed(opener.finish())

@@ -11,12 +11,12 @@ from bistro.crypto.digest import sha256
 from bistro.crypto.signing import SigningKey, sign_message
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
-from bistro.protocol.fragmenting import StripeSums, StripeWriter
 from bistro.wire.clauses import Keys, Relay, Spread
 from bistro.wire.fragment import Cut
 from bistro.wire.header import SIGNATURE_PREFIX, Header, SignedHeader
 from bistro.wire.manifest import File, Manifest
 from bistro.wire.terms import Terms
+from tests.support.fragments import cut_up
 
 ORIGIN = Origin("files.example.org", "spring")
 OPENS = UnixMillis(1_000_000)
@@ -104,8 +104,4 @@ def make_manifest(contents: dict[str, bytes]) -> Manifest:
 
 def cut_of(envelope: bytes, *, k: int = 2, n: int = 3) -> tuple[Cut, list[bytes]]:
     """The cut of an envelope and its fragments."""
-    writer, sums = StripeWriter(k=k, n=n), StripeSums(k=k, n=n)
-    first, last = writer.feed(envelope), writer.finish()
-    sums.add(envelope, first)
-    sums.add(b"", last)
-    return sums.cut(), [head + tail for head, tail in zip(first, last, strict=True)]
+    return cut_up(envelope, k=k, n=n)
