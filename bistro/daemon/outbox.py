@@ -64,7 +64,7 @@ class Outbox:
         self._waiting: deque[tuple[Guest, QuickEndpoint, float, Answer | Page]] = deque()
         self._date = rfc822_formatted_time()
         self._heads: dict[str, bytes] = {}
-        self._page_heads: dict[tuple[str, bool], bytes] = {}
+        self._page_heads: dict[tuple[str, bool, str], bytes] = {}
         self._prefix = secrets.randbits(48)
 
     def renew_date(self) -> None:
@@ -172,11 +172,10 @@ class Outbox:
 
     def _page(self, endpoint: QuickEndpoint, page: Page, took_s: float) -> bytes:
         self._observe(endpoint, took_s, _KNOWN if page.is_known else _GOOD, 1)
-        key = endpoint.answer_type, page.is_known
+        key = endpoint.answer_type, page.is_known, page.cache_control
         head = self._page_heads.get(key)
         if head is None:
-            head = page_head(endpoint.answer_type, self._date, is_known=page.is_known)
-            self._page_heads[key] = head
+            head = self._page_heads[key] = page_head(endpoint.answer_type, self._date, page)
         return head + page_end(self._next_prefix() + b"0000", page)
 
     def _head(self, endpoint: QuickEndpoint) -> bytes:

@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from bistro.api import media, routes
-from bistro.daemon.caching import cacheable_response
+from bistro.daemon.caching import MINUTE, cacheable_response
 from bistro.daemon.listening import HttpPart, bind_tcp
 from bistro.daemon.quick import Exchange, Heads, Page, QuickEndpoint
 from bistro.daemon.web import Endpoint, new_app
@@ -37,12 +37,12 @@ class Desk:
         self.asked.append(field)
         if field != f"spring/{COMMITMENT}":
             raise UnknownObjectError("there is no status of this commitment here")
-        exchange.tell(Page.of(NOTE, exchange.known_tags))
+        exchange.tell(Page.of(NOTE, exchange.known_tags, MINUTE))
 
 
 async def ordinary(request: web.Request) -> web.Response:
     """The same from the ordinary server, which says so."""
-    response = cacheable_response(request, NOTE, content_type=media.TEXT)
+    response = cacheable_response(request, NOTE, content_type=media.TEXT, cache_control=MINUTE)
     response.headers["X-Ordinary"] = "yes"
     return response
 
