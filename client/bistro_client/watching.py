@@ -92,7 +92,7 @@ class Watcher:
             self.destination.client.fetch_status(self._origin.call, self._commitment)
         )
         if note is None:
-            return  # published a moment after the ticket
+            return  # there is none while the destination knows nothing but the ticket
         text = note.encode()
         status = verify_status(text, self._terms.keys.status)
         self._require_ours(status)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bistro.api import routes
 from bistro.crypto.merkle import root_of
 from bistro.crypto.sealing import encode_identity_file, generate_identity
 from bistro.errors import NotOpenError, SettingsError, StorageError
@@ -117,6 +118,12 @@ async def test_minutes_count_every_commitment_of_the_log(tmp_path: Path) -> None
         outcome = verify_outcome(note.encode(), call.status_key.verifier)
         assert (outcome.outcome, outcome.reasons[0].code) == ("lapsed", "not-staged")
         status = await found.site.api.fetch_status(call.id, lapsed.commitment)
+        url = routes.STATUS.url(
+            found.site.base_url, call=call.id, commitment=lapsed.commitment.hex()
+        )
+        answer = await found.site.session.ask("GET", url)
+        # The last word on it: whoever asks again may be told by anybody in between.
+        assert answer.headers["Cache-Control"] == "public, max-age=3600"
         assert verify_status(status.encode(), call.status_key.verifier).state == "lapsed"
 
 

@@ -56,6 +56,14 @@ class Read:
         self.future.cancel()
 
 
+_LAST: Final = (b'"state":"opened"', b'"state":"lapsed"')
+
+
+def is_last(note: bytes) -> bool:
+    """Whether a signed status is the last that there will be of its submission."""
+    return any(state in note for state in _LAST)
+
+
 class StatusDesk:
     """Hands out signed notes as they lie on disk: no read signs or writes anything.
 

@@ -36,7 +36,7 @@ CREATE TABLE submission (
   layout BLOB,
   header_leaf BLOB,
   needed INTEGER,
-  -- Whether the signed status on disk says what this row says.
+  -- Whether the signed status on disk says what this row says, or the row no more than a ticket.
   is_published INTEGER NOT NULL DEFAULT 0,
   UNIQUE (call, commitment),
   UNIQUE (call, log_index)

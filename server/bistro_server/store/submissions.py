@@ -9,7 +9,9 @@ A state only goes forward, whoever reports it and however often:
 | collected | opened |
 | opened, lapsed | nothing |
 
-Changing a row marks its signed status as unpublished in the same transaction; ``publish``
+A row that says no more than the ticket does has no status: at a deadline there are many, and
+nobody learns anything from a note about one. Whatever else is learnt changes the row, and marks
+its signed status as unpublished in the same transaction; ``publish``
 then writes the status file inside a transaction of its own. So a status never says what is not
 durable, two processes never overwrite a newer one with an older, and a crash between the two
 leaves a mark that the next ``publish`` acts upon.
@@ -118,8 +120,9 @@ class KnownFragment:
 async def add_ticket(tx: Transaction, call: str, ticket: Ticketed, *, now: UnixMillis) -> int:
     """The id of the submission, which is made if the ticket was not known."""
     rows = await tx.fetch_all(
-        "INSERT INTO submission (call, commitment, log_index, ticketed_at, updated_at) "
-        "VALUES (?, ?, ?, ?, ?) "
+        "INSERT INTO submission "
+        "(call, commitment, log_index, ticketed_at, updated_at, is_published) "
+        "VALUES (?, ?, ?, ?, ?, 1) "
         "ON CONFLICT (call, commitment) DO UPDATE SET commitment = commitment RETURNING id",
         (call, ticket.commitment, ticket.log_index, ticket.ticketed_at, now),
     )
@@ -289,8 +292,9 @@ class Submissions:
         now = self._clock.now()
         async with self.database.transaction() as tx:
             await tx.execute_many(
-                "INSERT INTO submission (call, commitment, log_index, ticketed_at, updated_at) "
-                "VALUES (?, ?, ?, ?, ?) ON CONFLICT (call, commitment) DO NOTHING",
+                "INSERT INTO submission "
+                "(call, commitment, log_index, ticketed_at, updated_at, is_published) "
+                "VALUES (?, ?, ?, ?, ?, 1) ON CONFLICT (call, commitment) DO NOTHING",
                 [
                     (call, ticket.commitment, ticket.log_index, ticket.ticketed_at, now)
                     for ticket in tickets

@@ -175,6 +175,7 @@ async def test_statuses_are_published_once_and_again_after_a_change(
 ) -> None:
     """The note is signed and says what the row says."""
     await submissions.record_tickets("spring", [ticket(1)], tailed=2)
+    await submissions.advance("spring", commitment(1), "staged")
     assert await submissions.publish(ORIGIN, KEY) == 1
     assert await submissions.publish(ORIGIN, KEY) == 0
     clock.advance(5)
@@ -185,11 +186,34 @@ async def test_statuses_are_published_once_and_again_after_a_change(
     assert (status.state, status.index, status.updated_at) == ("collected", 2, NOON + 5)
 
 
+async def test_a_ticket_alone_has_no_status(submissions: Submissions, clock: ManualClock) -> None:
+    """Nobody would learn anything from it; the first fragment, or the end, makes one."""
+    await submissions.record_tickets("spring", [ticket(1), ticket(2), ticket(3)], tailed=4)
+    assert await submissions.publish(ORIGIN, KEY) == 0
+    with pytest.raises(UnknownObjectError):
+        submissions.statuses.read_status("spring", commitment(1))
+    async with submissions.database.transaction() as tx:
+        # As where a receipt is presented before the log was read so far.
+        for number in (1, 4):
+            found = await add_ticket(tx, "spring", ticket(number), now=NOON)
+            await add_fragment(tx, found, fragment(0), now=NOON)
+    assert await submissions.publish(ORIGIN, KEY) == 2
+    for number in (1, 4):
+        note = submissions.statuses.read_status("spring", commitment(number))
+        assert verify_status(note, KEY.verifier).state == "ticketed"
+    clock.advance(1_001)
+    assert await submissions.lapse("spring", stage_by=STAGE_BY) == 4
+    assert await submissions.publish(ORIGIN, KEY) == 4
+    note = submissions.statuses.read_status("spring", commitment(3))
+    assert verify_status(note, KEY.verifier).state == "lapsed"
+
+
 async def test_a_status_that_could_not_be_written_stays_marked(
     submissions: Submissions, tmp_path: Path
 ) -> None:
     """The next round writes it."""
     await submissions.record_tickets("spring", [ticket(1)], tailed=2)
+    await submissions.advance("spring", commitment(1), "staged")
     (tmp_path / "status").write_text("in the way", encoding="utf-8")
     with pytest.raises(StorageError):
         await submissions.publish(ORIGIN, KEY)
@@ -200,6 +224,7 @@ async def test_a_status_that_could_not_be_written_stays_marked(
 async def test_a_change_that_is_rolled_back_is_never_published(submissions: Submissions) -> None:
     """A status says only what is committed."""
     await submissions.record_tickets("spring", [ticket(1)], tailed=2)
+    await submissions.advance("spring", commitment(1), "staged")
     await submissions.publish(ORIGIN, KEY)
 
     async def change_mind() -> None:
@@ -211,7 +236,7 @@ async def test_a_change_that_is_rolled_back_is_never_published(submissions: Subm
         await change_mind()
     assert await submissions.publish(ORIGIN, KEY) == 0
     note = submissions.statuses.read_status("spring", commitment(1))
-    assert verify_status(note, KEY.verifier).state == "ticketed"
+    assert verify_status(note, KEY.verifier).state == "staged"
 
 
 async def test_two_processes_share_the_database(tmp_path: Path) -> None:
