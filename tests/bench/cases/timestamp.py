@@ -19,7 +19,17 @@ from tests.bench.loads import Load
 from tests.bench.loads.requests import post, write_requests
 from tests.bench.loads.sending import send_requests
 from tests.bench.measuring import Case, Contest, Measure, NotMeasured, Sample, Samples
-from tests.bench.processes import Meter, Server, free_port, metering, program, python, run, serving
+from tests.bench.processes import (
+    Meter,
+    Server,
+    free_port,
+    metering,
+    program,
+    python,
+    run,
+    scaled,
+    serving,
+)
 from tests.bench.workplace import ask, ask_raw, work_folder
 
 CONNECTIONS: Final = 64
@@ -105,7 +115,8 @@ def _open() -> Iterator[Contest]:
         with serving(command, port=port, log=folder / "floor.log") as floor:
 
             def floor_round() -> Samples:
-                return _samples(*_send(floor, requests))
+                found = _samples(*_send(floor, requests))
+                return {name: scaled(sample) for name, sample in found.items()}
 
             def our_round() -> Samples:
                 before = authority.granted_count()
