@@ -37,6 +37,7 @@ from bistro.storage.durable import (
     make_directories,
     read_file,
     storage_errors,
+    sync_directory,
     write_atomically,
 )
 
@@ -82,6 +83,9 @@ class DuplicateIndex:
             write_atomically(path, secret + _CRC.pack(zlib.crc32(secret)), disk=disk)
         index = cls(directory, BulkMac(secret), disk=disk)
         index._load()
+        # Who gave a run its name may have died before the folder was synced, and from here on
+        # segments of the write-ahead file are dropped because the runs are there.
+        sync_directory(directory, disk=disk)
         return index
 
     def _load(self) -> None:

@@ -29,7 +29,7 @@ from bistro.ledger.snapshot import Snapshot
 from bistro.ledger.tiles import TILE_LEVEL, TileFiles
 from bistro.ledger.view import NewEntries, View, load_edges
 from bistro.ledger.wal import WriteAheadFile
-from bistro.storage.durable import Disk, make_directories
+from bistro.storage.durable import Disk, make_directories, sync_directory
 from bistro.storage.locks import FileLock
 from bistro.wire.checkpoint import Checkpoint
 
@@ -64,6 +64,9 @@ def recover(
     with ExitStack() as undo:
         lock = FileLock.take(directory / LOCK_FILE, what=f"ledger {verifier.name}")
         undo.callback(lock.release)
+        for folder in (directory.parent, directory):
+            # Who made what is found there may have died before it was durable.
+            sync_directory(folder, disk=disk)
         snapshot = Snapshot.load(directory / SNAPSHOT_FILE, disk=disk)
         wal = _open_wal(
             directory / WAL_FOLDER, verifier.name, has_history=snapshot is not None, disk=disk

@@ -215,6 +215,11 @@ class TileFiles:
         target = self._directory / path.format()
         if target.parent not in self._folders:
             make_directories(target.parent, disk=self._disk)
+            for above in target.parent.parents:
+                # Who made a folder that is there may have died before its name was durable.
+                sync_directory(above, disk=self._disk)
+                if above == self._directory:
+                    break
             self._folders.add(target.parent)
         file = AppendFile.create(temporary_for(target), disk=self._disk)
         self._unnamed.append((file, target))

@@ -169,6 +169,8 @@ class WriteAheadFile:
         clear(file, end)
         # With the record before the zeros: nothing is appended to what may not be durable.
         file.renew(begin, end)
+        # Who gave the segment its name may have died before the folder was synced.
+        sync_directory(self.directory, disk=self._disk)
         self._offset = end
 
     def append(self, record: bytes, start: int) -> None:

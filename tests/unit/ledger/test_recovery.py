@@ -10,6 +10,7 @@ from bistro.crypto.merkle import Frontier
 from bistro.crypto.signing import SigningKey
 from bistro.errors import StorageError, UnavailableError
 from bistro.ledger.record import Record
+from bistro.storage.disk import SystemDisk
 from bistro.wire.checkpoint import Checkpoint
 from tests.support.clocks import NOON
 from tests.support.disks import FaultyDisk, How, KilledError
@@ -111,10 +112,47 @@ async def test_recovery_writes_the_last_record_again_and_syncs(tmp_path: Path) -
     await make(tmp_path / "l", publish=False)
     disk = FaultyDisk()
     await (await open_ledger(tmp_path / "l", disk=disk, publish_after=10_000)).close()
-    assert disk.calls == ["write", "sync"]
+    assert [call for call in disk.calls if call != "sync_directory"] == ["write", "sync"]
+    failing = FaultyDisk(at=disk.calls.index("sync"), how="stored")
     with pytest.raises(StorageError, match="injected"):
-        await open_ledger(tmp_path / "l", disk=FaultyDisk(at=1, how="stored"), publish_after=10_000)
+        await open_ledger(tmp_path / "l", disk=failing, publish_after=10_000)
     await (await open_ledger(tmp_path / "l")).close()
+
+
+class NamingDisk(SystemDisk):
+    """The real disk, which remembers in which order folders were synced and names were given.
+
+    Attributes:
+        done: Folders that were synced and files that got their names.
+    """
+
+    def __init__(self) -> None:
+        self.done: list[Path] = []
+
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        self.done.append(target)
+
+    def sync_directory(self, path: Path) -> None:
+        super().sync_directory(path)
+        self.done.append(path)
+
+
+async def test_names_that_are_found_are_made_durable(tmp_path: Path) -> None:
+    """Whoever made them may have died before; a power cut would take them away later."""
+    await make(tmp_path / "l", publish=False)
+    disk = NamingDisk()
+    ledger = await open_ledger(tmp_path / "l", disk=disk, publish_after=10_000)
+    folders = [tmp_path, *(tmp_path / "l" / name for name in ("", "wal", "index"))]
+    assert set(folders) <= set(disk.done)
+    # Made by one who died before it was durable.
+    (tmp_path / "l" / "tile" / "entries").mkdir(parents=True)
+    disk.done.clear()
+    await ledger.publish()
+    await ledger.close()
+    published = disk.done.index(tmp_path / "l" / "snapshot")
+    for name in ("", "tile", "tile/entries", "tile/0"):
+        assert disk.done.index(tmp_path / "l" / name) < published
 
 
 async def test_a_torn_tail_is_cut_and_appending_goes_on(tmp_path: Path) -> None:
