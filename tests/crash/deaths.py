@@ -22,17 +22,16 @@ Way = Literal["kill", "kill-at", "kill-after", "fail", "fail-stored", "stop"]
 Phase = Literal["start", "serving"]
 
 GROUPS: Final[dict[str, tuple[tuple[str, ...], int]]] = {
-    "pwrite": (("pwrite64", "pwritev", "pwritev2"), 120),
-    "write": (("write", "writev", "sendto", "sendmsg"), 120),
-    "fdatasync": (("fdatasync",), 60),
+    "pwrite": (("pwrite64", "pwritev", "pwritev2"), 50),
+    "write": (("write", "writev", "sendto", "sendmsg"), 60),
+    "fdatasync": (("fdatasync",), 25),
     "fsync": (("fsync",), 4),
     "rename": (("rename", "renameat", "renameat2"), 3),
-    "openat": (("openat",), 40),
+    "openat": (("openat",), 20),
     "ftruncate": (("ftruncate",), 2),
-    "close": (("close",), 40),
+    "close": (("close",), 20),
     "unlink": (("unlink", "unlinkat"), 3),
     "mkdir": (("mkdir", "mkdirat"), 2),
-    "fallocate": (("fallocate",), 1),
 }
 """Kinds of calls: their names, and how many of them a run may reach."""
 
@@ -40,7 +39,7 @@ OFTEN: Final = (*("pwrite", "fdatasync") * 3, *("fsync", "rename") * 2)
 """Kinds that are drawn more often than others: on the path to durability."""
 
 FAILING: Final = ("pwrite", "write", "fdatasync", "fsync", "rename", "openat", "ftruncate", "close")
-STORED: Final = {"pwrite": 60, "fdatasync": 40, "fsync": 4, "rename": 3, "ftruncate": 2}
+STORED: Final = {"pwrite": 30, "fdatasync": 25, "fsync": 4, "rename": 3, "ftruncate": 2}
 """Kinds that ``tampering`` can let fail after their effect, and how many a run may reach."""
 
 ERRORS: Final = ("EIO", "ENOSPC")

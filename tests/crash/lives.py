@@ -19,7 +19,7 @@ from typing import Final
 
 from tests.crash.cuts import TRACED
 from tests.crash.deaths import Death, Phase
-from tests.crash.victims import TRACE_LIMIT, Launch, Victim, Warm
+from tests.crash.victims import TRACE_LIMIT, CampaignError, Launch, Victim, Warm
 
 UP_S: Final = 30.0
 _POLL_S: Final = 0.003
@@ -79,7 +79,7 @@ async def wait_until_serving(victim: Victim, log: Path) -> int:
 
 
 def _tail(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")[-900:] if log.exists() else "no log"
+    return log.read_text(encoding="utf-8", errors="replace")[-3_000:] if log.exists() else "no log"
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +94,10 @@ async def serving(launch: Launch, warm: Warm | None) -> AsyncIterator[int]:
     try:
         yield await wait_until_serving(victim, launch.log)
         victim.kill(signal.SIGTERM)
-        status = await victim.ended()
+        try:
+            status = await victim.ended()
+        except CampaignError as exc:
+            raise NotServingError(f"SIGTERM does not end it: {_tail(launch.log)}") from exc
         if status:
             raise NotServingError(f"SIGTERM ended it with {status}: {_tail(launch.log)}")
     finally:

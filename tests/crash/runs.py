@@ -29,8 +29,8 @@ _CUT_SHARE: Final = 0.3
 _WHOLE_SHARE: Final = 0.5
 _AGAIN_SHARE: Final = 0.4
 """So many of those who survived a power cut die again, half of them by another one."""
-_AT_REST_SHARE: Final = 0.3
-_SERVING_S: Final = (0.03, 0.4)
+_AT_REST_SHARE: Final = 0.4
+_SERVING_S: Final = (0.03, 0.3)
 
 
 Mode = Literal["mixed", "kill", "cut"]
@@ -142,7 +142,7 @@ class _Run:
             # The cuts are what kills here: the longer the life, the more there are to choose.
             death = Death("kill", after_s=serving_s * 0.9)
         log = self.folder / f"life-{name}.log"
-        stage.begin_life()
+        stage.begin_life(place)
         plan = Plan(death, serving_s, trace)
         facts = await live(stage.launch(place, log), self.victims, plan, stage.load, self.chance)
         label = death.label + (", traced" if trace is not None else "")
@@ -205,14 +205,14 @@ class _Run:
     async def _check(self, stage: Stage, place: Path, name: str) -> None:
         launch = stage.launch(place, self.folder / f"check-{name}.log")
         found, before = self.report.findings, len(self.report.findings.faults)
-        stage.begin_life()
+        stage.begin_life(place)
         try:
             async with serving(launch, self.victims) as port:
                 found.add(await stage.check(port, self.chance))
         except NotServingError as exc:
             found.faults.append(f"{name}: it does not serve again: {exc}")
         else:
-            if name == "end" or self.chance.random() < _AT_REST_SHARE:
+            if self.victims is None or self.chance.random() < _AT_REST_SHARE:
                 found.add(await stage.check_at_rest(place, is_full=self.victims is None))
         if len(found.faults) > before:
             self.report.steps.append(f"faults at check {name}, folder {place}")

@@ -46,8 +46,11 @@ class Stage(Protocol):
         """How to start the service in a folder."""
         ...
 
-    def begin_life(self) -> None:
-        """A process is about to be started: connections of the one before are gone."""
+    def begin_life(self, folder: Path) -> None:
+        """A process is about to be started in a folder: connections of the one before are gone.
+
+        What lies there for others to read they may have read.
+        """
         ...
 
     def at_cut(self, sent: Mapping[int, int]) -> Self:

@@ -25,7 +25,7 @@ async def traced(tmp_path: Path, *, sabotage: str = "") -> OrderFindings:
     folder, trace = tmp_path / "service", tmp_path / "trace"
     stage = await new_stage(folder, {"spring": FAR_MS}, b"order")
     stage.sabotage = sabotage
-    stage.begin_life()
+    stage.begin_life(folder)
     plan = Plan(Death("kill", after_s=1.5), serving_s=1.5, trace=trace)
     launch = stage.launch(folder, tmp_path / "serve.log")
     facts = await live(launch, None, plan, stage.load, random.Random(3))

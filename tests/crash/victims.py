@@ -26,6 +26,7 @@ TRACE_LIMIT: Final = 16_000_000
 """Strings in traces are whole: no record is longer."""
 _ATTACH_S: Final = 10.0
 _END_S: Final = 20.0
+_ABORT_S: Final = 2.0
 _POLL_S: Final = 0.003
 _STOPPED: Final = 'kill -STOP $$; exec "$@"'
 
@@ -194,8 +195,10 @@ class Victim:
         """
         done, _ = await asyncio.wait([self.status], timeout=timeout_s)
         if not done:
+            self.kill(signal.SIGABRT)
+            await asyncio.wait([self.status], timeout=_ABORT_S)
             self.kill()
-            raise CampaignError(f"process {self.pid} does not end")
+            raise CampaignError(f"process {self.pid} does not end; its log says where it is")
         for strace, _ in self._strace:
             try:
                 await asyncio.wait_for(strace.wait(), _END_S)
@@ -210,7 +213,11 @@ async def _start_from_nothing(launch: Launch) -> tuple[int, asyncio.Future[int]]
     if launch.sabotage:
         module = "tests.crash.sabotage"
         command = [sys.executable, "-m", module, launch.sabotage, launch.program]
-    environment = {**os.environ, **launch.environment}  # noqa: TID251 - a process needs it
+    environment = {
+        **os.environ,  # noqa: TID251 - a process needs it
+        "PYTHONFAULTHANDLER": "1",
+        **launch.environment,
+    }
     with launch.log.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *("sh", "-c", _STOPPED, "sh", *command, *launch.arguments),

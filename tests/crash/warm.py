@@ -11,6 +11,7 @@ lines of JSON on standard input, answers leave as lines of JSON on standard outp
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import importlib
 import json
 import os
@@ -80,6 +81,8 @@ def _become(order: Order) -> NoReturn:
         os.close(null)
         os.environ.update(order.environment)  # noqa: TID251 - the child's own
         sys.argv = [order.program, *order.arguments]
+        # Asked with SIGABRT, a process that does not end says where it is.
+        faulthandler.enable()
         function = order.function()
         if order.sabotage:
             SABOTAGES[order.sabotage]()

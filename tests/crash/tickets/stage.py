@@ -23,14 +23,14 @@ from tests.crash.subjects import Findings
 from tests.crash.tickets.checking import LedgerCheck, Verifier, repetition_faults, shortened
 from tests.crash.tickets.clients import Crowd
 from tests.crash.tickets.connections import GoneError, connected
-from tests.crash.tickets.memory import Held, LedgerName, TicketMemory
+from tests.crash.tickets.memory import Asked, Held, LedgerName, Seen, TicketMemory
 from tests.crash.tickets.reading import read_log, static_faults
 from tests.crash.victims import Launch
 
 PROGRAM: Final = "bistro_server.cli:main"
 _COMMAND: Final = str(Path(sys.executable).with_name("bistro-server"))
 _ENVIRONMENT: Final = {
-    "BISTRO_SERVER_CLOCK__ASSUMEDERROR_MS": "50",
+    "BISTRO_SERVER_CLOCK__ASSUMED_ERROR_MS": "50",
     "BISTRO_SERVER_DISK__MIN_FREE_BYTES": "0",
     "BISTRO_SERVER_HTTP__PORT": "0",
     "BISTRO_SERVER_HTTP__GRACE_S": "0.2",
@@ -94,10 +94,16 @@ class TicketStage:
             sabotage=self.sabotage,
         )
 
-    def begin_life(self) -> None:
+    def begin_life(self, folder: Path) -> None:
         """Connections are told apart by the life that they belong to."""
         self.crowd.memory = self.memory
         self.memory.life += 1
+        now = SystemClock(ERROR_MS).now()
+        for (call, name), _, _ in self._ledgers():
+            file = folder / "calls" / call / name / "checkpoint"
+            if file.exists():
+                asked = Asked(self.memory.life - 1, 0, 0, now, now)
+                self.memory.see(Seen((call, name), file.read_bytes(), 0, asked))
 
     async def load(self, port: int, chance: random.Random) -> None:
         """Three to eight filers."""

@@ -65,7 +65,7 @@ class TicketSubject:
             template = self._templates / f"long-{count}"
             shutil.rmtree(template, ignore_errors=True)
             stage = await new_stage(template, {"spring": FAR_MS, "autumn": FAR_MS}, b"%d" % count)
-            stage.begin_life()
+            stage.begin_life(template)
             launch = stage.launch(template, template.with_suffix(".log"))
             async with serving(launch, self._warm) as port:
                 await stage.fill(port, count)
