@@ -139,11 +139,11 @@ def read_records(
             rest = file.read(offset=offset + HEAD_SIZE, size=extent - HEAD_SIZE)
             record = Record.decode(head, rest)
         except FormatError as exc:
-            if _is_zero(file, offset):
-                return
-            # A segment gets its name only when its first record is durable.
-            may_be_unfinished = is_last and (offset > first or start == 0)
-            _require_unfinished(file, offset, offset + extent, exc, allowed=may_be_unfinished)
+            # A segment that follows another gets its name only when its first record is durable.
+            may_end = offset > first or start == 0
+            if not (may_end and _is_zero(file, offset)):
+                allowed = may_end and is_last
+                _require_unfinished(file, offset, offset + extent, exc, allowed=allowed)
             return
         yield Place(start, offset, offset + extent), record
         offset += extent

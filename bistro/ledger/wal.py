@@ -271,6 +271,8 @@ class WriteAheadFile:
                 with storage_errors("delete", path):
                     self._disk.delete(path)
                 del self._starts[0]
+                # Before the next one goes: what a power cut brings back must have no gaps.
+                sync_directory(self.directory, disk=self._disk)
 
     def damaged(self, place: Place | None, reason: str) -> StorageError:
         """What to raise where this file cannot be what was written."""

@@ -299,9 +299,11 @@ def test_the_first_record_of_a_later_segment_is_never_cut(tmp_path: Path) -> Non
     path = tmp_path / "w"
     write(path, *long_records(4)).close()
     last = max(path.iterdir())
-    last.write_bytes(last.read_bytes()[:100].ljust(last.stat().st_size, b"\0"))
-    with pytest.raises(StorageError, match=f"{last.name}: damaged at byte"):
-        starts(path)
+    whole = last.read_bytes()
+    for size in (100, whole.index(b"Brec")):
+        last.write_bytes(whole[:size].ljust(len(whole), b"\0"))
+        with pytest.raises(StorageError, match=f"{last.name}: damaged at byte"):
+            starts(path)
 
 
 def test_a_missing_segment_is_found(tmp_path: Path) -> None:
@@ -331,6 +333,40 @@ def test_segments_are_dropped_but_never_the_last_nor_while_read(tmp_path: Path) 
     assert [found.name for found in path.iterdir()] == names[-1:]
     assert starts(path)[0] == int(names[-1])
     assert starts(path)[-1] == 3_600
+
+
+def test_a_segment_that_cannot_be_made_ready_ahead_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread's failure is heard when the segment is needed, and nothing was written."""
+    monkeypatch.setattr("bistro.ledger.wal._AHEAD_FROM", 1)
+    disk = FaultyDisk()
+    path = tmp_path / "w"
+    wal = WriteAheadFile.create(path, ORIGIN, disk=disk)
+    wal.settle(None)
+    wal.append(record(0, 200), 0)
+    assert wal._next is None
+    disk.fail_at(2, "full")
+    wal.append(record(200, 150), 200)
+    assert isinstance(required(wal._next).exception(), StorageError)
+    with pytest.raises(UnavailableError, match="no room"):
+        wal.append(record(350, 300), 350)
+    disk.heal()
+    wal.append(record(350, 300), 350)
+    wal.close()
+    assert starts(path) == [0, 200, 350]
+    assert not list(path.glob(".*"))
+
+
+def test_segments_are_dropped_one_durably_after_the_other(tmp_path: Path) -> None:
+    """A power cut may bring back what was deleted last, and never leaves a gap."""
+    write(tmp_path / "w", *long_records()).close()
+    disk = FaultyDisk()
+    wal = WriteAheadFile.open(tmp_path / "w", ORIGIN, disk=disk)
+    wal.drop(3_600)
+    wal.close()
+    assert disk.calls == ["delete", "sync_directory"] * (len(disk.calls) // 2)
+    assert len(disk.calls) >= 4
 
 
 @pytest.mark.parametrize("how", ["not-stored", "stored"])
