@@ -13,7 +13,7 @@ from typing import Final
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.storage.database import Database
-from bistro_relay.store.shared import Place, record_size
+from bistro_relay.store.shared import Place
 from bistro_relay.store.uploads import INSERT, SELECT, Upload, read_upload, upload_values
 
 _LIVE: Final = "segment IS NOT NULL AND state IN ('complete', 'held')"
@@ -26,7 +26,7 @@ FragmentKey = tuple[bytes, int]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What lives in a segment; bytes with all that is around the data."""
+    """What lives in a segment: fragments, and their bytes."""
 
     segment: int
     count: int
@@ -78,11 +78,15 @@ class PlacedUploads:
         for at in range(0, len(keys), _AT_ONCE):
             some = keys[at : at + _AT_ONCE]
             parameters = [value for key in some for value in key]
+            marks = ", ".join(["(?, ?)"] * len(some))
+            # Joined this way round, or SQLite would look at every row of the call.
             rows = await self._database.fetch_all(
-                f"{SELECT} WHERE server = ? AND call = ? "
-                f"AND (commitment, fragment) IN (VALUES {', '.join(['(?, ?)'] * len(some))}) "
-                "AND state IN ('complete', 'held', 'released')",
-                (origin.server, origin.call, *parameters),
+                f"WITH wanted (wanted_commitment, wanted_fragment) AS (VALUES {marks}) "
+                f"{SELECT.replace('FROM upload', 'FROM wanted CROSS JOIN upload')} "
+                "INDEXED BY upload_custody ON server = ? AND call = ? "
+                "AND commitment = wanted_commitment AND fragment = wanted_fragment "
+                "WHERE state IN ('complete', 'held', 'released')",
+                (*parameters, origin.server, origin.call),
             )
             uploads = map(read_upload, rows)
             found.update({(one.commitment, one.index): one for one in uploads})
@@ -91,18 +95,16 @@ class PlacedUploads:
     async def loads(self) -> list[Load]:
         """What lives in each segment; read from an index, whatever the number of rows."""
         rows = await self._database.fetch_all(
-            "SELECT segment, COUNT(*) AS count, SUM(size + length(claim)) AS size "  # noqa: S608 - a constant
-            f"FROM upload WHERE {_LIVE} GROUP BY segment"
+            "SELECT segment, COUNT(*) AS count, SUM(size) AS size "  # noqa: S608 - a constant
+            f"FROM upload INDEXED BY upload_live WHERE {_LIVE} GROUP BY segment"
         )
-        around = record_size(b"", 0)
-        return [
-            Load(row["segment"], row["count"], row["size"] + row["count"] * around) for row in rows
-        ]
+        return [Load(row["segment"], row["count"], row["size"]) for row in rows]
 
     async def live_in(self, segment: int, *, after: int = -1, limit: int) -> list[Upload]:
         """Live fragments of a segment behind an offset, in the order of their records."""
         rows = await self._database.fetch_all(
-            f"{SELECT} WHERE {_LIVE} AND segment = ? AND place > ? ORDER BY place LIMIT ?",
+            f"{SELECT} INDEXED BY upload_live "
+            f"WHERE {_LIVE} AND segment = ? AND place > ? ORDER BY place LIMIT ?",
             (segment, after, limit),
         )
         return [read_upload(row) for row in rows]
@@ -110,7 +112,7 @@ class PlacedUploads:
     async def live_places(self, segment: int) -> frozenset[int]:
         """Offsets of all live records of a segment."""
         rows = await self._database.fetch_all(
-            f"SELECT place FROM upload WHERE {_LIVE} AND segment = ?",  # noqa: S608 - a constant
+            f"SELECT place FROM upload INDEXED BY upload_live WHERE {_LIVE} AND segment = ?",  # noqa: S608 - a constant
             (segment,),
         )
         return frozenset(row["place"] for row in rows)

@@ -74,8 +74,14 @@ _SHARED: Final = """
 ALTER TABLE upload ADD COLUMN segment INTEGER;
 ALTER TABLE upload ADD COLUMN place INTEGER CHECK ((place IS NULL) = (segment IS NULL));
 CREATE INDEX upload_own ON upload (id) WHERE segment IS NULL;
-CREATE INDEX upload_live ON upload (segment, place, size, length(claim))
+CREATE INDEX upload_live ON upload (segment, place, size, state)
   WHERE segment IS NOT NULL AND state IN ('complete', 'held');
+-- Most rows are held: what looks for others must not look at them.
+DROP INDEX upload_ends;
+CREATE INDEX upload_receiving ON upload (expires_at) WHERE state = 'receiving';
+CREATE INDEX upload_complete ON upload (id) WHERE state = 'complete';
+CREATE INDEX upload_gone ON upload (changed_at)
+  WHERE state IN ('expired', 'terminated') AND hold_until IS NULL;
 -- What is counted at every start, from the index alone.
 DROP INDEX upload_calls;
 CREATE INDEX upload_calls ON upload (server, call, state, size, offset);

@@ -31,7 +31,6 @@ from bistro_relay.store.shared import (
     Record,
     SharedFiles,
     Wanted,
-    record_size,
 )
 
 MAX_SPARE: Final = 16
@@ -76,7 +75,7 @@ class Shelf:
         return numbers
 
     def note(self, number: int, *, count: int, size: int) -> None:
-        """What the rows say of a segment: so many live records, bytes of them with all around.
+        """What the rows say of a segment: so many live records, with so many bytes of data.
 
         Raises:
             KeyError: There is no such segment.
@@ -105,7 +104,7 @@ class Shelf:
                     places += self._write_some(records[len(places) :])
             except StorageError:
                 for place, record in zip(places, records, strict=False):
-                    self._bury(place, record.size, is_waiting=True)
+                    self._bury(place, len(record.data), is_waiting=True)
                 raise
             return places
 
@@ -126,7 +125,7 @@ class Shelf:
             books = self._books[segment.number]
             books.live_count += count
             books.waiting += count
-            books.live_size += sum(record.size for record in records[:count])
+            books.live_size += sum(len(record.data) for record in records[:count])
         return places
 
     def _require_open(self, size: int) -> OpenSegment:
@@ -194,8 +193,7 @@ class Shelf:
             wanted: The record.
             is_waiting: Whether it never got a row.
         """
-        size = record_size(wanted.claim, wanted.size)
-        self._bury(wanted.place, size, is_waiting=is_waiting)
+        self._bury(wanted.place, wanted.size, is_waiting=is_waiting)
 
     def _bury(self, place: Place, size: int, *, is_waiting: bool) -> None:
         with self._lock:

@@ -225,16 +225,19 @@ class UploadStore:
 
     async def list_complete(self) -> list[Upload]:
         """Some uploads that still lack their receipt."""
-        return await self._page("state = 'complete'", ())
+        return await self._page("upload_complete", "state = 'complete'", ())
 
     async def list_expired(self, now: UnixMillis) -> list[Upload]:
         """Some incomplete uploads whose time is over, then held ones whose hold is over."""
-        late = await self._page("state = 'receiving' AND expires_at < ?", (now,))
-        return late or await self._page("state = 'held' AND hold_until < ?", (now,))
+        late = await self._page(
+            "upload_receiving", "state = 'receiving' AND expires_at < ?", (now,)
+        )
+        return late or await self._page("upload_holds", "state = 'held' AND hold_until < ?", (now,))
 
     async def list_held_shorter(self, origin: Origin, until: UnixMillis) -> list[Upload]:
         """Some held fragments of a call whose hold ends before ``until``."""
         return await self._page(
+            "upload_holds",
             "server = ? AND call = ? AND state = 'held' AND hold_until < ?",
             (origin.server, origin.call, until),
         )
@@ -247,15 +250,16 @@ class UploadStore:
             "(SELECT upload, MAX(cursor) FROM staged GROUP BY server, call))"
         )
         ended = await self._database.fetch_all(
-            f"SELECT {_COLUMNS}, MAX(changed_at) FROM upload "  # noqa: S608 - a constant
+            f"SELECT {_COLUMNS}, MAX(changed_at) FROM upload INDEXED BY upload_ended "  # noqa: S608 - a constant
             "WHERE state IN ('released', 'expired') AND hold_until IS NOT NULL "
             "GROUP BY server, call"
         )
         return [read_upload(row) for row in (*held, *ended)]
 
-    async def _page(self, condition: str, parameters: Sequence[object]) -> list[Upload]:
+    async def _page(self, index: str, condition: str, parameters: Sequence[object]) -> list[Upload]:
+        # Named, because SQLite may take one that leads over all rows of a state.
         rows = await self._database.fetch_all(
-            f"{SELECT} WHERE {condition} LIMIT {_PAGE}", parameters
+            f"{SELECT} INDEXED BY {index} WHERE {condition} LIMIT {_PAGE}", parameters
         )
         return [read_upload(row) for row in rows]
 
@@ -263,8 +267,9 @@ class UploadStore:
         """Drop rows of uploads that ended without a receipt before a time; how many."""
         async with self._database.transaction() as tx:
             return await tx.execute(
-                "DELETE FROM upload WHERE state IN ('expired', 'terminated') "
-                "AND hold_until IS NULL AND changed_at < ?",
+                "DELETE FROM upload INDEXED BY upload_gone "
+                "WHERE state IN ('expired', 'terminated') AND hold_until IS NULL "
+                "AND changed_at < ?",
                 (before,),
             )
 
