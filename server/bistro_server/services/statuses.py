@@ -83,7 +83,11 @@ class StatusDesk:
         return await asyncio.to_thread(self._files.read_status, call, commitment)
 
     def peek(self, call: str, name: str) -> bytes | None:
-        """The signed status of a commitment, as hexadecimal digits, if memory has it."""
+        """The signed status of a commitment, as hexadecimal digits, if memory has it.
+
+        Raises:
+            UnknownObjectError: There is none, or none yet.
+        """
         return self._files.peek_status(call, name)
 
     def ask(

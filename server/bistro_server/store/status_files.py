@@ -71,11 +71,16 @@ class StatusFiles:
         Args:
             call: The call's id.
             name: The commitment, 64 lower-case hexadecimal digits.
+
+        Raises:
+            UnknownObjectError: There is none, or none yet.
         """
         if _NO_WAIT is None:
             return None
         try:
             file = os.open(f"{self._directory}/{call}/{name[:2]}/{name}.status", os.O_RDONLY)
+        except FileNotFoundError as exc:
+            raise _unknown() from exc
         except OSError:
             return None
         buffer = bytearray(_PEEK_SIZE)
@@ -108,7 +113,11 @@ class StatusFiles:
 def _read(path: Path) -> bytes:
     data = read_file(path, max_size=MAX_NOTE_SIZE)
     if data is None:
-        raise UnknownObjectError(
-            "there is no status of this commitment here", hint="check call, commitment and token"
-        )
+        raise _unknown()
     return data
+
+
+def _unknown() -> UnknownObjectError:
+    return UnknownObjectError(
+        "there is no status of this commitment here", hint="check call, commitment and token"
+    )

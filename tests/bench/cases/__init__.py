@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench.cases import client, collect, large, overload, relay, ticket, timestamp
+from tests.bench.cases import client, collect, large, overload, relay, status, ticket, timestamp
 from tests.bench.measuring import Case
 
 
@@ -13,7 +13,7 @@ def cases_of(only: str | None, *, seal_size: int) -> Iterator[Case]:
     if only == "large":
         yield from large.CASES
         return
-    tickets = (*ticket.CASES, *timestamp.CASES, *overload.CASES)
+    tickets = (*ticket.CASES, *timestamp.CASES, *status.CASES, *overload.CASES)
     for case in (*tickets, *relay.CASES, *client.cases(seal_size), *collect.CASES):
         if only in {None, case.group}:
             yield case
