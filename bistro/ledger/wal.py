@@ -219,7 +219,9 @@ class WriteAheadFile:
         sync_directory(self.directory, disk=self._disk)
         # A crash here leaves the segment, its first record whole.
         file.path = path
-        self._starts.append(start)
+        if start != self._starts[-1]:
+            # Else it has replaced the first segment, in which there was nothing yet.
+            self._starts.append(start)
         used, self._file = self._file, file
         self._offset = len(head)
         if used is not None:

@@ -222,6 +222,18 @@ def test_a_long_file_has_several_segments_each_reserved_whole(tmp_path: Path) ->
         assert starts(path, size) == list(range(size // 300 * 300, 3_600, 300))
 
 
+def test_a_first_record_may_be_longer_than_the_first_segment(tmp_path: Path) -> None:
+    """It gets one of its size, in place of the empty one; and that one is dropped once."""
+    path = tmp_path / "w"
+    wal = write(path, record(0, 1_000), record(1_000, 1_000))
+    assert wal.begins_at == 0
+    wal.drop(1_000)
+    assert wal.begins_at == 1_000
+    wal.append(record(2_000), 2_000)
+    wal.close()
+    assert starts(path) == [1_000, 2_000]
+
+
 def test_large_segments_are_made_ready_before_they_are_needed(tmp_path: Path) -> None:
     """And what was made ready is given up when the file is closed, or used if it is enough."""
     path = tmp_path / "w"
