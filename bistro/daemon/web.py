@@ -266,8 +266,10 @@ def _answer_error(
 
 def _log_error(name: str, error: BistroError) -> None:
     is_ours = error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    # Whoever asks for a status before there is one is told so; that is nothing to report.
+    level = logging.DEBUG if isinstance(error, UnknownObjectError) else logging.INFO
     _log.log(
-        logging.WARNING if is_ours else logging.INFO,
+        logging.WARNING if is_ours else level,
         "request_failed",
         route=name,
         error_code=error.code,
