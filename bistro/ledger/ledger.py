@@ -21,7 +21,7 @@ from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
 from bistro.ledger.checking import CheckReport, Progress, check_ledger
 from bistro.ledger.parts import Parts
-from bistro.ledger.proofs import CheckpointSpeller, format_proof, format_proofs, spell_hash
+from bistro.ledger.proofs import CheckpointSpeller, ProofTexts, format_proof, spell_hash
 from bistro.ledger.publishing import Boundary, KeyOf
 from bistro.ledger.record import encode_record, time_of
 from bistro.ledger.recovery import recover
@@ -69,12 +69,12 @@ class Stamped:
     Attributes:
         start: Index of the first entry.
         entries: The leaf data.
-        proofs: The tlog-proof text of each.
+        proofs: The tlog-proof text of each, not spelled yet.
     """
 
     start: int
     entries: Sequence[bytes]
-    proofs: Sequence[bytes]
+    proofs: ProofTexts
 
     def __getitem__(self, at: int) -> Appended:
         """One of them."""
@@ -212,7 +212,7 @@ class Ledger:
         # A crash from here on loses nothing: a restart finds the record and its entries.
         batch = NewEntries(entries, keys, leaves, tree.completed_at(TILE_LEVEL))
         self._extend(tree, batch, note, last_time)
-        proofs = format_proofs(entries, view.size, tree.spelled_paths(spell_hash), note)
+        proofs = ProofTexts(entries, view.size, tree.spelled_paths(spell_hash), note)
         return Stamped(view.size, entries, proofs)
 
     async def _write(self, record: bytes, start: int) -> None:

@@ -6,7 +6,7 @@ Source: docs/spec/promises.md; C2SP tlog-proof.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bistro.crypto.signing import VerifierKey
@@ -39,15 +39,11 @@ class CheckpointSpeller:
         return text + self._line + b2a_base64(self._key_id + signature)
 
 
-def format_proof(*, entry: bytes, index: int, path: Sequence[bytes], note: bytes) -> bytes:
-    """The text of ``bistro.wire.proof.Proof`` for one entry."""
-    return format_proofs([entry], index, [b"".join(map(spell_hash, path))], note)[0]
+class ProofTexts:
+    """The texts of ``bistro.wire.proof.Proof`` for neighbouring entries under one checkpoint.
 
-
-def format_proofs(
-    entries: Sequence[bytes], start: int, paths: Sequence[bytes], note: bytes
-) -> list[bytes]:
-    """The texts of neighbouring entries under one checkpoint.
+    They are spelled when they are wanted, together with what they stand in, because copying a
+    text once more costs as much as half of spelling it.
 
     Args:
         entries: The leaf data.
@@ -55,7 +51,58 @@ def format_proofs(
         paths: Of each entry the lines of its path, made with ``spell_hash``.
         note: The signed checkpoint.
     """
-    return [
-        b"%b%bindex %d\n%b\n%b" % (_HEAD, b2a_base64(entry), index, path, note)
-        for index, (entry, path) in enumerate(zip(entries, paths, strict=True), start)
-    ]
+
+    __slots__ = ("_entries", "_note", "_paths", "_start")
+
+    def __init__(
+        self, entries: Sequence[bytes], start: int, paths: Sequence[bytes], note: bytes
+    ) -> None:
+        self._entries = entries
+        self._start = start
+        self._paths = paths
+        self._note = note
+
+    def __getitem__(self, at: int) -> bytes:
+        """One of them."""
+        return self.spell(at, at + 1, lambda _: b"")[0]
+
+    def spell(
+        self,
+        begin: int,
+        end: int,
+        before: Callable[[int], bytes],
+        *,
+        numbered: bytes | None = None,
+    ) -> list[bytes]:
+        """The texts of some of them, each behind something else.
+
+        Args:
+            begin: The first one.
+            end: Behind the last one.
+            before: What stands before a text of so many bytes; asked once for each size.
+            numbered: If given, this and four hexadecimal digits, which count from 0, stand
+                before all that.
+        """
+        lead = b"" if numbered is None else numbered.replace(b"%", b"%%") + b"%04x"
+        note = self._note.replace(b"%", b"%%")
+        template = b"%b%%b%b%%bindex %%d\n%%b\n%b" % (lead, _HEAD, note)
+        lines = list(map(b2a_base64, self._entries[begin:end]))
+        paths = self._paths[begin:end]
+        first, last = self._start + begin, self._start + end
+        # All but what differs: line, path and the index, whose digits are counted by the run.
+        rest = len(_HEAD) + len(b"index \n\n") + len(self._note)
+        sizes = [len(line) + len(path) for line, path in zip(lines, paths, strict=True)]
+        if len(str(first)) == len(str(last - 1)):
+            rest += len(str(first))
+        else:
+            sizes = [size + len(str(index)) for index, size in enumerate(sizes, first)]
+        heads = {size: before(size + rest) for size in set(sizes)}
+        columns = zip(map(heads.__getitem__, sizes), lines, range(first, last), paths, strict=True)
+        if numbered is None:
+            return [template % column for column in columns]
+        return [template % (number, *column) for number, column in enumerate(columns)]
+
+
+def format_proof(*, entry: bytes, index: int, path: Sequence[bytes], note: bytes) -> bytes:
+    """The text of one proof."""
+    return ProofTexts([entry], index, [b"".join(map(spell_hash, path))], note)[0]

@@ -187,14 +187,17 @@ class Sequencer:
             raise
 
     async def _work(self) -> None:
-        while True:
-            await self._has_work.wait()
-            await self._let_requests_in()
-            if self._is_ending:
-                return
+        while await self._has_more():
             await self._process(self._take())
             if not self._queue:
                 self._has_work.clear()
+
+    async def _has_more(self) -> bool:
+        """Wait until something waits; false once no other batch is to begin."""
+        if not self._is_ending:
+            await self._has_work.wait()
+            await self._let_requests_in()
+        return not self._is_ending
 
     async def _let_requests_in(self) -> None:
         """Give the event loop passes for as long as each brings more.

@@ -103,23 +103,28 @@ class EntrySpeller:
         ]
 
 
-def spell_ticketed(proofs: Sequence[bytes]) -> list[bytes]:
-    """The answers ``[0, proof]``, for proof texts that we made.
+def before_ticket(size: int) -> bytes:
+    """What makes an answer of a ticket's text of ``size`` bytes that follows: ``[0, proof]``.
 
     Raises:
-        FormatError: One is longer than any ticket.
+        FormatError: It is longer than any ticket.
     """
-    return _spell(b"\x92\x00", proofs)
+    return b"\x92\x00" + _text_head(size)
 
 
-def spell_refused(proofs: Sequence[bytes]) -> list[bytes]:
-    """The answers ``[1, proof]``; as ``spell_ticketed``."""
-    return _spell(b"\x92\x01", proofs)
+def spell_ticketed(proof: bytes) -> bytes:
+    """The answer ``[0, proof]``, for a proof text that we made; as above."""
+    return before_ticket(len(proof)) + proof
 
 
-def _spell(kind: bytes, proofs: Sequence[bytes]) -> list[bytes]:
-    heads = {size: kind + _text_head(size) for size in set(map(len, proofs))}
-    return [heads[len(proof)] + proof for proof in proofs]
+def before_refusal(size: int) -> bytes:
+    """What makes an answer of a refusal's text that follows: ``[1, proof]``; as above."""
+    return b"\x92\x01" + _text_head(size)
+
+
+def spell_refused(proof: bytes) -> bytes:
+    """The answer ``[1, proof]``; as above."""
+    return before_refusal(len(proof)) + proof
 
 
 def _text_head(size: int) -> bytes:

@@ -69,7 +69,7 @@ class Item(Claim):
     def settle(self, result: Result) -> None:
         """Hand on the ticket, ask for a refusal, or say why there is neither."""
         if isinstance(result, Appended):
-            self._party.put((self._place,), spell_ticketed((result.proof,)))
+            self._party.put((self._place,), (spell_ticketed(result.proof),))
         elif self._late_at is None:
             self._party.postpone((self._place,), self.received_at, result)
         else:
@@ -110,6 +110,6 @@ class Refusal(Claim):
     def settle(self, result: Result) -> None:
         """Hand on the refusal, or say why there is none."""
         if isinstance(result, Appended):
-            self._party.put((self._place,), spell_refused((result.proof,)))
+            self._party.put((self._place,), (spell_refused(result.proof),))
         else:
             self._party.postpone((self._place,), self.received_at, result)

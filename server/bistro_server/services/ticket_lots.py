@@ -6,13 +6,13 @@ Source: docs/spec/ticketing.md, decision, refusals; docs/decisions/0019-tickets-
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bistro.errors import BistroError, DeadlinePassedError, UnavailableError
 from bistro.instant import UnixMillis
 from bistro.ledger.claims import Claim, Lot
 from bistro.ledger.ledger import Stamped
-from bistro.wire.plain_ticket import spell_refused, spell_ticketed
+from bistro.wire.plain_ticket import before_refusal, before_ticket
 from bistro_server.services.ledgers import refusal_key, ticket_key
 from bistro_server.services.ticket_items import Item, Refusal
 from bistro_server.services.ticket_parties import Party
@@ -65,6 +65,10 @@ class PartyLot(Lot):
         self._places = [self._places[at] for at in kept]
         self._commitments = [self._commitments[at] for at in kept]
 
+    def _hand_on(self, stamped: Stamped, begin: int, before: Callable[[int], bytes]) -> None:
+        answers = stamped.proofs.spell(begin, begin + self.count, before)
+        self._party.put(self._places, answers)
+
     @abstractmethod
     def _claim(self, place: int, commitment: bytes) -> Claim:
         """One of them as a claim."""
@@ -115,8 +119,7 @@ class TicketLot(PartyLot):
 
     def settle(self, stamped: Stamped, begin: int) -> None:
         """Hand on the tickets."""
-        proofs = stamped.proofs[begin : begin + self.count]
-        self._party.put(self._places, spell_ticketed(proofs))
+        self._hand_on(stamped, begin, before_ticket)
 
     def fail(self, error: BistroError) -> None:
         """Ask for refusals, or say why there are none."""
@@ -160,8 +163,7 @@ class RefusalLot(PartyLot):
 
     def settle(self, stamped: Stamped, begin: int) -> None:
         """Hand on the refusals."""
-        proofs = stamped.proofs[begin : begin + self.count]
-        self._party.put(self._places, spell_refused(proofs))
+        self._hand_on(stamped, begin, before_refusal)
 
     def fail(self, error: BistroError) -> None:
         """Say why there are none."""

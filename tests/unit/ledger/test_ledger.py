@@ -22,7 +22,7 @@ from bistro.crypto.signing import SigningKey
 from bistro.errors import StorageError, UnavailableError, UnknownObjectError
 from bistro.instant import UnixMillis
 from bistro.ledger.ledger import Ledger
-from bistro.ledger.proofs import CheckpointSpeller, format_proof
+from bistro.ledger.proofs import CheckpointSpeller, ProofTexts, format_proof, spell_hash
 from bistro.ledger.tiles import TilePath, decode_bundle
 from bistro.wire.checkpoint import Checkpoint, verify_checkpoint
 from bistro.wire.proof import Proof
@@ -331,3 +331,45 @@ def test_checkpoints_are_spelled_as_the_wire_format_has_them(size: int, root: by
     assert text == checkpoint.text()
     signature = KEY.sign(text)
     assert speller.signed(text, signature) == checkpoint.signed(KEY.verifier, signature)
+
+
+@given(
+    st.integers(0, 1_200),
+    st.lists(st.tuples(st.binary(min_size=1, max_size=99), st.integers(0, 3)), min_size=1),
+    st.data(),
+)
+def test_proofs_are_spelled_as_the_wire_format_has_them(
+    start: int, rows: list[tuple[bytes, int]], data: st.DataObject
+) -> None:
+    """Byte for byte, behind what depends on their size and behind numbers."""
+    entries = [entry for entry, _ in rows]
+    paths = [(b"h%d" % index).ljust(32, b"-") for index in range(4)]
+    note = b"note with 100 % of its lines\n"
+    texts = ProofTexts(
+        entries, start, [b"".join(map(spell_hash, paths[:count])) for _, count in rows], note
+    )
+    begin = data.draw(st.integers(0, len(rows) - 1))
+    end = data.draw(st.integers(begin + 1, len(rows)))
+    expected = [
+        format_proof(entry=entry, index=index, path=paths[:count], note=note)
+        for index, (entry, count) in enumerate(rows, start)
+    ]
+    assert [texts[at] for at in range(len(rows))] == expected
+    spelled = texts.spell(begin, end, lambda size: b"%d bytes: " % size)
+    assert spelled == [b"%d bytes: %b" % (len(one), one) for one in expected[begin:end]]
+    numbered = texts.spell(begin, end, lambda size: b":%d:" % size, numbered=b"100%-")
+    assert numbered == [
+        b"100%%-%04x:%d:%b" % (number, len(one), one)
+        for number, one in enumerate(expected[begin:end])
+    ]
+
+
+def test_a_spelled_proof_is_one_of_the_wire_format() -> None:
+    """It parses, and says what it was made of."""
+    path = [commitment(1), commitment(2)]
+    note = CheckpointSpeller(KEY.verifier)
+    text = note.text(4, bytes(32))
+    proof = Proof.parse(
+        format_proof(entry=entry(0), index=2, path=path, note=note.signed(text, KEY.sign(text)))
+    )
+    assert (proof.entry, proof.index, list(proof.path)) == (entry(0), 2, path)

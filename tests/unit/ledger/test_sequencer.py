@@ -244,6 +244,24 @@ async def test_nobody_is_answered_before_the_sync_returns(tmp_path: Path) -> Non
     await ledger.close()
 
 
+async def test_a_part_ends_that_is_stopped_while_it_waits_for_the_disk(tmp_path: Path) -> None:
+    """The batch is answered, and nothing more is waited for."""
+    disk = SlowDisk()
+    ledger = await open_ledger(tmp_path, disk=disk)
+    sequencer = Sequencer(ledger, ManualClock())
+    async with running(sequencer.run()) as part:
+        disk.is_slow = True
+        task = asyncio.ensure_future(sequencer.submit(draft(0)))  # noqa: TID251
+        await asyncio.to_thread(disk.entered.wait, 5)
+        part.cancel()
+        await asyncio.sleep(0)
+        disk.go_on.set()
+        async with asyncio.timeout(5):
+            await asyncio.wait({part})
+    assert (await task).index == 0
+    await ledger.close()
+
+
 @pytest.mark.parametrize("how", ["not-stored", "stored", "full"])
 @pytest.mark.parametrize("step", [0, 1])
 async def test_a_failed_append_acknowledges_nothing_and_stops(
