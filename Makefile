@@ -8,6 +8,7 @@
 #   make seal-memory [MB=1000]  memory of sealing from 1 MB to MB (10,000; needs 15 GB of disk)
 #   make experiments          the studies of docs/experiments with their plots, from their seeds
 #   make workload PROFILE=D   replay a national deadline; C, D, F or G, see docs/reference/workload.md
+#   make fairness             a greedy filer, a forger, an office behind one address; also ROUNDS, SECONDS
 #   make crash [RUNS=200]     kill a server in many ways; also SEED, MINUTES, AT_ONCE, MODE
 #   make lock                 requirements.lock from pyproject.toml
 
@@ -22,7 +23,7 @@ TESTS ?= tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check cover bench seal-memory experiments workload crash lock clean
+.PHONY: demo test check cover bench seal-memory experiments workload crash fairness lock clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -68,6 +69,9 @@ workload: $(STAMP)
 crash: $(STAMP)
 	@$(BIN)/python -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(AT_ONCE),--jobs $(AT_ONCE)) $(if $(MODE),--mode $(MODE))
+
+fairness: $(STAMP)
+	@$(BIN)/python -m tests.fairness $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 # For those who change dependencies; needs the tool uv. No index is written into the file.
 lock:
