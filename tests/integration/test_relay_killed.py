@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from bistro.net.session import Session
 from bistro.wire.batches import BatchItem
 from bistro.wire.clauses import Spread
 from bistro.wire.fragment import Layout
+from bistro.wire.receipt import Receipt
 from tests.support.paper import RELAY, SPRING, PaperCall, PaperServer, Sealed, publishing
 from tests.support.relays import free_port, pieces
 from tests.support.strategies import X25519_RECIPIENTS
@@ -198,6 +199,77 @@ async def test_an_upload_survives_kill_9_again_and_again(tmp_path: Path) -> None
             assert digest.digest() == sealed.cut.descriptors[0].sha256
             process.terminate()
             assert await process.wait() == 0
+
+
+async def stage_until_killed(
+    command: Command,
+    call: PaperCall,
+    sealed: Sequence[Sealed],
+    process: asyncio.subprocess.Process,
+    *,
+    kill_after: int,
+) -> dict[Sealed, Receipt]:
+    """Stage over eight connections, and kill the relay when so many receipts have come."""
+    told: dict[Sealed, Receipt] = {}
+    left = iter(sealed)
+
+    async def stage(client: RelayClient) -> None:
+        for one in left:
+            data = one.fragment(0)
+            done = await client.create_upload(
+                call.claim(one).encode(), size=len(data), first=Piece(data, len(data))
+            )
+            assert done.receipt is not None
+            told[one] = done.receipt
+            if len(told) == kill_after:
+                process.send_signal(signal.SIGKILL)
+
+    async def stage_some() -> None:
+        async with Session() as session:
+            with contextlib.suppress(UnavailableError):
+                await stage(RelayClient(session, command.url))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(stage_some())
+    await process.wait()
+    return told
+
+
+async def test_every_receipt_of_a_small_fragment_survives_kill_9(tmp_path: Path) -> None:
+    """Killed amid batches, once with its database lost, a relay holds what it signed for."""
+    told: dict[Sealed, Receipt] = {}
+    sizes = (2, 20_000, 131_072, 1_900_000)
+    async with new_relay(tmp_path) as (command, call, _), Session() as session:
+        client = RelayClient(session, command.url)
+        for run in range(4):
+            sealed = [Sealed(run * 100 + n, size=sizes[n % 4]) for n in range(60)]
+            async with command.serving() as process:
+                told |= await stage_until_killed(
+                    command, call, sealed, process, kill_after=7 + 9 * run
+                )
+            if run == 2:
+                for path in command.folder.glob("relay.sqlite3*"):
+                    path.unlink()
+        async with command.serving():
+            for one, receipt in told.items():
+                receipt.verify(key_of(command), SPRING, one.commitment)
+                again = await client.create_upload(
+                    call.claim(one).encode(), size=len(one.fragment(0))
+                )
+                assert again.receipt is not None
+                assert again.receipt.entry == receipt.entry
+            clock = SystemClock()
+            collector = CollectorClient(session, command.url, key=call.collect_key, clock=clock)
+            items = [BatchItem(one.commitment, 0, 0) for one in told]
+            found: list[bytes] = []
+            async with collector.fetch_batch(items) as frames:
+                async for frame in frames:
+                    if isinstance(frame, bytes):
+                        found[-1] += frame
+                    else:
+                        found.append(b"")
+            assert found == [one.fragment(0) for one in told]
 
 
 def assert_unreadable(folder: Path) -> None:
