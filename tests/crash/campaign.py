@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import signal
 import sys
 import time
 from asyncio.subprocess import PIPE
@@ -84,9 +85,10 @@ Tell = Callable[[RunReport], None]
 
 
 async def conduct(orders: Orders, tell: Tell) -> Result:
-    """Do all runs; ``tell`` hears of each as it ends."""
-    result, began = Result(), time.monotonic()
-    seeds = _seeds(orders, began)
+    """Do all runs; ``tell`` hears of each as it ends. After Ctrl-C none is begun any more."""
+    result, began, stop = Result(), time.monotonic(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+    seeds = _seeds(orders, began, stop)
 
     def take(report: RunReport) -> None:
         result.add(report)
@@ -99,11 +101,15 @@ async def conduct(orders: Orders, tell: Tell) -> Result:
     return result
 
 
-def _seeds(orders: Orders, began: float) -> Iterator[int]:
+def _seeds(orders: Orders, began: float, stop: asyncio.Event) -> Iterator[int]:
     """One for each run that is still wanted when it is asked for."""
     for number in itertools.count():
         is_enough = orders.runs is not None and number >= orders.runs
-        if is_enough or (orders.seconds and time.monotonic() - began > orders.seconds):
+        if (
+            stop.is_set()
+            or is_enough
+            or (orders.seconds and time.monotonic() - began > orders.seconds)
+        ):
             return
         yield orders.seed + number
 
@@ -118,7 +124,7 @@ async def _job(orders: Orders, number: int, seeds: Iterator[int], take: Tell) ->
     ]
     for first in seeds:
         worker = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, limit=_LIMIT
+            *command, stdin=PIPE, stdout=PIPE, limit=_LIMIT, start_new_session=True
         )
         assert worker.stdin is not None
         assert worker.stdout is not None

@@ -14,6 +14,7 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.crash.traces import Call, Event
 
@@ -44,16 +45,20 @@ class OrderFindings:
     early: list[bytes] = field(default_factory=list)
 
 
-def examine(events: Sequence[Event], *, is_whole: bool) -> OrderFindings:
+def entries_in(folder: Path) -> set[bytes]:
+    """Every entry that stands somewhere in the files of a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {entry for path in files for entry in _ENTRY.findall(path.read_bytes())}
+
+
+def examine(events: Sequence[Event], earlier: set[bytes]) -> OrderFindings:
     """Look at every promise that left in a trace; its strings are whole, ``-yy`` names files.
 
     Args:
         events: The trace.
-        is_whole: Whether every entry was written within it; otherwise what it does not show
-            being written was written before, and only the rest is looked at.
+        earlier: Entries that were there before: promises of them are not looked at.
     """
-    known = None if is_whole else {one for x in events for one in _written(x)}
-    order = _Order(known)
+    order = _Order(earlier)
     for event in events:
         order.take(event)
     return order.findings
@@ -79,10 +84,10 @@ class _Order:
     """What has happened so far.
 
     Attributes:
-        known: Entries that are looked at; ``None``: all.
+        earlier: Entries that are not looked at.
     """
 
-    known: set[bytes] | None
+    earlier: set[bytes]
     findings: OrderFindings = field(default_factory=OrderFindings)
     _durable: set[bytes] = field(default_factory=set)
     _waiting: dict[str, set[bytes]] = field(default_factory=dict)
@@ -112,7 +117,7 @@ class _Order:
         data, end = self._streams.get(stream, b"") + b"".join(call.strings()), 0
         for match in _EXTRA.finditer(data):
             entry, end = base64.b64decode(match[1]), match.end() - 1
-            if self.known is not None and entry not in self.known:
+            if entry in self.earlier:
                 continue
             self.findings.promises += 1
             if entry not in self._durable:

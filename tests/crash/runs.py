@@ -18,7 +18,7 @@ from typing import Final, Literal
 from tests.crash.cuts import Recording, draw_cuts
 from tests.crash.deaths import Death, draw
 from tests.crash.lives import NotServingError, Plan, live, serving
-from tests.crash.order import examine
+from tests.crash.order import entries_in, examine
 from tests.crash.replaying import UnexplainedError
 from tests.crash.subjects import Findings, Stage, Subject
 from tests.crash.traces import Event, read_events
@@ -162,10 +162,11 @@ class _Run:
         recording = Recording(place, base)
         for number in range(1, lives + 1):
             life, trace = f"{name}.{number}".lstrip("."), self.folder / f"trace{name}.{number}"
+            earlier = entries_in(place)
             await self._life(stage, place, life, trace)
             with trace.open(encoding="ascii", errors="replace") as lines:
                 events = read_events(lines)
-            self._examine(events)
+            self._examine(events, earlier)
             target.mkdir(exist_ok=True)
             wanted = draw_cuts(events, self.chance, max(1, cuts // lives))
             for cut, folder in recording.cuts(events, wanted, target=target, chance=self.chance):
@@ -181,11 +182,12 @@ class _Run:
                     return  # with the folder as it is
                 shutil.rmtree(folder)
             recording.settle()
-            trace.unlink()
+            if not self.report.findings.faults:
+                trace.unlink()
         shutil.rmtree(base)
 
-    def _examine(self, events: Sequence[Event]) -> None:
-        order = examine(events, is_whole=False)
+    def _examine(self, events: Sequence[Event], earlier: set[bytes]) -> None:
+        order = examine(events, earlier)
         self.report.findings.counts["answers after their sync"] += order.promises
         self.report.findings.faults += [
             f"an answer left before its sync: {entry!r}" for entry in order.early[:3]
