@@ -104,12 +104,8 @@ async def conduct(orders: Orders, tell: Tell) -> Result:
 def _seeds(orders: Orders, began: float, stop: asyncio.Event) -> Iterator[int]:
     """One for each run that is still wanted when it is asked for."""
     for number in itertools.count():
-        is_enough = orders.runs is not None and number >= orders.runs
-        if (
-            stop.is_set()
-            or is_enough
-            or (orders.seconds and time.monotonic() - began > orders.seconds)
-        ):
+        is_late = orders.seconds is not None and time.monotonic() - began > orders.seconds
+        if stop.is_set() or is_late or number == orders.runs:
             return
         yield orders.seed + number
 
