@@ -80,11 +80,7 @@ class StatusFiles:
         try:
             file = os.open(f"{self._directory}/{call}/{name[:2]}/{name}.status", os.O_RDONLY)
         except FileNotFoundError as exc:
-<<<<<<< ours
             raise _unknown() from exc
-=======
-            raise _missing() from exc
->>>>>>> theirs
         except OSError:
             return None
         buffer = bytearray(_PEEK_SIZE)
@@ -117,19 +113,11 @@ class StatusFiles:
 def _read(path: Path) -> bytes:
     data = read_file(path, max_size=MAX_NOTE_SIZE)
     if data is None:
-<<<<<<< ours
         raise _unknown()
     return data
 
 
 def _unknown() -> UnknownObjectError:
-=======
-        raise _missing()
-    return data
-
-
-def _missing() -> UnknownObjectError:
->>>>>>> theirs
     return UnknownObjectError(
         "there is no status of this commitment here", hint="check call, commitment and token"
     )

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-<<<<<<< ours
 from tests.bench.cases import client, collect, large, overload, relay, status, ticket, timestamp
-=======
-from tests.bench.cases import (
-    client,
-    collect,
-    large,
-    overload,
-    relay,
-    status,
-    ticket,
-    timestamp,
-)
->>>>>>> theirs
 from tests.bench.measuring import Case
 
 
