@@ -43,6 +43,7 @@ _BIND_LATE: Final = 24
 """IP_BIND_ADDRESS_NO_PORT: the port is chosen when the connection is made."""
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"Content-Length: "
+_LAST: Final = b"\r\nConnection: close\r\n"
 
 
 def arrivals(rate: float, seconds: float, chance: random.Random) -> list[int]:
@@ -143,9 +144,11 @@ class Crowd:
             return
         due = self._due.pop(fd)
         self.statuses[status] += 1
+        self._idle.append(fd)
         if status == 200:
             self.took.append((due, now))
-        self._idle.append(fd)
+        elif _LAST in data:
+            self._replace(fd)
 
     def _replace(self, fd: int) -> None:
         """Another connection for one that was closed, which a refusal may be followed by."""

@@ -77,7 +77,8 @@ class Closing(Echo):
 async def test_a_connection_that_is_closed_after_a_refusal_is_made_anew() -> None:
     """A server may close what it refuses; the next request needs a connection all the same."""
     due = [number * 20 * MS for number in range(5)]
-    found = parsed(await crowd_at(lambda: Closing(BUSY), due, connections=1), due)
+    last = BUSY.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    found = parsed(await crowd_at(lambda: Closing(last), due, connections=1), due)
     assert (found.refused, found.missing) == (5, 0)
 
 
