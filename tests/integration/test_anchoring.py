@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,20 @@ from bistro.clock import SystemClock
 from bistro.crypto.digest import sha256
 from bistro.crypto.timestamp import certificate as certificates
 from bistro.crypto.timestamp.chain import subject_of
-from bistro.errors import SettingsError, UnknownObjectError
+from bistro.errors import SettingsError, UnavailableError, UnknownObjectError
 from bistro.net.server_client import ServerClient
 from bistro.net.session import Session
 from bistro.net.timestamp_client import TimestampClient
 from bistro.protocol.findings import State
 from bistro.protocol.verification import verify_evidence
+from bistro.wire.anchor import Anchor, Timestamp
 from bistro.wire.evidence import Evidence
 from bistro.wire.ticket import Ticket
 from bistro.wire.ticketing import Ticketed
+from bistro_client.verifying import Trust, read_authorities, verify_file
 from bistro_server.app import Server
+from bistro_server.services.authority import Authority
+from bistro_server.services.checkup import Advice, describe_anchors
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.notary import Notary
 from bistro_server.store.anchors import AnchorFiles
@@ -41,8 +46,9 @@ from tests.support.destinations import (
     settings_for,
 )
 from tests.support.relays import eventually
-from tests.support.timestamps import POLICY, der_of, issued
+from tests.support.timestamps import POLICY, authority, der_of, issued, stamp
 from tests.support.tools import require_tool
+from tests.support.world import world
 from tests.unit.client.relays import served
 
 
@@ -251,6 +257,65 @@ async def test_evidence_of_filer_and_destination_holds_the_stamp(tmp_path: Path)
             assert report.exit_ok, report.failures
             parts = {one.part for one in report.findings if one.state is State.OK}
             assert parts >= {"witnessed", "timestamps"}
+        known = Trust(given=[w.site.terms.keys.terms], authorities=read_authorities(certificate))
+        for trust, state in ((known, State.OK), (Trust(known.given), State.OPEN)):
+            verdict = verify_file(folder.evidence, trust)
+            assert verdict.holds
+            (found,) = [one for one in verdict.report.findings if one.part == "timestamps"]
+            assert found.state is state
+
+
+async def test_an_anchor_that_does_not_hold_spoils_no_evidence(tmp_path: Path) -> None:
+    """It was damaged on disk since: the filing is proven by all the rest."""
+    async with world(tmp_path) as found:
+        filed = await found.submit()
+        log = found.site.server.calls.get("spring").log
+        note = log.checkpoint()
+        assert note is not None
+        wrong = stamp(authority(), bytes(32))
+        files = AnchorFiles(found.site.call.folder.anchors)
+        files.write(Anchor(note, Timestamp(wrong, der_of(authority().chain))))
+        await found.collect()
+        found.pass_stage_by()
+        await found.open()
+        path = found.inbox / filed.commitment.hex() / "evidence.json"
+        evidence = Evidence.decode(path.read_bytes())
+        assert {"witnessed", "timestamps"} <= set(evidence.absent)
+        assert verify_evidence(evidence, trust=found.site.terms.keys.terms).exit_ok
+
+
+async def test_doctor_asks_the_authority_and_shows_how_far_anchors_reach(tmp_path: Path) -> None:
+    """It warns before the authority's certificate ends, and fails where nobody answers."""
+    clock = ManualClock()
+    async with other_server(tmp_path / "other", clock) as (url, certificate), Session() as session:
+        async with anchored(tmp_path / "d", clock, url, certificate) as site:
+            await eventually(lambda: sizes(site) == [1])
+            notary = site.server.anchoring.notary
+            told = await describe_anchors(site.folder, notary, clock)
+            assert str(told).endswith("stamps; spring: 1, up to 1 entries")
+        assert "nobody" not in str(told)
+        told = await describe_anchors(site.folder, None, clock)
+        assert str(told).startswith("no authority is asked")
+        key = certificates.generate_key()
+        ending = Authority(key, issued(key, now=clock.now(), days=20))
+
+        class Ending:
+            async def ask(self, digest: bytes, *, nonce: bytes) -> bytes:
+                return stamp(ending, digest, nonce=nonce, time=clock.now())
+
+        soon = Notary(
+            asker=Ending(),
+            trusted=der_of(ending.chain),
+            policy=None,
+            clock=clock,
+            random_bytes=secrets.token_bytes,
+        )
+        told = await describe_anchors(site.folder, soon, clock)
+        assert isinstance(told, Advice)
+        assert "next certificate" in told.hint
+        away = TimestampClient(session, "http://127.0.0.1:9/tsr")
+        with pytest.raises(UnavailableError):
+            await describe_anchors(site.folder, replace(soon, asker=away), clock)
 
 
 async def test_a_certificate_that_is_missing_stops_the_start(tmp_path: Path) -> None:

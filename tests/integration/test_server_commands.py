@@ -354,6 +354,28 @@ def test_files_that_the_settings_name_are_left_to_their_owner(root: str, shell: 
     assert "tsa import" in shell.err
 
 
+def test_a_call_names_the_authority_that_stamps_its_log(
+    root: str, shell: Shell, monkeypatch: Any
+) -> None:
+    """Its certificate's hash and address stand in the terms; doctor fails where nobody answers."""
+    monkeypatch.setenv("BISTRO_SERVER_ANCHORING__URL", "http://127.0.0.1:9/tsr")
+    assert create(shell, root) == 2
+    assert "given both or not at all" in shell.err
+    monkeypatch.setenv("BISTRO_SERVER_ANCHORING__CERTIFICATE_PATH", str(Path(root) / "tsa.crt"))
+    assert create(shell, root) == 0
+    call = CallRegistry(ServerFolder(Path(root))).load("spring")
+    (named,) = call.terms.timestamping
+    assert named.url == "http://127.0.0.1:9/tsr"
+    assert shell("tsa", "show", "--dir", root, "--json") == 0
+    assert named.certificate.hex() == shell.json["sha256"]
+    assert shell("doctor", "--dir", root) == 5
+    assert "FAILED  anchors" in shell.out
+    for key, value, words in (("URL", "ftp://x", "base URL"), ("POLICY", "1", "object identifier")):
+        monkeypatch.setenv(f"BISTRO_SERVER_ANCHORING__{key}", value)
+        assert shell("doctor", "--dir", root) == 2
+        assert words in shell.err
+
+
 def test_doctor_says_where_the_identity_is_not(root: str, shell: Shell) -> None:
     """An identity that was moved away is no fault."""
     assert create(shell, root) == 0

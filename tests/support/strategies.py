@@ -21,6 +21,8 @@ from bistro.ids import Origin
 from bistro.instant import MAX_INSTANT, UnixMillis
 from bistro.wire import batches, clauses, codec, document, fragment, staging, ticketing
 from bistro.wire.admission import Admission
+from bistro.wire.anchor import Anchor, StampedEntry, Timestamp
+from bistro.wire.checkpoint import Checkpoint
 from bistro.wire.claim import Claim
 from bistro.wire.fragment import Cut, Descriptor, Layout
 from bistro.wire.header import SIGNATURE_PREFIX, Header, SignedHeader
@@ -403,3 +405,26 @@ SIGNED_REQUESTS = st.builds(
     signature=SIGNATURES,
     body=st.binary(max_size=300),
 )
+
+TIMESTAMPS = st.builds(
+    Timestamp,
+    st.binary(min_size=1, max_size=80),
+    st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=8).map(tuple),
+)
+ANCHORS = st.builds(
+    lambda size, root, timestamp: Anchor(_checkpoint_note(size, root), timestamp),
+    st.integers(1, 1 << 50),
+    st.binary(min_size=32, max_size=32),
+    TIMESTAMPS,
+)
+STAMPED = st.builds(
+    StampedEntry,
+    st.text(alphabet="abc \n=", min_size=1, max_size=80),
+    st.lists(TIMESTAMPS, min_size=1, max_size=16).map(tuple),
+)
+
+
+def _checkpoint_note(size: int, root: bytes) -> bytes:
+    key = note_key("permits.example/spring")
+    checkpoint = Checkpoint(origin=key.verifier.name, size=size, root=root)
+    return checkpoint.signed(key.verifier, key.sign(checkpoint.text()))

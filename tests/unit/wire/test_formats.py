@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bistro.errors import BistroError, FormatError
 from bistro.wire import batches, codec, document, staging
+from bistro.wire.anchor import Anchor, StampedEntry
 from bistro.wire.claim import Claim
 from bistro.wire.fragment import Cut, Descriptor, Layout
 from bistro.wire.header import Header, SignedHeader
@@ -89,6 +90,8 @@ FORMATS = [
         batches.decode_release_answers,
     ),
     by_method("signed request", strategies.SIGNED_REQUESTS, batches.SignedRequest),
+    by_method("anchor", strategies.ANCHORS, Anchor),
+    by_method("stamped entry", strategies.STAMPED, StampedEntry),
 ]
 each_format = pytest.mark.parametrize("form", FORMATS, ids=str)
 
@@ -157,6 +160,8 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "batch-request": batches.decode_batch_request,
     "batch-frame": decode_frame,
     "releases": batches.decode_releases,
+    "anchor": Anchor.decode,
+    "stamped": StampedEntry.decode,
 }
 
 
