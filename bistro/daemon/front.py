@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,7 +14,7 @@ from typing import Final
 from bistro.daemon.addresses import Addresses
 from bistro.daemon.bursts import Answer, Burst, Guest
 from bistro.daemon.outbox import Outbox
-from bistro.daemon.peers import Peers, too_many
+from bistro.daemon.peers import Peers
 from bistro.daemon.quick import Gathering, Heads, QuickEndpoint, QuickHead
 from bistro.daemon.unfinished import Unfinished
 from bistro.errors import BistroError
@@ -24,7 +23,6 @@ SWEEP_S = 1.0
 """Pause between two looks at all connections; time limits of the quick way are this exact."""
 
 _MAX_GATES: Final = 1_024
-_CHANCE: Final = secrets.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,8 @@ class Gate:
         self.limited = None
         burst.since_s = self._front.now_s()
         # One answer for all of a pass: who is told to wait must stay cheap.
-        burst.tell_all(range(len(burst.guests)), too_many(_CHANCE.random()))
+        count = len(burst.guests)
+        burst.tell_all(range(count), self._front.limits.peers.too_many(count))
 
     def _close(self, burst: Burst) -> None:
         self.burst = None

@@ -8,7 +8,8 @@ Source: docs/spec/ticketing.md, fairness.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from bistro.daemon.buckets import KEPT, WIDER, Bucket, Buckets, Rate
@@ -21,6 +22,7 @@ FORWARDED: Final = "X-Forwarded-For"
 _NETWORK_BITS: Final = 64
 _SITE_BITS: Final = 48
 _MAX_HOPS: Final = 16
+_CHANCE: Final = secrets.SystemRandom()
 
 
 class Who(NamedTuple):
@@ -38,19 +40,6 @@ class Who(NamedTuple):
 UNKNOWN: Final = Who("", None)
 
 
-def too_many(chance: float) -> OverloadedError:
-    """What somebody is told whose bucket is empty.
-
-    Args:
-        chance: 0 to 1, so that not all come back in the same moment.
-    """
-    return OverloadedError(
-        "too many requests from your address",
-        hint="send the same request again, later",
-        retry_after_s=1.0 + chance,
-    )
-
-
 class Peers:
     """The buckets of network addresses.
 
@@ -58,6 +47,7 @@ class Peers:
         trusted: Proxies whose word about addresses counts.
         rate: Of each address; ``None``: nobody is limited.
         kept: Addresses that are remembered.
+        report: Told how many requests were refused since their bucket was empty.
     """
 
     def __init__(
@@ -66,7 +56,9 @@ class Peers:
         rate: Rate | None = None,
         *,
         kept: int = KEPT,
+        report: Callable[[int], None] | None = None,
     ) -> None:
+        self._report = report
         self._trusted = tuple(trusted)
         self._buckets: Buckets[str] | None = None
         if rate is not None:
@@ -86,6 +78,21 @@ class Peers:
         if not name:
             return UNKNOWN
         return Who(name, self._buckets.of(name, self._sites.of(site) if site else None))
+
+    def too_many(self, count: int, *, wait_s: float = 1.0) -> OverloadedError:
+        """What requests are told whose bucket is empty; not all come back in the same moment.
+
+        Args:
+            count: How many of them there are.
+            wait_s: When the earliest may come back.
+        """
+        if self._report is not None:
+            self._report(count)
+        return OverloadedError(
+            "too many requests from your address",
+            hint="send the same request again, later",
+            retry_after_s=wait_s + _CHANCE.random(),
+        )
 
     def name(self, peer: str, forwarded: str = "") -> tuple[str, str]:
         """Who counts as one, and the larger site that it is a part of; empty where nobody does.
@@ -112,9 +119,17 @@ class Peers:
 
 
 def _parse(text: str) -> IpAddress | None:
-    """The address; that of an IPv4 peer even where an IPv6 socket took it."""
+    """The address; that of an IPv4 peer even where an IPv6 socket took it.
+
+    Some proxies put the port behind it, and IPv6 in brackets then.
+    """
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
-        address = ipaddress.ip_address(text.strip().partition("%")[0])
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

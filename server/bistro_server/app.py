@@ -167,7 +167,7 @@ class Server:
         tickets_rate = Rate(
             settings.tickets.address_rate_per_s, settings.tickets.address_burst_count
         )
-        peers = Peers(settings.tickets.trusted_proxies, tickets_rate)
+        peers = Peers(settings.tickets.trusted_proxies, tickets_rate, report=measures.limited.inc)
         authority = load_authority(
             folder,
             key_path=settings.timestamps.key_path,

@@ -52,6 +52,7 @@ class ServerMetrics:
     anchor_waiting: Gauge
     waiting: Gauge
     unjudged: Counter
+    limited: Counter
     calls: Gauge
     ready: Gauge
     clock_bound: Gauge
@@ -71,6 +72,11 @@ class ServerMetrics:
                 "bistro_server_ledger_sync_seconds",
                 "One file of a ledger becoming durable",
                 buckets=_SYNC_BUCKETS_S,
+                registry=registry,
+            ),
+            limited=Counter(
+                "bistro_server_tickets_limited_total",
+                "Tickets refused because the bucket of their address was empty",
                 registry=registry,
             ),
             timestamps=Counter(

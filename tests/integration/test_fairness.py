@@ -30,6 +30,13 @@ class Line:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
+    async def get(self, path: str) -> bytes:
+        """The body of an answer."""
+        self.writer.write(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = head.split("content-length: ")[1].split("\r\n")[0]
+        return await self.reader.readexactly(int(length))
+
     async def post(self, body: bytes, **fields: str) -> tuple[int, dict[str, str], bytes]:
         """Status, fields and body of the answer to a request for tickets of ``spring``."""
         every = {
@@ -121,6 +128,9 @@ async def test_an_address_is_limited_and_others_are_not(tmp_path: Path) -> None:
             assert (await other.post(found.array(6_000, BURST - 1)))[0] == 200
             require_limited(await other.post(found.body(5_001)))
         assert found.server.calls.get("spring").log.size == 1 + BURST + 1 + BURST - 1
+        async with found.line("127.0.0.1") as operator:
+            shown = await operator.get("/metrics")
+        assert b"\nbistro_server_tickets_limited_total 7.0\n" in shown
 
 
 async def test_a_limited_request_sent_ahead_keeps_its_place(tmp_path: Path) -> None:

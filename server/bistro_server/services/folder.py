@@ -10,6 +10,7 @@ keys/tsa.key  tsa.crt   key and certificate of RFC 3161 time stamps
 keys/<call>/            log.key status.key collect.key identity.txt
 calls/<call>/terms/     <version>.note, only versions that are in the log
 calls/<call>/log/       the ledger of tickets;  calls/<call>/refusals/  that of refusals
+calls/<call>/admissions admissions of registered filers, one after the other
 calls/<call>/minutes.note
 calls/<call>/anchors/   <size>.json, checkpoints that another authority stamped
 envelopes/<call>/  inbox/<call>/  status/<call>/

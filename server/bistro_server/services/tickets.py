@@ -23,7 +23,7 @@ from typing import Final
 
 from bistro.clock import Clock
 from bistro.daemon.bursts import Answer, Burst
-from bistro.daemon.peers import Peers, Who, too_many
+from bistro.daemon.peers import Peers, Who
 from bistro.errors import (
     BistroError,
     FormatError,
@@ -179,7 +179,7 @@ class TicketDesk:
         if asker.bucket is not None:
             wait_s = asker.bucket.take(count, asyncio.get_running_loop().time())
             if wait_s:
-                raise too_many(wait_s + self._chooser.random())
+                raise self._peers.too_many(count, wait_s=wait_s)
         waiting = self._waiting.get(asker.address, 0)
         # Nobody may have more than what is left for others: two greedy ones leave a quarter.
         room = min(self._address_limit, QUEUE_LIMIT - self._waiting_count)
