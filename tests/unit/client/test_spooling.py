@@ -97,6 +97,21 @@ def test_the_widest_spread_is_cut_as_specified(tmp_path: Path) -> None:
     require_as_specified(*sealed_in(tmp_path, order), order)
 
 
+class Reluctant(SystemDisk):
+    """A disk that takes a part of what it is given, as a system may."""
+
+    def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
+        return super().write(fd, bytes(data)[:40_000], offset=offset)
+
+
+def test_a_disk_that_takes_little_at_a_time_gets_all(tmp_path: Path) -> None:
+    """A short write is no error, and no gap."""
+    order = order_of(tmp_path, [400_000], Spread(2, 3))
+    place = Folder(tmp_path / "submission")
+    place.path.mkdir()
+    require_as_specified(place, seal(order, place, disk=Reluctant()), order)
+
+
 # --- reading back
 
 
