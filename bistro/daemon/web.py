@@ -172,9 +172,12 @@ def observer(
 def counter(app: web.Application, route: routes.Route) -> Callable[[int, float], None]:
     """Counts answers to a route that were given without ``app``: status, and seconds it took."""
     measures = app[_METRICS]
+    counters: dict[int, Counter] = {}
 
     def count(status: int, took_s: float) -> None:
-        measures.requests.labels(route.method, route.name, str(status)).inc()
+        if status not in counters:
+            counters[status] = measures.requests.labels(route.method, route.name, str(status))
+        counters[status].inc()
         measures.durations.observe(route.name, took_s, 1)
 
     return count

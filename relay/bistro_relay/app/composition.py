@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from bistro.clock import Clock
@@ -30,7 +29,7 @@ from bistro_relay.services.ledgers import CustodyLedgers
 from bistro_relay.services.overview import Identity, Overview
 from bistro_relay.services.receiving import Receiver
 from bistro_relay.services.recovery import Recovery
-from bistro_relay.services.room import Gate, Room, free_disk_bytes
+from bistro_relay.services.room import Gate, Room, SampledDisk
 from bistro_relay.services.shelf_recovery import ShelfRecovery
 from bistro_relay.services.tending import Tending
 from bistro_relay.services.terms_book import Pace, TermsBook
@@ -99,7 +98,7 @@ class Services:
         shared = SharedFiles(directory, disk=disk)
         self.uploads = uploads
         self.room = Room(
-            around.free_disk or partial(free_disk_bytes, directory),
+            around.free_disk or SampledDisk(directory, clock),
             reserve_bytes=limits.reserve_bytes,
             metrics=metrics,
         )

@@ -209,6 +209,18 @@ class SharedFiles:
         with ReadFile.open(self._path(number), disk=self._disk) as file:
             return bool(file.read(offset=SEGMENT_SIZE - 1, size=1))
 
+    def blank(self, number: int) -> None:
+        """Take away the first record of a segment in which nothing is alive.
+
+        Not synced: should the old record come back, it is scanned once more, and dead still.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        with AppendFile.open(self._path(number), disk=self._disk) as file:
+            file.size = 0
+            file.append(bytes(segments.HEAD_SIZE))
+
     def delete(self, number: int) -> None:
         """Delete a segment in which nothing is alive; should it come back, nothing still is."""
         with self._lock:

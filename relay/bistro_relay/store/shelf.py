@@ -238,6 +238,8 @@ class Shelf:
                 del self._books[number]
                 is_kept = len(self._spare) < MAX_SPARE
             if is_kept and self._files.is_whole(number):
+                # A start would scan what it held, to find all of it dead.
+                self._files.blank(number)
                 with self._lock:
                     self._spare.append(number)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from bistro.errors import OverloadedError, RelayFullError, StorageError
 from bistro_relay.metrics import RelayMetrics
-from bistro_relay.services.room import Gate, Room, full_answered
+from bistro_relay.services.room import Gate, Room, SampledDisk, full_answered
 from bistro_relay.store.segments import is_full
+from tests.support.clocks import ManualClock
 
 
 def room(free: int, reserve: int = 0) -> Room:
@@ -93,3 +95,18 @@ def test_a_full_database_is_a_full_disk() -> None:
         database.execute("CREATE TABLE t (x)")
     database.close()
     assert is_full(found.value)
+
+
+def test_a_disk_is_looked_at_once_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was seen a moment ago is believed, and no longer."""
+    free, clock = [100], ManualClock()
+    monkeypatch.setattr("bistro_relay.services.room.free_disk_bytes", lambda _: free[0])
+    disk = SampledDisk(tmp_path, clock)
+    assert disk() == 100
+    free[0] = 50
+    clock.advance(19)
+    assert disk() == 100
+    clock.advance(1)
+    assert disk() == 50

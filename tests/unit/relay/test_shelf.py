@@ -94,6 +94,15 @@ def test_giving_up_touches_no_file(bench: Bench) -> None:
     assert bench.names() == names, "no file was made, none went"
 
 
+def test_a_spare_segment_has_nothing_to_scan(bench: Bench) -> None:
+    """A start does not read what is dead since long."""
+    wanted = bench.put(*[BIG] * 17)
+    for one in wanted:
+        bench.drop(one)
+    bench.tend()
+    assert list(bench.files.scan(wanted[0].place.segment)) == []
+
+
 def test_an_open_segment_is_not_used_again(bench: Bench) -> None:
     """What is written into it later would be lost."""
     (one,) = bench.put(100)
