@@ -28,12 +28,16 @@ BUSY = b"HTTP/1.1 503 unavailable\r\nContent-Length: 4\r\n\r\nbusy"
 MS = 1_000_000
 
 
-async def crowd_at(
-    protocol: Callable[[], asyncio.Protocol], due: list[int], *, connections: int = 3
-) -> Crowd:
+async def crowd_at(protocol: Callable[[], Echo], due: list[int], *, connections: int = 3) -> Crowd:
     """A crowd that has asked a server for something at each of the moments ``due``."""
     loop = asyncio.get_running_loop()
-    async with await loop.create_server(protocol, "127.0.0.1", 0) as server:
+    made: list[Echo] = []
+
+    def make() -> Echo:
+        made.append(protocol())
+        return made[-1]
+
+    async with await loop.create_server(make, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
 
         def ask() -> Crowd:
@@ -42,7 +46,11 @@ async def crowd_at(
             crowd.close()
             return crowd
 
-        return await asyncio.to_thread(ask)
+        crowd = await asyncio.to_thread(ask)
+        for one in made:
+            one._transport.abort()
+        await asyncio.sleep(0)
+        return crowd
 
 
 def parsed(crowd: Crowd, due: list[int], **changes: Any) -> Timed:
