@@ -246,6 +246,13 @@ def test_strings_that_were_cut_short_are_refused() -> None:
         begin.call.strings()
 
 
+def test_a_call_that_strace_let_go_of_has_not_returned() -> None:
+    """A process can die while strace holds it at the end of a call."""
+    (begin,) = read_events(["7 fdatasync(3</x> <detached ...>"])
+    assert begin.call.result is None
+    assert begin.call.fd() == 3
+
+
 def test_cuts_are_drawn_within_the_trace() -> None:
     """In order, each moment once."""
     events = read_events(SYNCED)

@@ -30,6 +30,7 @@ _CALL = re.compile(r"(\w+)\((.*)", re.DOTALL)
 _RETURNED = re.compile(r"(.*)\) += (-?\d+|0x[0-9a-f]+|\?)(.*)", re.DOTALL)
 _STRING = re.compile(r'"([^"]*)"(\.\.\.)?')
 _UNFINISHED: Final = " <unfinished ...>"
+_DETACHED: Final = " <detached ...>"
 
 
 @dataclass(slots=True)
@@ -120,6 +121,8 @@ def _events(lines: Iterable[str]) -> Iterator[Event]:
             call.arguments += rest.removesuffix(_UNFINISHED)
             begun[pid] = call
             continue
+        # A process that was killed while strace held it.
+        rest = rest.removesuffix(_DETACHED)
         returned = _RETURNED.fullmatch(rest)
         call.arguments += returned[1] if returned else rest
         if returned and returned[2] != "?":

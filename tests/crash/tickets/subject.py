@@ -10,6 +10,7 @@ from typing import Final
 from bistro.clock import SystemClock
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
+from bistro.ledger.ledger import PUBLISH_AFTER
 from bistro_server.services.calls import CallRegistry
 from bistro_server.services.creating import create_call, init_server, load_terms_key
 from bistro_server.services.folder import ServerFolder
@@ -19,11 +20,9 @@ from tests.crash.tickets.stage import ERROR_MS, TicketStage
 from tests.crash.victims import Warm
 from tests.support.destinations import NAME, plan
 
-SHAPES: Final = (*("one", "closing", "two") * 3, *("long",) * 5, "wide")
-LONG: Final = (4_000, 8_150)
-"""Entries of a long log: a little more, and tiles are published."""
-WIDE: Final = 65_300
-"""Entries of one in which a little more also makes the index merge its parts."""
+SHAPES: Final = (*("one", "closing", "two") * 3, *("long",) * 4)
+LONG: Final = (PUBLISH_AFTER - 150, 2 * PUBLISH_AFTER - 150)
+"""Entries of a long log: a little more, and tiles, index and snapshot are written."""
 FAR_MS: Final = 3_600_000
 
 
@@ -49,9 +48,8 @@ class TicketSubject:
         """A server with one or two calls: empty, about to close, or with a long log."""
         shape = chance.choice(SHAPES)
         salt = chance.randbytes(8)
-        if shape in {"long", "wide"}:
-            count = chance.choice(LONG) if shape == "long" else WIDE
-            stage = await self._long(folder, count, salt)
+        if shape == "long":
+            stage = await self._long(folder, chance.choice(LONG), salt)
         else:
             closes_ms = {"autumn": FAR_MS} if shape == "two" else {}
             # With the shortest grace there is, that is a moment after it was made.
