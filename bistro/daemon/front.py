@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bistro.daemon.addresses import Addresses
-from bistro.daemon.bursts import Answer, Burst, Guest
+from bistro.daemon.bursts import Answer, Burst, Guest, Spelling
 from bistro.daemon.outbox import Outbox
 from bistro.daemon.peers import Peers
 from bistro.daemon.quick import Gathering, Heads, QuickEndpoint, QuickHead
@@ -104,7 +104,7 @@ class Gate:
         self._front.outbox.put(guest, self._endpoint, since_s, answer)
 
     def tell_all(
-        self, guests: Sequence[Guest | None], since_s: float, answers: Sequence[bytes] | BistroError
+        self, guests: Sequence[Guest | None], since_s: float, answers: Spelling | BistroError
     ) -> None:
         """Send answers now."""
         self._front.outbox.send_all(guests, self._endpoint, since_s, answers)

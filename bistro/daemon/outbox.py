@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from aiohttp.helpers import rfc822_formatted_time
 
-from bistro.daemon.bursts import Answer, Guest
+from bistro.daemon.bursts import Answer, Guest, Spelling
 from bistro.daemon.quick import (
     Page,
     QuickEndpoint,
@@ -36,7 +36,6 @@ _KNOWN = 304
 
 _PREFIX_STEP = 0x9E3779B97F4B
 _PREFIX_MASK = (1 << 48) - 1
-_MAX_SAME_PREFIX = 0x1_0000
 
 
 class Outbox:
@@ -111,7 +110,7 @@ class Outbox:
         guests: Sequence[Guest | None],
         endpoint: QuickEndpoint,
         since_s: float,
-        answers: Sequence[bytes] | BistroError,
+        answers: Spelling | BistroError,
     ) -> None:
         """Send to each guest its answer, or to all of them the same error.
 
@@ -119,7 +118,7 @@ class Outbox:
             guests: ``None`` where nobody waits.
             endpoint: What was asked.
             since_s: When the last byte of all had been read.
-            answers: One body for each guest, or the error to report.
+            answers: A body for each guest, or the error to report.
         """
         took_s = self._now_s() - since_s
         count = len(guests) - guests.count(None)
@@ -129,17 +128,8 @@ class Outbox:
             self._send_each(iter([(guest, answer) for guest in guests]))
             return
         self._observe(endpoint, took_s, _GOOD, count)
-        for begin in range(0, len(guests), _MAX_SAME_PREFIX):
-            end = begin + _MAX_SAME_PREFIX
-            texts = self._good(endpoint, answers[begin:end])
-            self._send_each(zip(guests[begin:end], texts, strict=True))
-
-    def _good(self, endpoint: QuickEndpoint, bodies: Sequence[bytes]) -> list[bytes]:
-        prefix = self._head(endpoint) + self._next_prefix()
-        return [
-            b"%b%04x\r\nContent-Length: %d\r\n\r\n%b" % (prefix, number, len(body), body)
-            for number, body in enumerate(bodies)
-        ]
+        numbered = self._head(endpoint) + self._next_prefix()
+        self._send_each(zip(guests, answers.spell(numbered, _before_body), strict=True))
 
     def _send_each(self, answers: Iterator[tuple[Guest | None, bytes]]) -> None:
         now_s, is_last = self._now_s(), self.is_stopping
@@ -189,3 +179,7 @@ class Outbox:
         """12 of the 16 digits of a request's id that no others of this process begin with."""
         self._prefix = (self._prefix + _PREFIX_STEP) & _PREFIX_MASK
         return b"%012x" % self._prefix
+
+
+def _before_body(size: int) -> bytes:
+    return answer_end(b"", size)

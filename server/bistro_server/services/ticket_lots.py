@@ -15,7 +15,7 @@ from bistro.ledger.ledger import Stamped
 from bistro.wire.plain_ticket import before_refusal, before_ticket
 from bistro_server.services.ledgers import refusal_key, ticket_key
 from bistro_server.services.ticket_items import Item, Refusal
-from bistro_server.services.ticket_parties import Party
+from bistro_server.services.ticket_parties import Party, Promises
 
 _TICKET: bytes = ticket_key(b"")
 _REFUSAL: bytes = refusal_key(b"")
@@ -66,8 +66,8 @@ class PartyLot(Lot):
         self._commitments = [self._commitments[at] for at in kept]
 
     def _hand_on(self, stamped: Stamped, begin: int, before: Callable[[int], bytes]) -> None:
-        answers = stamped.proofs.spell(begin, begin + self.count, before)
-        self._party.put(self._places, answers)
+        promises = Promises(stamped.proofs, begin, begin + self.count, before)
+        self._party.put_promises(self._places, promises)
 
     @abstractmethod
     def _claim(self, place: int, commitment: bytes) -> Claim:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from bistro.daemon.buckets import Bucket
-from bistro.daemon.bursts import Answer, Burst
+from bistro.daemon.bursts import Answer, Bodies, Burst
 from bistro.errors import BistroError, NotOpenError, UnavailableError
 from bistro.instant import UnixMillis
+from bistro.ledger.proofs import ProofTexts
 from bistro.protocol.backoff import Chooser
 from bistro.wire import codec
 from bistro.wire.plain_ticket import join_answers
@@ -51,6 +52,40 @@ class Asker(Protocol):
         """Hear the answer, once; must not raise or block."""
 
 
+class Promises:
+    """Tickets or refusals of a batch as answers, which are spelled where they are sent.
+
+    Args:
+        proofs: Of the whole batch.
+        begin: The first one that is meant.
+        end: Behind the last one.
+        before: Makes an answer of a proof text of so many bytes that follows.
+    """
+
+    __slots__ = ("_before", "_begin", "_end", "_proofs")
+
+    def __init__(
+        self, proofs: ProofTexts, begin: int, end: int, before: Callable[[int], bytes]
+    ) -> None:
+        self._proofs = proofs
+        self._begin = begin
+        self._end = end
+        self._before = before
+
+    def spell_bare(self) -> list[bytes]:
+        """The answers alone."""
+        return self._proofs.spell(self._begin, self._end, self._before)
+
+    def spell(self, numbered: bytes, before: Callable[[int], bytes]) -> list[bytes]:
+        """As ``bistro.daemon.bursts.Spelling``."""
+
+        def head(size: int) -> bytes:
+            own = self._before(size)
+            return before(len(own) + size) + own
+
+        return self._proofs.spell(self._begin, self._end, head, numbered=numbered)
+
+
 class Party(ABC):
     """Those who asked together.
 
@@ -79,6 +114,10 @@ class Party(ABC):
     @abstractmethod
     def put(self, places: Sequence[int], answers: Sequence[bytes]) -> None:
         """Take encoded answers, one for each place."""
+
+    def put_promises(self, places: Sequence[int], promises: Promises) -> None:
+        """Take tickets or refusals, one for each place."""
+        self.put(places, promises.spell_bare())
 
     def postpone(self, places: Sequence[int], received_at: UnixMillis, error: BistroError) -> None:
         """Take an error for which nothing was written at these places."""
@@ -128,7 +167,11 @@ class Crowd(Party):
 
     def put(self, places: Sequence[int], answers: Sequence[bytes]) -> None:
         """Answer them now."""
-        self._burst.tell_all(places, answers)
+        self._burst.tell_all(places, Bodies(answers))
+
+    def put_promises(self, places: Sequence[int], promises: Promises) -> None:
+        """Answer them now."""
+        self._burst.tell_all(places, promises)
 
     def postpone(self, places: Sequence[int], received_at: UnixMillis, error: BistroError) -> None:
         """Answer them now; with a problem where that is the service's, not theirs."""

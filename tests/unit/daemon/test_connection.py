@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from bistro.api import routes
 from bistro.daemon import connection, front
 from bistro.daemon.bodies import read_body
-from bistro.daemon.bursts import Burst
+from bistro.daemon.bursts import Bodies, Burst
 from bistro.daemon.listening import HttpPart, bind_tcp
 from bistro.daemon.quick import Exchange, Gathering, Heads, Pending, QuickEndpoint
 from bistro.daemon.web import Endpoint, new_app
@@ -77,7 +77,7 @@ class Hall:
 
     def answer(self, burst: Burst) -> None:
         places = range(len(burst.bodies))
-        burst.tell_all(places, [b"together " + body[::-1] for body in burst.bodies])
+        burst.tell_all(places, Bodies([b"together " + body[::-1] for body in burst.bodies]))
 
 
 async def ordinary(request: web.Request) -> web.Response:
