@@ -12,7 +12,6 @@ import re
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -22,14 +21,13 @@ from bistro.errors import StorageError, UnknownObjectError
 from bistro.storage.durable import (
     SYSTEM_DISK,
     TEMPORARY_SUFFIX,
-    AppendFile,
     Disk,
     make_directories,
     read_file,
     storage_errors,
     sync_directory,
-    temporary_for,
 )
+from bistro.storage.pending import PendingFiles
 from bistro.wire.entry import MAX_ENTRY_SIZE
 
 WIDTH: Final = 256
@@ -130,8 +128,8 @@ class TileFiles:
         self._directory = directory
         self._disk = disk
         self._cache: OrderedDict[tuple[int, int], list[list[bytes]]] = OrderedDict()
-        self._unnamed: list[tuple[AppendFile, Path]] = []
-        self._folders: set[Path] = set()
+        self._pending = PendingFiles(disk=disk)
+        self._folders: dict[str, Path] = {}
 
     def hash_at(self, level: int, position: int) -> bytes:
         """Hash number ``position`` of a tile level; its tile is full.
@@ -212,45 +210,27 @@ class TileFiles:
         Raises:
             StorageError: The disk failed; no file has its name that was not synced.
         """
-        target = self._directory / path.format()
-        if target.parent not in self._folders:
-            make_directories(target.parent, disk=self._disk)
-            for above in target.parent.parents:
-                # Who made a folder that is there may have died before its name was durable.
-                sync_directory(above, disk=self._disk)
-                if above == self._directory:
-                    break
-            self._folders.add(target.parent)
-        file = AppendFile.create(temporary_for(target), disk=self._disk)
-        self._unnamed.append((file, target))
-        file.append(data)
-        file.start()
+        parent, _, name = path.format().rpartition("/")
+        self._pending.write(self._folders.get(parent) or self._make(parent), name, data)
+
+    def _make(self, parent: str) -> Path:
+        folder = self._directory / parent
+        make_directories(folder, disk=self._disk)
+        for above in folder.parents:
+            # Who made a folder that is there may have died before its name was durable.
+            sync_directory(above, disk=self._disk)
+            if above == self._directory:
+                break
+        self._folders[parent] = folder
+        return folder
 
     def sync(self) -> None:
         """Make all files written so far durable, then give them their names.
 
-        Synced one after the other when all were written, they share the file system's own
-        syncs; that takes half the time of a sync after each.
-
         Raises:
             StorageError: Some of them may be missing; none is there in part.
         """
-        try:
-            for file, _ in self._unnamed:
-                file.sync()
-            folders: set[Path] = set()
-            while self._unnamed:
-                file, target = self._unnamed[-1]
-                with storage_errors("rename", file.path):
-                    # A crash here leaves temporaries that nobody reads; they are written again.
-                    self._disk.rename(file.path, target)
-                self._unnamed.pop()
-                file.close()
-                folders.add(target.parent)
-            for folder in sorted(folders):
-                sync_directory(folder, disk=self._disk)
-        finally:
-            self.abandon()
+        self._pending.sync()
 
     def clean(self, published: int, behind: int) -> None:
         """Delete temporaries that a crash left where the tiles behind ``published`` go.
@@ -275,9 +255,4 @@ class TileFiles:
 
     def abandon(self) -> None:
         """Forget what was written since the last ``sync``."""
-        while self._unnamed:
-            file, _ = self._unnamed.pop()
-            with suppress(StorageError):
-                file.close()
-            with suppress(OSError):
-                self._disk.delete(file.path)
+        self._pending.abandon()

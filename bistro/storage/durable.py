@@ -279,11 +279,6 @@ class AppendFile(ReadFile):
                 with view[written:] as rest:
                     written += self._disk.write(self._fd, rest, offset=offset + written)
 
-    def start(self) -> None:
-        """Let the system begin to write to the medium, so that a later ``sync`` takes less."""
-        with self._guarded("start"):
-            self._disk.start(self._fd)
-
     def sync(self) -> None:
         """Return when all that was written is on the medium.
 
