@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from bistro.clock import Clock
@@ -37,6 +38,7 @@ from bistro.ledger.sequencer import QUEUE_LIMIT
 from bistro.protocol.backoff import Chooser
 from bistro.wire.plain_ticket import Plain, read_plain, read_plain_array, read_plain_lot
 from bistro.wire.ticketing import TicketRequests
+from bistro_server.services.array_turns import ArrayTurns
 from bistro_server.services.ledgers import CallLedgers
 from bistro_server.services.registration import Registration
 from bistro_server.services.ticket_items import Item
@@ -69,6 +71,7 @@ class TicketDesk:
     ) -> None:
         self._registration = registration
         self._peers = peers
+        self._arrays = ArrayTurns()
         self._clock = clock
         self._chooser = chooser
         self._address_limit = address_limit
@@ -139,11 +142,7 @@ class TicketDesk:
         lot = read_plain_array(body)
         if lot is not None:
             commitments, terms_hash = lot
-            party = self._admit(ledgers, asker, len(commitments), is_bulk=True)
-            places = range(len(commitments))
-            waiting = TicketLot(party, places, commitments, terms_hash, received_at)
-            self._enqueue(ledgers, asker, [waiting], len(commitments))
-            return party
+            return self._ask_array(ledgers, commitments, terms_hash, asker, received_at)
         if self._registration.has(ledgers.call.id):
             return self._ask_registered(ledgers, body, asker, received_at)
         plain, admitted, is_bulk = _read(body)
@@ -153,6 +152,30 @@ class TicketDesk:
             for place, one in enumerate(plain)
         ]
         self._enqueue(ledgers, asker, items, len(items))
+        return party
+
+    def _ask_array(
+        self,
+        ledgers: CallLedgers,
+        commitments: Sequence[bytes],
+        terms_hash: bytes,
+        asker: Asker,
+        received_at: UnixMillis,
+    ) -> Requested:
+        """As ``ask`` for many plain items under the same terms."""
+        mark, count = object(), len(commitments)
+        on_end = partial(self._arrays.end, asker.address, mark)
+        party = self._admit(ledgers, asker, count, is_bulk=True, on_end=on_end)
+        lot = TicketLot(party, range(count), commitments, terms_hash, received_at)
+        if asker.bucket is None:
+            # Perhaps a proxy that names nobody: then these are not one's, and take no turns.
+            self._enqueue(ledgers, asker, [lot], count)
+            return party
+        try:
+            self._arrays.enqueue(asker.address, mark, ledgers, lot)
+        except UnavailableError as exc:
+            raise later(exc, self._chooser) from exc
+        self._count(asker, count)
         return party
 
     def _ask_registered(
@@ -174,7 +197,15 @@ class TicketDesk:
             raise later(exc, self._chooser) from exc
         return party
 
-    def _admit(self, ledgers: CallLedgers, asker: Asker, count: int, *, is_bulk: bool) -> Requested:
+    def _admit(
+        self,
+        ledgers: CallLedgers,
+        asker: Asker,
+        count: int,
+        *,
+        is_bulk: bool,
+        on_end: Callable[[], None] | None = None,
+    ) -> Requested:
         """Who asks, unless they or all together wait for too much already."""
         if asker.bucket is not None:
             wait_s = asker.bucket.take(count, asyncio.get_running_loop().time())
@@ -194,6 +225,8 @@ class TicketDesk:
                 self._waiting[asker.address] = left
             else:
                 del self._waiting[asker.address]
+            if on_end is not None:
+                on_end()
 
         return Requested(ledgers, self._chooser, asker, count=count, is_bulk=is_bulk, on_end=end)
 
