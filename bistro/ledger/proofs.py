@@ -83,9 +83,6 @@ class ProofTexts:
             numbered: If given, this and four hexadecimal digits, which count from 0, stand
                 before all that.
         """
-        lead = b"" if numbered is None else numbered.replace(b"%", b"%%") + b"%04x"
-        note = self._note.replace(b"%", b"%%")
-        template = b"%b%%b%b%%bindex %%d\n%%b\n%b" % (lead, _HEAD, note)
         lines = list(map(b2a_base64, self._entries[begin:end]))
         paths = self._paths[begin:end]
         first, last = self._start + begin, self._start + end
@@ -96,11 +93,19 @@ class ProofTexts:
             rest += len(str(first))
         else:
             sizes = [size + len(str(index)) for index, size in enumerate(sizes, first)]
-        heads = {size: before(size + rest) for size in set(sizes)}
+        heads = {size: before(size + rest) + _HEAD for size in set(sizes)}
         columns = zip(map(heads.__getitem__, sizes), lines, range(first, last), paths, strict=True)
+        # What all have in common is an argument, too: the pattern itself is copied slowly.
+        end_of_all = b"\n" + self._note
         if numbered is None:
-            return [template % column for column in columns]
-        return [template % (number, *column) for number, column in enumerate(columns)]
+            return [
+                b"%b%bindex %d\n%b%b" % (head, line, index, path, end_of_all)
+                for head, line, index, path in columns
+            ]
+        return [
+            b"%b%04x%b%bindex %d\n%b%b" % (numbered, number, head, line, index, path, end_of_all)
+            for number, (head, line, index, path) in enumerate(columns)
+        ]
 
 
 def format_proof(*, entry: bytes, index: int, path: Sequence[bytes], note: bytes) -> bytes:
