@@ -15,10 +15,13 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Final
 
-from bistro.protocol.fragmenting import fragment_size, last_unit_size
+from bistro.protocol.fragmenting import fragment_size
 from bistro.wire.fragment import UNIT_SIZE, Cut, Descriptor, Layout
 from bistro_client.spool import SpoolFile
+
+_PIECE_SIZE: Final = 4 * UNIT_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class ReadingBack:
     @property
     def total(self) -> int:
         """Bytes that ``done`` will be told of."""
-        fragments = len(self.files) * fragment_size(self.envelope_size, self.k)
+        fragments = len(self.files) * self._fragment_size
         return fragments + (self.envelope_size if self.k > 1 else 0)
 
     def cut(self) -> Cut:
@@ -65,28 +68,29 @@ class ReadingBack:
                 pool.shutdown(cancel_futures=True)
         return Cut(layout, descriptors)
 
-    def _sizes(self) -> list[int]:
-        """Of the units of one fragment."""
-        full_count = self.envelope_size // (self.k * UNIT_SIZE)
-        last = last_unit_size(self.envelope_size, self.k)
-        return [UNIT_SIZE] * full_count + [last] * bool(last)
+    @property
+    def _fragment_size(self) -> int:
+        return fragment_size(self.envelope_size, self.k)
 
     def _hash_fragment(self, file: SpoolFile) -> bytes:
         digest = hashlib.sha256()
-        for unit in file.units(self._sizes()):
-            digest.update(unit)
-            self.done(len(unit))
+        for piece in file.pieces(self._fragment_size, at_most=_PIECE_SIZE):
+            digest.update(piece)
+            self.done(len(piece))
         return digest.digest()
 
     def _hash_envelope(self) -> bytes:
         digest = hashlib.sha256()
         left = self.envelope_size
-        data = [file.units(self._sizes()) for file in self.files[: self.k]]
+        data = [
+            file.pieces(self._fragment_size, at_most=UNIT_SIZE) for file in self.files[: self.k]
+        ]
         for row in zip(*data, strict=True):
+            before = left
             for unit in row:
                 digest.update(unit[:left])
-                self.done(min(len(unit), left))
                 left -= min(len(unit), left)
+            self.done(before - left)
         return digest.digest()
 
 

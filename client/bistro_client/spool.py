@@ -47,7 +47,7 @@ class SpoolFile:
         Raises:
             OSError: The disk is full or failed.
         """
-        part = int(offset >= self._boundary)
+        part = offset >= self._boundary
         self._sums[part] = crc32(unit, self._sums[part])
         written = self._disk.write(self._fd, unit, offset=offset)
         while written < len(unit):
@@ -67,24 +67,29 @@ class SpoolFile:
         with storage_errors("close", self.path):
             self._disk.close(self._fd)
 
-    def units(self, sizes: Sequence[int]) -> Iterator[memoryview]:
-        """What the file holds, unit by unit, in a buffer that is used again.
+    def pieces(self, size: int, *, at_most: int) -> Iterator[memoryview]:
+        """What the file holds, piece by piece, in a buffer that is used again.
 
         Args:
-            sizes: Of all units; the largest is the first one.
+            size: Of the fragment.
+            at_most: Bytes of a piece, a multiple of a unit; only the last of the front and the
+                last one have fewer.
 
         Raises:
             StorageError: The bytes are not those that were written.
         """
         found, at = [0, 0], 0
-        buffer = memoryview(bytearray(sizes[0]))
+        buffer = memoryview(bytearray(at_most))
         with storage_errors("read", self.path), self.path.open("rb", buffering=0) as file:
-            for size in sizes:
-                unit = buffer[: file.readinto(buffer[:size])]
+            while at < size:
                 part = int(at >= self._boundary)
-                found[part] = crc32(unit, found[part])
-                at += len(unit)
-                yield unit
+                end = size if part else min(size, self._boundary)
+                piece = buffer[: file.readinto(buffer[: end - at])]
+                if not piece:
+                    break
+                found[part] = crc32(piece, found[part])
+                at += len(piece)
+                yield piece
         if found != self._sums:
             raise messages.spool_changed(self.path)
 
