@@ -118,7 +118,7 @@ class Introduction(asyncio.Protocol):
         try:
             peer = decode_preface(line if end >= len(_END) else self._buffer[:MAX_PREFACE_SIZE])
         except FormatError as exc:
-            _log.warning("preface_refused", reason=exc.message)
+            _log.warning("preface_refused", message=exc.message)
             self._transport.abort()
             return
         protocol = self._make()

@@ -52,7 +52,7 @@ class WorkerPart:
             stdin=asyncio.subprocess.PIPE,
             pass_fds=(self.task.listener,),
         )
-        _log.info("worker_started", number=self.number, pid=process.pid)
+        _log.info("worker_started", pid=process.pid)
         try:
             code = await process.wait()
         finally:
