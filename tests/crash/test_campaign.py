@@ -21,7 +21,7 @@ from tests.support.tools import require_tool
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
-SHORT_LOGS: Final = (2, 3, 8, 9, 11, 15, 22, 26)
+SHORT_LOGS: Final = (3, 4, 5, 7, 8, 9, 10, 11)
 """Seeds of runs that need not fill a long log first."""
 
 

@@ -20,7 +20,7 @@ from tests.crash.tickets.stage import ERROR_MS, TicketStage
 from tests.crash.victims import Warm
 from tests.support.destinations import NAME, plan
 
-SHAPES: Final = (*("one", "closing", "two") * 3, *("long",) * 4)
+SHAPES: Final = (*("one", "closing", "two") * 4, *("long",) * 3)
 LONG: Final = (PUBLISH_AFTER - 150, 2 * PUBLISH_AFTER - 150)
 """Entries of a long log: a little more, and tiles, index and snapshot are written."""
 FAR_MS: Final = 3_600_000
