@@ -173,7 +173,7 @@ class _TileCheck:
 
     def _require_tile(self, level: int, number: int, hashes: list[bytes]) -> None:
         tile = b"".join(hashes)
-        self._require(TilePath(level, number), self._files.fresh_tile(level, number), tile)
+        self._require(TilePath(level, number), self._files.tile(level, number), tile)
         if len(self._levels) == level:
             self._levels.append([])
         above = self._levels[level]

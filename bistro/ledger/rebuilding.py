@@ -71,7 +71,7 @@ def read_verified_bundle(files: TileFiles, number: int) -> list[bytes]:
         StorageError: It is missing or damaged, or the disk failed.
     """
     entries = read_bundle(files, number)
-    if b"".join(map(leaf_hash, entries)) != files.fresh_tile(0, number):
+    if b"".join(map(leaf_hash, entries)) != files.tile(0, number):
         raise files.damaged(TilePath("entries", number), "not what its tile says")
     return entries
 

@@ -14,11 +14,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final
 
 from bistro.errors import FormatError
 from bistro.instant import UnixMillis
-from bistro.wire.entry import MAX_ENTRY_SIZE
 
 FILE_MAGIC: Final = b"bistro-w"
 RECORD_MAGIC: Final = b"Brec"
@@ -38,24 +37,6 @@ _TAIL = struct.Struct(">I4s")
 HEAD_SIZE: Final = _HEAD.size + _CRC.size
 TAIL_SIZE: Final = _TAIL.size
 MAX_FILE_HEAD_SIZE: Final = _FILE.size + 1_024 + _CRC.size
-
-
-class Item(NamedTuple):
-    """An entry and the key under which it is unique, or ``None``."""
-
-    key: bytes | None
-    entry: bytes
-
-    def require_sizes(self) -> None:
-        """Refuse what no record can hold.
-
-        Raises:
-            FormatError: Key or entry is empty or above its limit.
-        """
-        if not 0 < len(self.entry) <= MAX_ENTRY_SIZE:
-            raise FormatError(f"entry: 1 to {MAX_ENTRY_SIZE} bytes, found {len(self.entry)}")
-        if self.key is not None and not 0 < len(self.key) <= MAX_KEY_SIZE:
-            raise FormatError(f"key: expected 1 to {MAX_KEY_SIZE} bytes, found {len(self.key)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +193,6 @@ class Record:
     def end(self) -> int:
         """Size of the ledger with this batch."""
         return self.start + len(self.entries)
-
-    def encode(self) -> bytes:
-        """The record's bytes; as ``encode_record``."""
-        return encode_record(self.start, self.last_time, self.note, self.keys, self.entries)
 
     @classmethod
     def decode(cls, head: RecordHead, rest: bytes) -> Record:

@@ -149,14 +149,6 @@ class TileFiles:
         return self._nodes(level, number)[height][within]
 
     def tile(self, level: int, number: int) -> bytes:
-        """A full tile, 8,192 bytes.
-
-        Raises:
-            StorageError: The tile is missing or damaged, or the disk failed.
-        """
-        return b"".join(self._nodes(level, number)[0])
-
-    def fresh_tile(self, level: int, number: int) -> bytes:
         """A full tile as it is on disk now.
 
         Raises:
@@ -176,7 +168,7 @@ class TileFiles:
         """
         nodes = self._cache.get((level, number))
         if nodes is None:
-            tile = self.fresh_tile(level, number)
+            tile = self.tile(level, number)
             nodes = [[tile[at : at + HASH_SIZE] for at in range(0, TILE_SIZE, HASH_SIZE)]]
             for _ in range(TILE_LEVEL):
                 below = nodes[-1]

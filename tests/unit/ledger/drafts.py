@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bistro.clock import Clock
 from bistro.crypto.digest import sha256
 from bistro.crypto.signing import LocalSigner, SigningKey
 from bistro.instant import UnixMillis
 from bistro.ledger.ledger import Appended, Ledger
-from bistro.ledger.record import Item
 from bistro.ledger.sequencer import Draft, Result, Sequencer
 from bistro.storage.disk import SYSTEM_DISK, Disk
 from bistro.wire.entry import TicketEntry
@@ -22,6 +21,13 @@ from tests.support.running import running
 
 ORIGIN = "tenders.example/roads"
 KEY = SigningKey.generate(ORIGIN)
+
+
+class Item(NamedTuple):
+    """An entry and the key under which it is unique, or ``None``."""
+
+    key: bytes | None
+    entry: bytes
 
 
 def commitment(number: int) -> bytes:

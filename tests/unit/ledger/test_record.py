@@ -14,7 +14,6 @@ from bistro.ledger.record import (
     MAX_BODY_SIZE,
     MAX_NOTE_SIZE,
     FileHead,
-    Item,
     Record,
     RecordHead,
     encode_record,
@@ -39,6 +38,10 @@ RECORDS = st.builds(
 )
 
 
+def encode(record: Record) -> bytes:
+    return encode_record(record.start, record.last_time, record.note, record.keys, record.entries)
+
+
 def decode(data: bytes) -> Record:
     return Record.decode(RecordHead.decode(data[:HEAD_SIZE]), data[HEAD_SIZE:])
 
@@ -46,7 +49,7 @@ def decode(data: bytes) -> Record:
 @given(RECORDS)
 def test_decoding_undoes_encoding(record: Record) -> None:
     """And the head says how long the record is."""
-    data = record.encode()
+    data = encode(record)
     assert decode(data) == record
     assert RecordHead.decode(data[:HEAD_SIZE]).record_size == len(data)
 
@@ -54,7 +57,7 @@ def test_decoding_undoes_encoding(record: Record) -> None:
 @given(RECORDS, st.data())
 def test_a_changed_or_missing_byte_is_found(record: Record, data: st.DataObject) -> None:
     """Any single one; a CRC finds every burst of up to 32 bits."""
-    encoded = bytearray(record.encode())
+    encoded = bytearray(encode(record))
     at = data.draw(st.integers(0, len(encoded) - 1))
     with pytest.raises(FormatError):
         decode(bytes(encoded[:at] + encoded[at + 1 :]))
@@ -125,15 +128,6 @@ def test_a_batch_above_the_limit_is_not_written() -> None:
     entries = [bytes(60_000)] * (MAX_BODY_SIZE // 60_000 + 1)
     with pytest.raises(FormatError, match="at most"):
         encode_record(0, UnixMillis(0), b"", [b""] * len(entries), entries)
-
-
-@pytest.mark.parametrize(
-    "bad", [Item(b"", b"e"), Item(b"k" * 255, b"e"), Item(None, b""), Item(None, b"e" * 1025)]
-)
-def test_keys_and_entries_have_limits(bad: Item) -> None:
-    """Empty is no key, and the length fields have a width."""
-    with pytest.raises(FormatError):
-        bad.require_sizes()
 
 
 def test_a_file_head_says_whose_file_it_is() -> None:

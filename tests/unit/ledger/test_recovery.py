@@ -9,7 +9,7 @@ from bistro.crypto.digest import leaf_hash
 from bistro.crypto.merkle import Frontier
 from bistro.crypto.signing import SigningKey
 from bistro.errors import StorageError, UnavailableError
-from bistro.ledger.record import Record
+from bistro.ledger.record import encode_record
 from bistro.storage.disk import SystemDisk
 from bistro.wire.checkpoint import Checkpoint
 from tests.support.clocks import NOON
@@ -260,7 +260,7 @@ def forge(start: int, size: int, key: SigningKey, *, note: bytes | None = None) 
     checkpoint = Checkpoint(origin=ORIGIN, size=size, root=root)
     signed = checkpoint.signed(key.verifier, key.sign(checkpoint.text()))
     note = signed if note is None else note
-    return Record(start, NOON, note, [commitment(start)], [entry(start)]).encode()
+    return encode_record(start, NOON, note, [commitment(start)], [entry(start)])
 
 
 async def test_a_record_that_contradicts_itself_stops(tmp_path: Path) -> None:

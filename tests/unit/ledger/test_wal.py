@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bistro.errors import StorageError, UnavailableError, UnknownObjectError
 from bistro.instant import UnixMillis
-from bistro.ledger.record import Record
+from bistro.ledger.record import encode_record
 from bistro.ledger.segments import FIRST_SIZE
 from bistro.ledger.wal import WriteAheadFile
 from bistro.ledger.writer import WalWriter
@@ -24,7 +24,7 @@ FIRST = f"{0:016d}"
 
 def record(start: int, count: int = 1) -> bytes:
     entries = [b"an entry %05d\n" % number * 9 for number in range(count)]
-    return Record(start, UnixMillis(5), b"note", [b"key"] * count, entries).encode()
+    return encode_record(start, UnixMillis(5), b"note", [b"key"] * count, entries)
 
 
 def settled(path: Path) -> WriteAheadFile:
