@@ -113,6 +113,8 @@ class Connection(Guest, asyncio.Protocol):
         "who",
     )
 
+    _gate: Gate  # there is one once a request was gathered
+
     def __init__(self, front: Front) -> None:
         self.address = ""
         self.who = UNKNOWN
@@ -129,7 +131,6 @@ class Connection(Guest, asyncio.Protocol):
         # What the short way compares with; its size is that of head and body.
         self._short_head = b""
         self._short_size = _NEVER
-        self._gate: Gate | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is room."""
@@ -171,7 +172,7 @@ class Connection(Guest, asyncio.Protocol):
             self._ordinary.data_received(data)
 
     def _gather(self, body: bytes) -> None:
-        gate = cast("Gate", self._gate)
+        gate = self._gate
         bucket = self.who.bucket
         self._since_s = now_s = self._front.now_s()
         if bucket is None or not bucket.take(1, now_s):
