@@ -129,7 +129,7 @@ class TokenSigner:
 
     def judge(self, query: Query) -> Rejection | None:
         """Why this authority does not grant ``query``, or ``None`` if it does."""
-        if query.policy not in {None, self._policy_object}:
+        if query.policy is not None and query.policy != self._policy_object:
             return Rejection(Failure.UNACCEPTED_POLICY, "there is one policy here, and not this")
         if query.has_extensions:
             return Rejection(Failure.UNACCEPTED_EXTENSION, "no extension is understood")
