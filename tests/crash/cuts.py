@@ -61,12 +61,16 @@ class Recording:
     Args:
         path: Where processes see the folder.
         base: A copy of it as it is now, which stays as long as this is used.
+
+    Attributes:
+        sent: Bytes that the last life has sent in all, by the port of the client.
     """
 
     def __init__(self, path: Path, base: Path) -> None:
         self._path = path
         self._folder = scan(base)
         self._uncertain: set[int] = set()
+        self.sent: dict[int, int] = {}
 
     def cuts(
         self,
@@ -96,7 +100,7 @@ class Recording:
             _count(event, sent)
         for one in rest:
             yield self._cut(one, sent, target, chance)
-        self._uncertain = replay.uncertain
+        self._uncertain, self.sent = replay.uncertain, sent
 
     def _cut(
         self,

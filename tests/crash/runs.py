@@ -182,6 +182,8 @@ class _Run:
                     return  # with the folder as it is
                 shutil.rmtree(folder)
             recording.settle()
+            if stage.at_cut(recording.sent).promise_count != stage.promise_count:
+                raise UnexplainedError("clients have promises that were never seen leaving")
             if not self.report.findings.faults:
                 trace.unlink()
         shutil.rmtree(base)

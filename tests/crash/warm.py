@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -114,6 +115,9 @@ def serve_orders(modules: list[str]) -> None:
     """Fork for every order until standard input ends; then kill what is left."""
     for module in modules:
         importlib.import_module(module)
+    # Else the first collection of a child would touch, and so copy, every page of ours.
+    gc.collect()
+    gc.freeze()
     # Nobody but children's copies may be told of Ctrl-C: whoever gives the orders decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     children: set[int] = set()
