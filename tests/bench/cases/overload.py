@@ -20,7 +20,7 @@ from tests.bench.loads import Load, Timed
 from tests.bench.loads.sending import send_timed
 from tests.bench.loads.tickets import TicketLoad
 from tests.bench.measuring import Case, Contest, Measure, NotMeasured, Sample, Samples
-from tests.bench.processes import Meter, metering
+from tests.bench.processes import metering
 from tests.bench.workplace import work_folder
 
 SATURATING: Final = 512
@@ -61,13 +61,13 @@ class Rounds:
 
     def offer(self) -> Samples:
         """Waiting times below saturation, and goodput above it."""
-        below, _ = self._send(BELOW, min(_BELOW_CONNECTIONS, self.connections))
+        below = self._send(BELOW, min(_BELOW_CONNECTIONS, self.connections))
         if below.refused or below.missing:
             raise NotMeasured(
                 f"at {BELOW:.0%} of saturation {below.refused} of {below.offered} requests were "
                 f"refused and {below.missing} not answered"
             )
-        above, meter = self._send(ABOVE, self.connections)
+        above = self._send(ABOVE, self.connections)
         if above.missing:
             raise NotMeasured(
                 f"at {ABOVE:.0%} of saturation {above.missing} of {above.offered} requests got no "
@@ -75,19 +75,20 @@ class Rounds:
             )
         return {
             "ticket.p99": Sample(below.took_ms[1]),
-            "ticket.goodput": Sample(above.goodput, meter.busy, meter.cpu_s / above.seconds),
+            "ticket.goodput": Sample(above.goodput, above.busy, above.own),
         }
 
-    def _send(self, factor: float, connections: int) -> tuple[Timed, Meter]:
+    def _send(self, factor: float, connections: int) -> Timed:
         """Offer a multiple of saturation; again if the client was late."""
         found: Timed | None = None
         for _ in range(_ATTEMPTS):
             loads: list[Load] = []
-            with self.desk.counting(loads), metering(self.desk.server) as meter:
+            with self.desk.counting(loads):
                 found = send_timed(
                     self.desk.server.port,
                     self.desk.path,
                     self.desk.terms_hash,
+                    pid=self.desk.server.process.pid,
                     rate=factor * self.saturation,
                     seconds=SECONDS,
                     settle_s=SETTLE_S,
@@ -96,7 +97,7 @@ class Rounds:
                 )
                 loads.append(Load(found.answered, found.seconds))
             if found.doubt is None:
-                return found, meter
+                return found
         assert found is not None
         raise NotMeasured(f"at {factor:.0%} of saturation: {found.doubt}, {_ATTEMPTS} times")
 

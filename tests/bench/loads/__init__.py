@@ -63,6 +63,8 @@ class Timed:
         starved: How often a request was due while every connection waited for an answer.
         seconds: How long requests were offered.
         left_out: Requests that were never begun, since the client was a second late.
+        busy: Share of the time after settling in which the server's core was busy.
+        own: Share of the core that the server had then.
     """
 
     offered: int
@@ -75,6 +77,8 @@ class Timed:
     seconds: float
     starved: int = 0
     left_out: int = 0
+    busy: float | None = None
+    own: float | None = None
 
     @classmethod
     def parse(cls, output: str) -> Timed:
@@ -90,8 +94,9 @@ class Timed:
             raise NotMeasured(f"load: expected a report, found {output[-300:]!r}") from exc
         if failed := fields.pop("failed"):
             raise NotMeasured(f"load: {failed} requests failed, or lost their connection")
-        took_ms, late_ms = map(tuple, (fields.pop("took_ms"), fields.pop("late_ms")))
-        return cls(took_ms=took_ms, late_ms=late_ms, **fields)
+        for name in ("took_ms", "late_ms"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
 
     @property
     def doubt(self) -> str | None:

@@ -37,6 +37,7 @@ def send_timed(  # noqa: PLR0913 - everything that an open loop is described by
     path: str,
     terms_hash: bytes,
     *,
+    pid: int,
     rate: float,
     seconds: float,
     settle_s: float,
@@ -50,4 +51,5 @@ def send_timed(  # noqa: PLR0913 - everything that an open loop is described by
     """
     options: list[str | float] = ["--rate", rate, "--seconds", seconds, "--settle", settle_s]
     options += ["--connections", connections, "--seed", seed]
+    options += ["--pid", pid, "--core", min(CORES.server)]
     return Timed.parse(run(python("loads.timed", port, path, terms_hash.hex(), *options)))

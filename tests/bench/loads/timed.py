@@ -21,8 +21,9 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Final
 
 import click
@@ -30,6 +31,7 @@ import click
 from tests.bench.loads.priority import take_precedence
 from tests.bench.loads.requests import post
 from tests.bench.loads.tickets import MSGPACK, ticket_body
+from tests.bench.proc import CoreTimes, core_times, parse_stat
 
 _NS: Final = 1_000_000_000
 _ANSWER_SIZE: Final = 65_536
@@ -71,6 +73,37 @@ def status_of(answer: bytes) -> int | None:
     return int(answer[9:12]) if len(answer) >= head_size + 4 + size else None
 
 
+Look = tuple[int, Callable[[], None]]
+"""When, nanoseconds from the beginning, and what is done then, in no time."""
+
+
+class Watch:
+    """Looks at a server twice: what it and its core did in between.
+
+    Args:
+        pid: Of the server; its children are not seen.
+        core: Where it runs.
+    """
+
+    def __init__(self, pid: int, core: int) -> None:
+        self._pid = pid
+        self._core = core
+        self._seen: list[tuple[CoreTimes, int]] = []
+
+    def look(self) -> None:
+        """Look now."""
+        text = Path(f"/proc/{self._pid}/stat").read_text(encoding="utf-8", errors="replace")
+        self._seen.append((core_times([self._core]), parse_stat(text).ticks))
+
+    def shares(self) -> dict[str, float]:
+        """``busy`` and ``own`` of the report; nothing before the second look."""
+        if len(self._seen) < 2:
+            return {}
+        (core, own), (later, own_later) = self._seen
+        share = (own_later - own) / max(1, later.total - core.total)
+        return {"busy": later.busy_since(core), "own": share}
+
+
 class Crowd:
     """All connections.
 
@@ -108,11 +141,20 @@ class Crowd:
         self._poll.register(made.fileno(), select.EPOLLIN)
         return made.fileno()
 
-    def run(self, requests: Sequence[bytes], due: Sequence[int]) -> None:
-        """Send each request when it is due, and wait for answers for a while after the last."""
+    def run(
+        self, requests: Sequence[bytes], due: Sequence[int], looks: Sequence[Look] = ()
+    ) -> None:
+        """Send each request when it is due, and wait for answers for a while after the last.
+
+        Args:
+            requests: Whole.
+            due: When, nanoseconds from now, in order.
+            looks: What else is to be done meanwhile, and when, in order.
+        """
+        ahead = list(looks)
         began, at, count = time.perf_counter_ns(), 0, len(due)
         clock, idle, sockets = time.perf_counter_ns, self._idle, self._sockets
-        while at < count or self._due:
+        while at < count or self._due or ahead:
             now = clock() - began
             while at < count and due[at] <= now and idle:
                 fd = idle.pop()
@@ -121,6 +163,8 @@ class Crowd:
                 now = clock() - began
                 self.late_ns.append(now - due[at])
                 at += 1
+            if ahead and now >= ahead[0][0]:
+                ahead.pop(0)[1]()
             is_starved = at < count and due[at] <= now
             self.starved_count += is_starved
             if now > (due[at] + _HOPELESS_NS if at < count else due[-1] + _DRAIN_NS):
@@ -208,6 +252,8 @@ def report(crowd: Crowd, *, offered: int, seconds: float, settle_s: float) -> di
 @click.option("--settle", type=float, default=0.0, help="Seconds that do not count.")
 @click.option("--connections", type=int, required=True)
 @click.option("--seed", type=int, required=True)
+@click.option("--pid", type=int, required=True, help="Of the server.")
+@click.option("--core", type=int, required=True, help="The server's.")
 def main(
     port: int, path: str, terms_hash: str, *, connections: int, seed: int, **options: float
 ) -> None:
@@ -221,9 +267,10 @@ def main(
     gc.collect()
     gc.freeze()
     gc.disable()
-    crowd.run(requests, due)
+    watch, settle_s = Watch(int(options["pid"]), int(options["core"])), options["settle"]
+    crowd.run(requests, due, [(int(at * _NS), watch.look) for at in (settle_s, seconds)])
     crowd.close()
-    found = report(crowd, offered=len(due), seconds=seconds, settle_s=options["settle"])
+    found = report(crowd, offered=len(due), seconds=seconds, settle_s=settle_s) | watch.shares()
     sys.stdout.write(json.dumps(found) + "\n")
 
 

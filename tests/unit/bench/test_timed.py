@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random  # noqa: TID251 - seeded
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -15,6 +16,8 @@ from tests.bench.floors.ticket import Echo
 from tests.bench.loads import LATE_LIMIT_MS, Timed
 from tests.bench.loads.timed import (
     Crowd,
+    Look,
+    Watch,
     arrivals,
     report,
     share,
@@ -28,7 +31,13 @@ BUSY = b"HTTP/1.1 503 unavailable\r\nContent-Length: 4\r\n\r\nbusy"
 MS = 1_000_000
 
 
-async def crowd_at(protocol: Callable[[], Echo], due: list[int], *, connections: int = 3) -> Crowd:
+async def crowd_at(
+    protocol: Callable[[], Echo],
+    due: list[int],
+    *,
+    connections: int = 3,
+    looks: Sequence[Look] = (),
+) -> Crowd:
     """A crowd that has asked a server for something at each of the moments ``due``."""
     loop = asyncio.get_running_loop()
     made: list[Echo] = []
@@ -42,7 +51,8 @@ async def crowd_at(protocol: Callable[[], Echo], due: list[int], *, connections:
 
         def ask() -> Crowd:
             crowd = Crowd(port, connections)
-            crowd.run(ticket_requests("/calls/x/tickets", bytes(32), len(due)), due)
+            requests = ticket_requests("/calls/x/tickets", bytes(32), len(due))
+            crowd.run(requests, due, looks)
             crowd.close()
             return crowd
 
@@ -151,6 +161,18 @@ def test_only_what_came_after_settling_is_goodput() -> None:
     found = report(crowd, offered=4, seconds=2.0, settle_s=1.0)
     assert found["goodput"] == 2.0
     assert found["took_ms"] == [900.0, 900.0, 900.0]
+
+
+async def test_a_server_is_watched_from_settling_to_the_end() -> None:
+    """And no longer: making connections is no part of what was offered."""
+    watch = Watch(os.getpid(), min(os.sched_getaffinity(0)))
+    assert watch.shares() == {}
+    due, looks = [0], [(0, watch.look), (60 * MS, watch.look)]
+    found = parsed(await crowd_at(lambda: Echo(GOOD), due, looks=looks), due)
+    assert found.answered == 1
+    shares = watch.shares()
+    assert 0 <= shares["busy"] <= 1
+    assert shares["own"] >= 0
 
 
 def test_arrivals_are_in_order_and_as_many_as_were_wanted() -> None:
