@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+import trustme
 
 from bistro.api import media
 from bistro.errors import StorageError
@@ -19,6 +21,7 @@ from tests.support.relays import (
     Site,
     allow,
     eventually,
+    free_port,
     metadata,
     relay_settings,
     relay_site,
@@ -347,3 +350,90 @@ async def test_one_address_has_its_share_of_requests(tmp_path: Path) -> None:
         assert (await first.ask(data[-1:]))[0] == 201
         first.close()
         second.close()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_over_tls_all_is_the_same(tmp_path: Path, loop: str) -> None:
+    """Small ones here, others by the ordinary server, on one connection, on both event loops."""
+    factory = asyncio.new_event_loop
+    if loop == "uvloop":
+        factory = pytest.importorskip("uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(_over_tls(tmp_path))
+
+
+async def _over_tls(root: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    chain, key = root / "chain.pem", root / "key.pem"
+    certificate.cert_chain_pems[0].write_to_path(chain)
+    certificate.private_key_pem.write_to_path(key)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    call = PaperCall()
+    async with publishing(call) as server:
+        port = free_port()
+        http = {"certificate_path": chain, "key_path": key, "port": port}
+        settings = relay_settings(root, http={**http, "base_url": f"https://localhost:{port}"})
+        allow(settings, server)
+        async with serving_relay(settings) as relay:
+            await relay.services.book.require(SPRING)
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+            line = Line(reader, writer)
+            path = ""
+            for number, size in enumerate((2, 131_072, MIB)):
+                one = Sealed(number, size=size)
+                status, fields = await line.ask(request(call, one))
+                path = fields["Location"]
+                assert status == 201
+                assert receipt_of(fields).commitment == one.commitment
+            large = Sealed(7, size=3 * MIB)
+            assert (await line.ask(request(call, large)))[0] == 201
+            assert (await line.ask(request(call, Sealed(8))))[0] == 201
+            head = f"HEAD {path} HTTP/1.1\r\nHost: relay\r\nTus-Resumable: 1.0.0\r\n\r\n"
+            writer.write(head.encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            line.close()
+
+
+async def test_a_full_relay_says_so_before_the_bytes_flow(tmp_path: Path) -> None:
+    """The head alone is answered; also where the client waits to be asked for the body."""
+    call = PaperCall()
+    free = 1 << 40
+    async with publishing(call) as server:
+        settings = relay_settings(tmp_path)
+        allow(settings, server)
+        async with serving_relay(settings, free_disk=lambda: free) as relay:
+            site = Site(relay, call, server)
+            await relay.stage(call, Sealed(99))
+            free = 100
+            for data in (
+                request(call, Sealed(1)),
+                request(call, Sealed(1), Expect="100-continue"),
+            ):
+                line = await Line.to(site)
+                head = data[: data.index(b"\r\n\r\n") + 4]
+                line.writer.write(head)
+                status, _ = await line.answer()
+                while status == 100:
+                    status, _ = await line.answer()
+                assert status == 507
+                line.close()
+
+
+async def test_connections_beyond_the_limit_are_closed_at_once(tmp_path: Path) -> None:
+    """One address may have half of them; those that are there go on."""
+    async with relay_site(tmp_path, http={"connections_count": 8}) as site:
+        await site.relay.stage(site.call, Sealed(99))
+        lines = [await Line.to(site) for _ in range(6)]
+        refused = 0
+        for number, line in enumerate(lines):
+            try:
+                status, _ = await line.ask(request(site.call, Sealed(number)))
+                assert status == 201
+            except (ConnectionError, asyncio.IncompleteReadError):
+                refused += 1
+        assert 0 < refused < len(lines)
+        for line in lines:
+            line.close()
+        await eventually(lambda: site.relay.services.gate.count == 0)

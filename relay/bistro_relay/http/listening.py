@@ -50,7 +50,7 @@ class RelayHttpPart(HttpPart):
             # Workers that end TLS hand on whole connections: the ordinary way.
             return await super()._listen(front)
         return await asyncio.get_running_loop().create_server(
-            lambda: UploadConnection(uploads, lambda: Connection(front)),
+            lambda: UploadConnection(uploads, lambda: Connection(front), front.limits.addresses),
             sock=self.listener,
             ssl=self.tls,
             backlog=self.backlog,

@@ -145,8 +145,8 @@ class TusApi:
                 self._intake.dismiss(length)
         else:
             progress = await self._intake.create(claim, length=length)
-            if has_body and progress.receipt is None:
-                progress = await self._feed(request, progress.id, at=0, checksum=checksum)
+        if has_body and progress.receipt is None:
+            progress = await self._feed(request, progress.id, at=0, checksum=checksum)
         path = routes.UPLOAD_OFFSET.path(upload=progress.id)
         headers = {"Location": self._prefix + path, **_headers(progress)}
         return web.Response(status=HTTPStatus.CREATED, headers=headers)
@@ -155,6 +155,9 @@ class TusApi:
         self, request: web.Request, claim: bytes, length: int, checksum: Checksum | None
     ) -> Progress:
         examined = await self._intake.examine(claim, length=length)
+        if not self._intake.is_open(examined):
+            # Said before a byte is read: why not, or that the fragment is held already.
+            return await self._intake.create(claim, length=length)
         body = await read_body(request, limit=length, idle_s=self._idle_s)
         if checksum is not None:
             require_intact_chunk(

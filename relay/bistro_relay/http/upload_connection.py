@@ -7,6 +7,7 @@ is refused, slow or odd is answered where everything is, and this knows one good
 
 | what | what happens |
 |---|---|
+| connections beyond what the listener has room for | closed at once |
 | another request, a claim that does not hold, an error | to the ordinary server |
 | a request that is not whole after ``PATIENCE_S`` | to the ordinary server, which streams it |
 | no memory for another fragment | to the ordinary server, which streams it |
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, cast
 
+from bistro.daemon.addresses import Address, Addresses
 from bistro.errors import BistroError, StorageError
 from bistro_relay.http.upload_front import Guest, UploadFront
 from bistro_relay.http.upload_head import END, LINE, MAX_HEAD_SIZE, HeadReader, UploadHead
@@ -45,11 +47,19 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
     Args:
         front: What it shares with the others.
         ordinary: Makes the protocol that takes over.
+        addresses: Knows how many connections there may be.
     """
 
-    def __init__(self, front: UploadFront, ordinary: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        front: UploadFront,
+        ordinary: Callable[[], asyncio.Protocol],
+        addresses: Addresses,
+    ) -> None:
         self._front = front
         self._ordinary = ordinary
+        self._addresses = addresses
+        self._home: Address | None = None
         self._heads = HeadReader()
         self._buffer = bytearray()
         self._size = 0  # bytes in the buffer
@@ -69,13 +79,17 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._front.enter(self)
+        self._home = self._addresses.enter(self._address)
+        if self._home is None:
+            self._is_gone = True
+            self._transport.abort()
+        else:
+            self._front.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits any more; what was begun is kept all the same."""
         del exc
-        self._is_gone = True
-        self._front.leave(self)
+        self._leave()
         if not self._is_waiting:
             self._forget()
 
@@ -130,9 +144,11 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
 
     def _examine(self, asked: UploadHead) -> Examined | None:
         try:
-            return self._front.desk.examine_known(asked.claim, length=asked.size)
+            examined = self._front.desk.examine_known(asked.claim, length=asked.size)
         except BistroError:
             return None  # said where all errors are
+        is_open = examined is not None and self._front.whole.is_open(examined)
+        return examined if is_open else None
 
     def _has_room(self) -> bool:
         """Make the buffer large enough for the request, if that may be."""
@@ -215,11 +231,17 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         if asked is not None:
             self._front.gate.leave(self._address)
 
+    def _leave(self) -> None:
+        self._is_gone = True
+        self._front.leave(self)
+        home, self._home = self._home, None
+        if home is not None:
+            self._addresses.leave(home)
+
     def _hand_over(self) -> None:
         data = bytes(memoryview(self._buffer)[: self._size])
         self._forget()
-        self._is_gone = True
-        self._front.leave(self)
+        self._leave()
         ordinary = self._ordinary()
         self._transport.set_protocol(ordinary)
         ordinary.connection_made(self._transport)

@@ -148,6 +148,10 @@ class Intake:
         """See ``ClaimDesk.examine``."""
         return await self._desk.examine(data, length=length)
 
+    def is_open(self, examined: Examined) -> bool:
+        """See ``WholeIntake.is_open``."""
+        return self._whole.is_open(examined)
+
     async def keep(self, examined: Examined, body: bytes) -> Progress:
         """Keep a whole fragment that was admitted; one that is held already is not kept twice.
 

@@ -109,11 +109,11 @@ class Room:
         """Room for further fragments; what accepted uploads still miss is taken off."""
         return max(0, self._free_disk() - self._reserve_bytes - self._outstanding)
 
-    def reserve(self, server: str, size: int, *, quota_bytes: int | None) -> None:
-        """Set ``size`` bytes aside for an upload.
+    def require(self, server: str, size: int, *, quota_bytes: int | None) -> None:
+        """Check that there is room for ``size`` bytes of an upload.
 
         Raises:
-            RelayFullError: The destination's quota or the disk has no room for them.
+            RelayFullError: The destination's quota or the disk has none.
         """
         if quota_bytes is not None and self._used[server] + size > quota_bytes:
             raise RelayFullError(
@@ -126,6 +126,14 @@ class Room:
             raise RelayFullError(
                 f"disk: expected {size} bytes free, found {free}", hint="use another relay"
             )
+
+    def reserve(self, server: str, size: int, *, quota_bytes: int | None) -> None:
+        """Set ``size`` bytes aside for an upload.
+
+        Raises:
+            RelayFullError: As ``require``.
+        """
+        self.require(server, size, quota_bytes=quota_bytes)
         self.count(server, size=size, missing_size=size)
 
     def count(self, server: str, *, size: int, missing_size: int) -> None:

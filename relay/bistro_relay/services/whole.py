@@ -121,6 +121,16 @@ class WholeIntake:
         """Give back what ``admit`` took."""
         self._memory += size
 
+    def is_open(self, examined: Examined) -> bool:
+        """Whether a new fragment would be taken now: to be asked before its bytes are read."""
+        origin, size = examined.claim.origin, examined.claim.descriptor.size
+        try:
+            quota = self._desk.require_open(examined)
+            self._room.require(origin.server, size, quota_bytes=quota)
+        except BistroError:
+            return False
+        return True
+
     async def take(self, examined: Examined, body: bytes) -> Kept:
         """Keep a fragment; what this returns is durable and promised.
 

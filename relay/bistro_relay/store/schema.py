@@ -70,23 +70,53 @@ CREATE INDEX nonce_ends ON nonce (expires_at);
 """
 
 _SHARED: Final = """
--- Small fragments: number of the shared segment and offset of the record.
-ALTER TABLE upload ADD COLUMN segment INTEGER;
-ALTER TABLE upload ADD COLUMN place INTEGER CHECK ((place IS NULL) = (segment IS NULL));
+-- With row ids: claims of a kilobyte stand in the leaves of the table, in the order in which
+-- they came, and indexes stay small. Without, each takes a page of its own.
+CREATE TABLE upload_next (
+  id TEXT NOT NULL UNIQUE,
+  server TEXT NOT NULL,
+  call TEXT NOT NULL,
+  commitment BLOB NOT NULL CHECK (length(commitment) = 32),
+  fragment INTEGER NOT NULL,
+  claim BLOB NOT NULL,
+  size INTEGER NOT NULL,
+  sha256 BLOB NOT NULL CHECK (length(sha256) = 32),
+  state TEXT NOT NULL
+    CHECK (state IN ('receiving', 'complete', 'held', 'released', 'expired', 'terminated')),
+  offset INTEGER NOT NULL CHECK (offset BETWEEN 0 AND size),
+  expires_at INTEGER NOT NULL,
+  hold_until INTEGER,
+  -- Small fragments: number of the shared segment and offset of the record.
+  segment INTEGER,
+  place INTEGER CHECK ((place IS NULL) = (segment IS NULL)),
+  changed_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO upload_next
+  SELECT id, server, call, commitment, fragment, claim, size, sha256, state, offset, expires_at,
+    hold_until, NULL, NULL, changed_at FROM upload;
+CREATE TEMPORARY TABLE shown AS SELECT cursor, upload, server, call FROM staged;
+DELETE FROM staged;
+DROP TABLE upload;
+ALTER TABLE upload_next RENAME TO upload;
+INSERT INTO staged SELECT cursor, upload, server, call FROM shown;
+DROP TABLE shown;
+
+-- A fragment has one custody, however many uploads raced to bring it.
+CREATE UNIQUE INDEX upload_custody ON upload (server, call, commitment, fragment)
+  WHERE state IN ('complete', 'held', 'released');
+CREATE INDEX upload_holds ON upload (hold_until) WHERE state = 'held';
 CREATE INDEX upload_own ON upload (id) WHERE segment IS NULL;
 CREATE INDEX upload_live ON upload (segment, place, size, state)
   WHERE segment IS NOT NULL AND state IN ('complete', 'held');
 -- Most rows are held: what looks for others must not look at them.
-DROP INDEX upload_ends;
 CREATE INDEX upload_receiving ON upload (expires_at) WHERE state = 'receiving';
 CREATE INDEX upload_complete ON upload (id) WHERE state = 'complete';
 CREATE INDEX upload_gone ON upload (changed_at)
   WHERE state IN ('expired', 'terminated') AND hold_until IS NULL;
--- What is counted at every start, from the index alone.
-DROP INDEX upload_calls;
-CREATE INDEX upload_calls ON upload (server, call, state, size, offset);
 CREATE INDEX upload_ended ON upload (server, call, changed_at)
   WHERE state IN ('released', 'expired') AND hold_until IS NOT NULL;
+-- What is counted at every start, from the index alone.
+CREATE INDEX upload_calls ON upload (server, call, state, size, offset);
 
 -- Sealed shared segments of which every record has its row or is dead.
 CREATE TABLE settled (segment INTEGER PRIMARY KEY) STRICT;

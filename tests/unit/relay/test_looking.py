@@ -10,9 +10,10 @@ import pytest
 
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
+from bistro.protocol.transfer import TransferState
 from bistro.storage.database import Database
 from bistro_relay.store.placing import PlacedUploads
-from bistro_relay.store.schema import FILE_NAME, open_database
+from bistro_relay.store.schema import FILE_NAME, MIGRATIONS, open_database
 from bistro_relay.store.uploads import UploadStore
 
 ORIGIN = Origin("permits.example", "spring")
@@ -68,3 +69,33 @@ async def test_what_a_start_counts_is_read_from_indexes(database: Database, tmp_
         steps = [step for *_, step in plain.execute("EXPLAIN QUERY PLAN " + sql)]
         assert any("COVERING INDEX" in step for step in steps), steps
     plain.close()
+
+
+async def test_rows_of_the_first_schema_are_taken_over(tmp_path: Path) -> None:
+    """Held and receiving uploads, and their cursors."""
+    old = await Database.open(tmp_path / FILE_NAME, migrations=MIGRATIONS[:1], journal_mode="WAL")
+    row = ("permits.example", "spring", bytes(32), b"claim", 7, bytes(32))
+    async with old.transaction() as tx:
+        for name, state, hold in (("held", "held", 9), ("coming", "receiving", None)):
+            await tx.execute(
+                "INSERT INTO upload (id, server, call, commitment, claim, size, sha256, fragment, "
+                "state, offset, expires_at, hold_until, changed_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, 1, ?, 1)",
+                (name, *row, state, hold),
+            )
+        await tx.execute(
+            "INSERT INTO staged (cursor, upload, server, call) "
+            "VALUES (41, 'held', 'permits.example', 'spring')"
+        )
+    await old.close()
+    new = await open_database(tmp_path)
+    uploads = UploadStore(new)
+    held, coming = await uploads.find("held"), await uploads.find("coming")
+    assert held is not None
+    assert coming is not None
+    assert (held.claim, held.place, held.transfer.hold_until) == (b"claim", None, 9)
+    assert coming.transfer.state is TransferState.RECEIVING
+    (shown,) = await uploads.staged(ORIGIN, after=0, limit=9)
+    assert (shown.cursor, shown.claim) == (41, b"claim")
+    assert await new.fetch_all("PRAGMA foreign_key_check") == []
+    await new.close()
