@@ -71,11 +71,18 @@ class Tally:
 
     found: list[Found] = field(default_factory=list)
 
+    def percentiles(self, share: float) -> list[float]:
+        """A percentile of each round, milliseconds."""
+        return [sorted(one.took_ms)[int(share * (len(one.took_ms) - 1))] for one in self.found]
+
     def percentile(self, share: float) -> float:
         """The median over rounds of a percentile in each, milliseconds."""
-        return statistics.median(
-            sorted(one.took_ms)[int(share * (len(one.took_ms) - 1))] for one in self.found
-        )
+        return statistics.median(self.percentiles(share))
+
+    @property
+    def best_p99(self) -> float:
+        """Of the round that whatever else runs on this machine disturbed least."""
+        return min(self.percentiles(0.99))
 
     @property
     def counts(self) -> Counter[str]:
@@ -106,6 +113,7 @@ def scenes(port: int, hashes: dict[str, str], seconds: float) -> list[Scene]:
         connections=64,
         rate_per_s=GREED * ADDRESS_RATE / 64,
     )
+    arrays = replace(greedy, connections=8, items=1_000, rate_per_s=GREED * ADDRESS_RATE / 8_000)
     office = replace(
         modest, addresses=["127.0.3.1"], connections=OFFICE_COUNT, rate_per_s=3 / seconds
     )
@@ -127,6 +135,7 @@ def scenes(port: int, hashes: dict[str, str], seconds: float) -> list[Scene]:
     )
     return [
         Scene("40 addresses, one greedy", modest, (greedy,)),
+        Scene("40 addresses, one greedy with arrays", modest, (arrays,)),
         Scene("40 filers, one greedy", filers, (greedy_filer,)),
         Scene("40 filers, a forger", filers, (forger,)),
         Scene("call of anyone, a forger next door", modest, (forger,)),
@@ -208,14 +217,17 @@ def server(work: Path) -> Iterator[tuple[Server, dict[str, str]]]:
     command = program("bistro-server", "serve", "--dir", folder)
     with serving(command, port=port, log=work / "log", environment=SETTINGS) as found:
         with contextlib.suppress(PermissionError):
-            # Before whatever else this machine does, alone and disturbed alike.
-            os.setpriority(os.PRIO_PROCESS, found.process.pid, _NICE)
+            # Before whatever else this machine does, alone and disturbed alike; each thread
+            # has a priority of its own.
+            for task in Path(f"/proc/{found.process.pid}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(task.name), _NICE)
         yield found, hashes
 
 
 def tell(scene: Scene, alone: Tally, beside: Tally, disturbers: Tally) -> bool:
     """Print what a scene came to; whether nobody was starved."""
     ratio = beside.percentile(0.99) / alone.percentile(0.99)
+    best = beside.best_p99 / alone.best_p99
     is_fair = ratio <= LIMIT and set(beside.counts) == {"asked", "tickets"}
     click.echo(f"\n{scene.name}")
     for name, tally in (("alone", alone), ("disturbed", beside)):
@@ -223,9 +235,10 @@ def tell(scene: Scene, alone: Tally, beside: Tally, disturbers: Tally) -> bool:
             f"{label} {tally.percentile(share):7.2f} ms"
             for label, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
         )
-        click.echo(f"  {name:<10} {times}   {_shown(tally.counts)}")
+        click.echo(f"  {name:<10} {times}  best p99 {tally.best_p99:7.2f} ms")
+        click.echo(f"  {'':<10} {_shown(tally.counts)}")
     click.echo(f"  disturbers {_shown(disturbers.counts)}")
-    click.echo(f"  p99 disturbed / alone: {ratio:.2f}, at most {LIMIT}: "
+    click.echo(f"  p99 disturbed / alone: {ratio:.2f} (best rounds {best:.2f}), at most {LIMIT}: "
                f"{'kept' if is_fair else 'MISSED'}; watched sent late by at most "
                f"{max(alone.late_ms, beside.late_ms):.1f} ms")  # fmt: skip
     return is_fair

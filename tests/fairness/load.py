@@ -37,6 +37,8 @@ DRAIN_S: Final = 2.0
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length: "
 GOOD: Final = 200
+_ANSWERS: Final = (b"\x92", b"\x93")
+"""How a single answer begins; an array of many begins otherwise."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Plan:
         rate_per_s: Requests a second of each connection, as a Poisson process.
         seconds: How long.
         filers: Seeds of private keys, one for each address in turn; none: no admissions.
+        items: Tickets that a request asks for, as an array if it is more than one.
         is_forged: Whether admissions are for other commitments than they were signed for.
         is_watched: Whether this client's times count: then it comes before others on its core.
         seed: Of the times.
@@ -65,6 +68,7 @@ class Plan:
     rate_per_s: float
     seconds: float
     filers: list[str] = field(default_factory=list)
+    items: int = 1
     is_forged: bool = False
     is_watched: bool = False
     seed: int = 1
@@ -86,7 +90,7 @@ class Found:
     Attributes:
         asked: Requests that were due.
         by_status: Answers by HTTP status.
-        by_code: Item answers that were no ticket, by their code.
+        by_code: Single answers that were no ticket, by their code.
         took_ms: Of each ticket, from when its request was due.
         late_ms: By how much the slowest request was sent later than due, its connection free.
     """
@@ -160,7 +164,7 @@ class Line(asyncio.Protocol):
         if status == GOOD and body[1:2] == b"\x00":
             assert self._asked_at is not None
             self._found.took_ms.append(1_000 * (self._loop.time() - self._asked_at))
-        elif status == GOOD:
+        elif status == GOOD and body[:1] in _ANSWERS:
             self._found.by_code["refused" if body[1:2] == b"\x01" else _code(body)] += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -190,7 +194,10 @@ def _body(plan: Plan, key: Ed25519PrivateKey | None) -> bytes:
         admission = Admission.sign(key, commitment=commitment, terms_hash=terms_hash, slot="main")
     if plan.is_forged:
         commitment = secrets.token_bytes(32)
-    return TicketRequests((TicketRequest(commitment, terms_hash, admission),)).encode()
+    if plan.items == 1:
+        return TicketRequests((TicketRequest(commitment, terms_hash, admission),)).encode()
+    items = tuple(TicketRequest(secrets.token_bytes(32), terms_hash) for _ in range(plan.items))
+    return TicketRequests(items, is_bulk=True).encode()
 
 
 def _request(plan: Plan, key: Ed25519PrivateKey | None) -> bytes:
