@@ -1,0 +1,71 @@
+"""The evidence about syncs, on traces made by hand: which orders it accepts."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from tests.crash.order import OrderFindings, examine
+from tests.crash.traces import read_events
+
+ENTRY = b"bistro/ticket/v1\nserver.example/spring\n1790000000000\nsha256:" + b"0f" * 32 + b"\n"
+FILE = r"5<\x2f\x77\x61\x6c>"
+CLIENT = "9<TCP:[127.0.0.1:80->127.0.0.1:4711]>"
+
+
+def text(data: bytes) -> str:
+    return '"' + "".join(f"\\x{byte:02x}" for byte in data) + '"'
+
+
+RECORD = text(b"Brec\0\1" + ENTRY + b"\0\0")
+PROOF = b"c2sp.org/tlog-proof@v1\nextra " + base64.b64encode(ENTRY) + b"\nindex 1\n"
+WRITE = f"7 pwrite64({FILE}, {RECORD}, 200, 0) = 200"
+SYNC = f"7 fdatasync({FILE}) = 0"
+ANSWER = f"8 write({CLIENT}, {text(PROOF)}, 200) = 200"
+
+
+def examined(*lines: str, earlier: frozenset[bytes] = frozenset()) -> OrderFindings:
+    return examine(read_events(lines), set(earlier))
+
+
+def test_written_synced_answered_is_the_right_order() -> None:
+    """Also if the answer comes in two parts, and if it is given again."""
+    found = examined(WRITE, SYNC, ANSWER, ANSWER)
+    assert (found.promises, found.syncs, found.early) == (2, 1, [])
+    halves = [f"8 write({CLIENT}, {text(part)}, 60) = 60" for part in (PROOF[:60], PROOF[60:])]
+    found = examined(WRITE, SYNC, *halves)
+    assert (found.promises, found.early) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (WRITE, ANSWER, SYNC),
+        (SYNC, WRITE, ANSWER),
+        (WRITE, f"7 fdatasync({FILE}) = -1 EIO (Input/output error)", ANSWER),
+        (WRITE, r"7 fdatasync(6<\x2f\x6f\x74\x68\x65\x72>) = 0", ANSWER),
+        (f"6 fdatasync({FILE} <unfinished ...>", WRITE, "6 <... fdatasync resumed>) = 0", ANSWER),
+        (WRITE, f"6 fdatasync({FILE} <unfinished ...>", ANSWER, "6 <... fdatasync resumed>) = 0"),
+        (f"7 pwrite64({FILE}, {RECORD}, 200, 0) = 20", SYNC, ANSWER),
+        (ANSWER,),
+    ],
+    ids=[
+        "answered before the sync",
+        "synced before the write",
+        "the sync failed",
+        "another file was synced",
+        "the sync began before the write had returned",
+        "answered before the sync had returned",
+        "the write was cut short",
+        "never written",
+    ],
+)
+def test_every_other_order_is_noticed(lines: tuple[str, ...]) -> None:
+    """Whatever comes later: the answer had left."""
+    assert examined(*lines).early == [ENTRY]
+
+
+def test_what_stood_there_before_is_left_out() -> None:
+    """A trace says nothing about entries of an earlier life."""
+    assert examined(ANSWER, earlier=frozenset({ENTRY})).early == []
