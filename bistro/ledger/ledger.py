@@ -16,22 +16,21 @@ from pathlib import Path
 from typing import Final, Self
 
 from bistro.crypto.merkle import BatchTree
-from bistro.crypto.signing import Note, Signer, VerifierKey
+from bistro.crypto.signing import Signer, VerifierKey
 from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
 from bistro.ledger.checking import CheckReport, Progress, check_ledger
 from bistro.ledger.parts import Parts
-from bistro.ledger.proofs import CheckpointSpeller, ProofTexts, format_proof, spell_hash
+from bistro.ledger.proofs import CheckpointSpeller, ProofTexts, prove_entry, spell_hash
 from bistro.ledger.publishing import Boundary, KeyOf
 from bistro.ledger.record import encode_record, time_of
 from bistro.ledger.recovery import recover
 from bistro.ledger.static import StaticLog
 from bistro.ledger.tiles import TILE_LEVEL, WIDTH, TilePath
-from bistro.ledger.view import NewEntries, View
+from bistro.ledger.view import NewEntries
 from bistro.ledger.writer import WalWriter
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.storage.finishing import finish
-from bistro.wire.checkpoint import Checkpoint
 
 PUBLISH_AFTER: Final = 16_384
 """Unpublished entries that make a pass due: 128 files share its syncs."""
@@ -283,7 +282,8 @@ class Ledger:
             UnknownObjectError: There is no such entry, or no such checkpoint.
             StorageError: A file is missing or damaged, or the disk failed.
         """
-        return await asyncio.to_thread(_prove, self._parts.view, index, note)
+        entry, proof = await asyncio.to_thread(prove_entry, self._parts.view, index, note)
+        return Appended(index, entry, proof, is_duplicate=True)
 
     async def prove_consistency(self, old_size: int, size: int | None = None) -> tuple[bytes, ...]:
         """The path between two sizes; the newest size where ``size`` is not given.
@@ -388,13 +388,3 @@ class Ledger:
     def _give_back(self) -> None:
         self._writer.close()
         self._parts.close()
-
-
-def _prove(view: View, index: int, note: bytes | None) -> Appended:
-    size = view.size if note is None else Checkpoint.parse(Note.parse(note).text).size
-    path = view.inclusion_path(index, size)
-    entry = view.entry(index)
-    note = view.note if note is None else note
-    assert note is not None  # noqa: S101 - there is an entry, so there is a checkpoint
-    proof = format_proof(entry=entry, index=index, path=path, note=note)
-    return Appended(index, entry, proof, is_duplicate=True)

@@ -9,7 +9,9 @@ from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bistro.crypto.signing import VerifierKey
+from bistro.crypto.signing import Note, VerifierKey
+from bistro.ledger.view import View
+from bistro.wire.checkpoint import Checkpoint
 from bistro.wire.proof import MAGIC
 
 _HEAD: Final = f"{MAGIC}\nextra ".encode()
@@ -111,3 +113,22 @@ class ProofTexts:
 def format_proof(*, entry: bytes, index: int, path: Sequence[bytes], note: bytes) -> bytes:
     """The text of one proof."""
     return ProofTexts([entry], index, [b"".join(map(spell_hash, path))], note)[0]
+
+
+def prove_entry(view: View, index: int, note: bytes | None = None) -> tuple[bytes, bytes]:
+    """An entry and the text of its proof; blocks.
+
+    Args:
+        view: Of the ledger.
+        index: Of the entry.
+        note: A signed checkpoint of the ledger that covers it; the newest if not given.
+
+    Raises:
+        UnknownObjectError: There is no such entry, or no such checkpoint.
+        StorageError: A file is missing or damaged, or the disk failed.
+    """
+    size = view.size if note is None else Checkpoint.parse(Note.parse(note).text).size
+    path, entry = view.inclusion_path(index, size), view.entry(index)
+    note = view.note if note is None else note
+    assert note is not None  # noqa: S101 - there is an entry, so there is a checkpoint
+    return entry, format_proof(entry=entry, index=index, path=path, note=note)
