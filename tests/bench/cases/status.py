@@ -30,7 +30,7 @@ from tests.bench.processes import Server, free_port, metering, python, rate_and_
 from tests.bench.workplace import ask_raw, work_folder
 
 CONNECTIONS: Final = 64
-SECONDS: Final = 3.0
+SECONDS: Final = 2.0
 NOTES: Final = 4_000
 _RATE: Final = 100_000
 """More requests a second than one core answers."""

@@ -33,7 +33,7 @@ from tests.bench.processes import (
 from tests.bench.workplace import ask, ask_raw, work_folder
 
 CONNECTIONS: Final = 64
-SECONDS: Final = 3.0
+SECONDS: Final = 2.5
 _RATE: Final = 60_000
 """More requests a second than one core signs."""
 _WARM_UP_S: Final = 1.0
