@@ -29,11 +29,14 @@ from bistro.ledger.static import StaticLog
 from bistro.ledger.tiles import TILE_LEVEL, WIDTH, TilePath
 from bistro.ledger.view import NewEntries
 from bistro.ledger.writer import WalWriter
-from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro.storage.durable import SYSTEM_DISK, Disk, waiting_for_room
 from bistro.storage.finishing import finish
 
 PUBLISH_AFTER: Final = 16_384
 """Unpublished entries that make a pass due: 128 files share its syncs."""
+
+_ROOM_PAUSE_S: Final = 0.5
+"""How long a pass waits that found the disk full."""
 
 _MAX_BACKLOG: Final = 4
 """How many times ``publish_after`` may be unpublished before appending waits for a pass."""
@@ -338,6 +341,7 @@ class Ledger:
         """Write what has become complete as tiles and bundles; returns when it is durable.
 
         Raises:
+            UnavailableError: The disk is full; nothing is lost.
             StorageError: The disk failed; nothing is lost.
         """
         async with self._publishing:
@@ -347,7 +351,8 @@ class Ledger:
         parts = self._parts
         target = parts.view.size - parts.view.size % WIDTH
         while True:
-            done = await asyncio.to_thread(parts.publisher.publish, parts.view)
+            with waiting_for_room(f"ledger {self.origin}"):
+                done = await asyncio.to_thread(parts.publisher.publish, parts.view)
             # Back in the loop: the view may have grown meanwhile, and only this loop changes it.
             parts.view = parts.view.trimmed(done.published, done.edges)
             for key in done.keys:
@@ -359,6 +364,7 @@ class Ledger:
         """Publish the newest checkpoint with all its tiles as files; whether there was a new one.
 
         Raises:
+            UnavailableError: The disk is full; the old checkpoint or the new one is published.
             StorageError: The disk failed; the old checkpoint or the new one is published.
         """
         async with self._publishing:
@@ -366,7 +372,8 @@ class Ledger:
             view = self._parts.view
             if view.published < view.size - view.size % WIDTH:
                 await finish(self._publish())
-            return await finish(asyncio.to_thread(self._static.publish, view))
+            with waiting_for_room(f"ledger {self.origin}"):
+                return await finish(asyncio.to_thread(self._static.publish, view))
 
     async def run_publisher(self) -> None:
         """Publish whenever it is due; never returns.
@@ -377,7 +384,12 @@ class Ledger:
         while True:
             await self._is_due.wait()
             self._is_due.clear()
-            await self.publish()
+            try:
+                await self.publish()
+            except UnavailableError:
+                # Appending goes on while memory has room, and then waits for this.
+                self._is_due.set()
+                await asyncio.sleep(_ROOM_PAUSE_S)
 
     async def close(self) -> None:
         """Give everything back after what is under way; a second call does nothing."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
-from bistro.errors import BistroError, StorageError
+from bistro.errors import BistroError, StorageError, UnavailableError
 from bistro.ledger.runs import Run
+from bistro.storage.durable import waiting_for_room
 
 FAN_IN: Final = 16
 
@@ -90,8 +92,10 @@ class Merger:
                 self._is_due.wait()
                 self._is_due.clear()
                 self._worked_from = time.thread_time()
-                while not self._is_stopped.is_set() and self._merge_next(self._between):
-                    pass
+                # A full disk ends nothing: the next run that is added wakes this again.
+                with suppress(UnavailableError), waiting_for_room("duplicate index"):
+                    while not self._is_stopped.is_set() and self._merge_next(self._between):
+                        pass
         except _StoppedError:
             pass
         except BistroError as exc:

@@ -96,17 +96,12 @@ class Publisher:
         Raises:
             StorageError: The disk failed; a later pass or a restart repeats it.
         """
-        # A pass that failed may have left some.
-        view.files.abandon()
         target = min(view.size - view.size % WIDTH, view.published + PASS_LIMIT)
         edges = [list(edge) for edge in view.edges]
-        for begin in range(view.published, target, WIDTH):
-            at = begin - view.published
-            bundle = encode_bundle(view.data[at : at + WIDTH])
-            view.files.write(TilePath("entries", begin // WIDTH), bundle)
-            leaves, root = view.leaves[at : at + WIDTH], view.tile_roots[at // WIDTH]
-            write_tile(view.files, begin // WIDTH, leaves, root, edges)
-        view.files.sync()
+        try:
+            _write_tiles(view, target, edges)
+        finally:
+            view.files.abandon()
         boundary = self._latest_boundary(target)
         keys = view.keys[: target - view.published]
         if target > self._index.reach:
@@ -121,6 +116,17 @@ class Publisher:
         while len(self._boundaries) > 1 and self._boundaries[1].size <= published:
             self._boundaries.popleft()
         return self._boundaries[0]
+
+
+def _write_tiles(view: View, target: int, edges: list[list[bytes]]) -> None:
+    """Write the tiles and bundles up to ``target``; moves ``edges`` on."""
+    for begin in range(view.published, target, WIDTH):
+        at = begin - view.published
+        bundle = encode_bundle(view.data[at : at + WIDTH])
+        view.files.write(TilePath("entries", begin // WIDTH), bundle)
+        leaves, root = view.leaves[at : at + WIDTH], view.tile_roots[at // WIDTH]
+        write_tile(view.files, begin // WIDTH, leaves, root, edges)
+    view.files.sync()
 
 
 def write_tile(

@@ -68,10 +68,13 @@ class StaticLog:
         if view.note is None or known == view.note:
             return False
         files = TileFiles(self.directory, disk=self._disk)
-        for tile in partial_tiles(view.size):
-            files.write(tile, view.tile(tile))
+        try:
+            for tile in partial_tiles(view.size):
+                files.write(tile, view.tile(tile))
+            files.sync()
+        finally:
+            files.abandon()
         # A crash here leaves partial tiles of a checkpoint that was never published: harmless.
-        files.sync()
         write_atomically(path, view.note, disk=self._disk)
         # A crash here leaves partial tiles beside their full one: harmless, and never removed.
         if known is not None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from bistro.errors import StorageError, UnknownObjectError
+from bistro.errors import StorageError, UnavailableError, UnknownObjectError
 from bistro.storage.disk import SYSTEM_DISK, Disk
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "storage_errors",
     "sync_directory",
     "temporary_for",
+    "waiting_for_room",
     "write_atomically",
 ]
 
@@ -48,6 +49,21 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         reason = exc.strerror or type(exc).__name__
         hint = "free some space and start again" if exc.errno in _FULL else "check the disk"
         raise StorageError(f"{action} {path}: {reason}", hint=hint) from exc
+
+
+@contextmanager
+def waiting_for_room(what: str) -> Iterator[None]:
+    """Make a full disk inside no fault: what is done there is whole or absent, and repeated.
+
+    Raises:
+        UnavailableError: The disk is full.
+    """
+    try:
+        yield
+    except StorageError as exc:
+        if isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _FULL:
+            raise UnavailableError(f"{what}: {exc.message}", hint=exc.hint) from exc
+        raise
 
 
 def make_directories(path: Path, *, disk: Disk = SYSTEM_DISK) -> None:

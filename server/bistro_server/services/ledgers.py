@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Self
 
 from bistro.clock import Clock
@@ -257,7 +257,7 @@ class CallLedgers:
 
         draft = Draft(closed_key(terms.hash), now, build, is_barrier=True, on_durable=note)
         closed = await self.log_sequencer.submit(draft)
-        await self._publish_final()
+        await self._publish_newest()
         return closed
 
     async def append_opening(self) -> Appended:
@@ -285,14 +285,15 @@ class CallLedgers:
 
         draft = Draft(OPENING_KEY, self._clock.now(), build, is_barrier=True, on_durable=note)
         opening = await self.log_sequencer.submit(draft)
-        await self._publish_final()
+        await self._publish_newest()
         return opening
 
-    async def _publish_final(self) -> None:
-        """Publish what may be the last checkpoint of both ledgers."""
-        # A crash before this is made good by the next start, within seconds.
-        await self.log.publish_checkpoint()
-        await self.refusals.publish_checkpoint()
+    async def _publish_newest(self) -> None:
+        """Publish the newest checkpoint of both ledgers, or some seconds later on a full disk."""
+        # A crash here is made good by the next start, within seconds.
+        with suppress(UnavailableError):
+            await self.log.publish_checkpoint()
+            await self.refusals.publish_checkpoint()
 
     async def run(self) -> None:
         """Stamp until cancelled.
@@ -308,8 +309,7 @@ class CallLedgers:
     async def _publish_checkpoints(self) -> None:
         while True:
             await asyncio.sleep(PUBLISH_EVERY_S)
-            await self.log.publish_checkpoint()
-            await self.refusals.publish_checkpoint()
+            await self._publish_newest()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

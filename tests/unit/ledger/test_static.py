@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bistro.errors import StorageError
+from bistro.errors import StorageError, UnavailableError
 from bistro.ledger.ledger import Ledger
 from bistro.ledger.static import partial_tiles
 from tests.support.clocks import NOON
@@ -104,7 +104,7 @@ async def test_whatever_step_fails_the_published_log_is_whole(tmp_path: Path, ho
     assert {"rename", "delete"} <= set(counting.calls[begun[0] :])
     for step in range(begun[0], len(counting.calls)):
         directory = shutil.copytree(old, tmp_path / f"l{step}")
-        with pytest.raises((StorageError, KilledError)):
+        with pytest.raises((StorageError, UnavailableError, KilledError)):
             await history(directory, FaultyDisk(at=step, how=how))
         published = len(read_log(directory, VKEY))
         assert published in {200, 300}
