@@ -21,7 +21,7 @@ from bistro_server.services.admission_keeper import AdmissionKeeper, admissions_
 from bistro_server.services.control import DirectLog
 from bistro_server.services.filer_registry import FilerRegistry
 from bistro_server.services.ledgers import CallLedgers
-from bistro_server.services.registered_call import RegisteredCall, Report
+from bistro_server.services.registered_call import RegisteredCall, Report, Shared, verifying_thread
 from bistro_server.services.registered_items import AdmittedItem
 from bistro_server.services.ticket_items import Item
 from bistro_server.services.ticket_parties import Party
@@ -56,10 +56,10 @@ class Registration:
     ) -> None:
         self._admissions = Admissions(database)
         self._registry = FilerRegistry(Filers(database, clock))
-        self._buckets: Buckets[bytes] = Buckets(filer_rate)
         self._poll_s = poll_s
-        self._report = report
         self._disk = disk
+        self._verifier = verifying_thread()
+        self._shared = Shared(self._registry, Buckets(filer_rate), self._verifier, report)
         self._calls: dict[str, RegisteredCall] = {}
         self._keepers: dict[str, AdmissionKeeper] = {}
 
@@ -101,9 +101,7 @@ class Registration:
             file.close()
             raise
         self._keepers[call] = keeper
-        self._calls[call] = RegisteredCall(
-            ledgers, file, self._registry, counts, self._buckets, self._report
-        )
+        self._calls[call] = RegisteredCall(ledgers, file, counts, self._shared)
 
     def enqueue(
         self,
@@ -170,6 +168,7 @@ class Registration:
 
     def close(self) -> None:
         """Give all files back."""
+        self._verifier.shutdown()
         for call in self._calls.values():
             call.close()
         self._calls.clear()
