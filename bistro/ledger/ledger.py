@@ -204,7 +204,9 @@ class Ledger:
         (signature,) = await self._signer.sign([text])
         note = self._speller.signed(text, signature)
         try:
-            await self._write(encode_record(view.size, last_time, note, keys, entries), view.size)
+            await self._writer.write(
+                encode_record(view.size, last_time, note, keys, entries), view.size
+            )
         except UnavailableError:
             # The disk is full: nothing was written, and the next batch may find room.
             raise
@@ -216,20 +218,6 @@ class Ledger:
         self._extend(tree, batch, note, last_time)
         proofs = ProofTexts(entries, view.size, tree.spelled_paths(spell_hash), note)
         return Stamped(view.size, entries, proofs)
-
-    async def _write(self, record: bytes, start: int) -> None:
-        done = asyncio.get_running_loop().create_future()
-
-        def tell(failure: BaseException | None) -> None:
-            if done.done():
-                return
-            if failure is None:
-                done.set_result(None)
-            else:
-                done.set_exception(failure)
-
-        self._writer.submit(record, start, tell)
-        await done
 
     def _extend(
         self, tree: BatchTree, batch: NewEntries, note: bytes, last_time: UnixMillis

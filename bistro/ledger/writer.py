@@ -48,6 +48,26 @@ class WalWriter:
         """
         self._queue.put((record, start, done))
 
+    async def write(self, record: bytes, start: int) -> None:
+        """As ``submit``; returns when the record is durable.
+
+        Raises:
+            UnavailableError: The disk is full; nothing was written.
+            StorageError: The record may or may not last; the file has stopped.
+        """
+        done = self._loop.create_future()
+
+        def tell(failure: BaseException | None) -> None:
+            if done.done():
+                return
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(failure)
+
+        self.submit(record, start, tell)
+        await done
+
     def _run(self) -> None:
         write: Callable[[bytes, int], None] = self._wal.append
         while (job := self._queue.get()) is not None:
