@@ -58,11 +58,13 @@ class Scene:
         name: In the table.
         watched: Whose waiting counts.
         disturbing: Who disturbs.
+        has_limit: Whether their p99 may only double; else it counts that all are served.
     """
 
     name: str
     watched: Plan
     disturbing: tuple[Plan, ...]
+    has_limit: bool = True
 
 
 @dataclass
@@ -139,7 +141,7 @@ def scenes(port: int, hashes: dict[str, str], seconds: float) -> list[Scene]:
         Scene("40 filers, one greedy", filers, (greedy_filer,)),
         Scene("40 filers, a forger", filers, (forger,)),
         Scene("call of anyone, a forger next door", modest, (forger,)),
-        Scene("office of 200, one greedy", office, (greedy,)),
+        Scene("office of 200, one greedy", office, (greedy,), has_limit=False),
     ]
 
 
@@ -228,7 +230,8 @@ def tell(scene: Scene, alone: Tally, beside: Tally, disturbers: Tally) -> bool:
     """Print what a scene came to; whether nobody was starved."""
     ratio = beside.percentile(0.99) / alone.percentile(0.99)
     best = beside.best_p99 / alone.best_p99
-    is_fair = ratio <= LIMIT and set(beside.counts) == {"asked", "tickets"}
+    is_served = set(beside.counts) == {"asked", "tickets"}
+    is_fair = is_served and (ratio <= LIMIT or not scene.has_limit)
     click.echo(f"\n{scene.name}")
     for name, tally in (("alone", alone), ("disturbed", beside)):
         times = "  ".join(
@@ -238,9 +241,11 @@ def tell(scene: Scene, alone: Tally, beside: Tally, disturbers: Tally) -> bool:
         click.echo(f"  {name:<10} {times}  best p99 {tally.best_p99:7.2f} ms")
         click.echo(f"  {'':<10} {_shown(tally.counts)}")
     click.echo(f"  disturbers {_shown(disturbers.counts)}")
-    click.echo(f"  p99 disturbed / alone: {ratio:.2f} (best rounds {best:.2f}), at most {LIMIT}: "
-               f"{'kept' if is_fair else 'MISSED'}; watched sent late by at most "
-               f"{max(alone.late_ms, beside.late_ms):.1f} ms")  # fmt: skip
+    wanted = f"at most {LIMIT}" if scene.has_limit else "all are to be served"
+    verdict = "kept" if is_fair else "MISSED"
+    late_ms = max(alone.late_ms, beside.late_ms)
+    click.echo(f"  p99 disturbed / alone {ratio:.2f}, best rounds {best:.2f}; {wanted}: {verdict}")
+    click.echo(f"  watched requests were sent late by at most {late_ms:.1f} ms")
     return is_fair
 
 
