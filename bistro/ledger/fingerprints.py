@@ -1,6 +1,6 @@
 """Which keys may be in the duplicate index: three bytes for each, in memory.
 
-A digest's first two bytes choose a bucket, the next three are its fingerprint there. Of keys
+A digest's first 18 bits choose a bucket, its bytes 4 to 6 are its fingerprint there. Of keys
 that are not in the index, about one in 10^5 seems to be at 10^7 entries, and ten times as many
 at 10^8; those are looked for on disk.
 """
@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-BUCKET_BITS: Final = 16
+BUCKET_BITS: Final = 18
 
-_DIGEST = struct.Struct(">H3s11x")
-_ROW = struct.Struct(">H3s16x")
+_DIGEST = struct.Struct(">I3s9x")
+_ROW = struct.Struct(">I3s14x")
+_SHIFT: Final = 32 - BUCKET_BITS
 
 
 class Fingerprints:
@@ -29,8 +30,8 @@ class Fingerprints:
     def add(self, rows: bytes) -> None:
         """Remember the digests of some rows."""
         buckets = self._made()
-        for bucket, fingerprint in _ROW.iter_unpack(rows):
-            buckets[bucket] += fingerprint
+        for word, fingerprint in _ROW.iter_unpack(rows):
+            buckets[word >> _SHIFT] += fingerprint
 
     def add_sorted(self, rows: bytes, bounds: Sequence[int]) -> None:
         """Remember the digests of many sorted rows, by columns.
@@ -42,7 +43,7 @@ class Fingerprints:
         buckets = self._made()
         prints = bytearray(len(rows) // _ROW.size * 3)
         for column in range(3):
-            prints[column::3] = rows[2 + column :: _ROW.size]
+            prints[column::3] = rows[4 + column :: _ROW.size]
         joined = bytes(prints)
         for bucket, (begin, end) in enumerate(pairwise(bounds)):
             if begin < end:
@@ -65,8 +66,8 @@ class Fingerprints:
             return []
         return [
             text
-            for text, (bucket, fingerprint) in zip(texts, _DIGEST.iter_unpack(digests), strict=True)
-            if fingerprint in buckets[bucket]
+            for text, (word, fingerprint) in zip(texts, _DIGEST.iter_unpack(digests), strict=True)
+            if fingerprint in buckets[word >> _SHIFT]
         ]
 
 
