@@ -37,7 +37,7 @@ def level_of(run: Run) -> int:
 
 
 def is_mergeable(runs: Sequence[Run]) -> list[Run]:
-    """Sixteen neighbours of one level, the newest first; or none.
+    """The oldest sixteen neighbours of the lowest level that has so many; or none.
 
     A run that a larger one follows counts as one of that level: else it would stay for ever.
     """
@@ -45,11 +45,11 @@ def is_mergeable(runs: Sequence[Run]) -> list[Run]:
     level = -1
     for run in reversed(runs):
         if level_of(run) > level:
+            if len(group) >= FAN_IN:
+                break
             group, level = [], level_of(run)
         group.insert(0, run)
-        if len(group) == FAN_IN:
-            return group
-    return []
+    return group[:FAN_IN] if len(group) >= FAN_IN else []
 
 
 class Merger:

@@ -82,6 +82,18 @@ def test_runs_are_merged_sixteen_at_a_time(tmp_path: Path) -> None:
     index.close()
 
 
+def test_merging_that_fell_behind_catches_up(tmp_path: Path) -> None:
+    """The oldest runs of a level go first, so that none is left between larger ones."""
+    index = DuplicateIndex.open(tmp_path / "i")
+    with index.held():
+        fill(index, (2 * FAN_IN + 5) * 256)
+    wait_until_merged(index, 2 + 5)
+    require_keys(index, (2 * FAN_IN + 5) * 256)
+    counts = [run.count for run in index._runs]
+    assert counts == [FAN_IN * 256] * 2 + [256] * 5
+    index.close()
+
+
 def test_an_index_that_is_closed_while_it_merges_gives_up_the_merge(tmp_path: Path) -> None:
     """And merges when it is open again."""
     index = DuplicateIndex.open(tmp_path / "i")
