@@ -25,8 +25,8 @@ GROUPS: Final[dict[str, tuple[tuple[str, ...], int]]] = {
     "pwrite": (("pwrite64", "pwritev", "pwritev2"), 50),
     "write": (("write", "writev", "sendto", "sendmsg"), 60),
     "fdatasync": (("fdatasync",), 25),
-    "fsync": (("fsync",), 4),
-    "rename": (("rename", "renameat", "renameat2"), 3),
+    "fsync": (("fsync",), 30),
+    "rename": (("rename", "renameat", "renameat2"), 6),
     "openat": (("openat",), 20),
     "ftruncate": (("ftruncate",), 2),
     "close": (("close",), 20),
@@ -39,7 +39,7 @@ OFTEN: Final = (*("pwrite", "fdatasync") * 3, *("fsync", "rename") * 2)
 """Kinds that are drawn more often than others: on the path to durability."""
 
 FAILING: Final = ("pwrite", "write", "fdatasync", "fsync", "rename", "openat", "ftruncate", "close")
-STORED: Final = {"pwrite": 30, "fdatasync": 25, "fsync": 4, "rename": 3, "ftruncate": 2}
+STORED: Final = {"pwrite": 30, "fdatasync": 25, "fsync": 30, "rename": 6, "ftruncate": 2}
 """Kinds that ``tampering`` can let fail after their effect, and how many a run may reach."""
 
 ERRORS: Final = ("EIO", "ENOSPC")
@@ -94,14 +94,26 @@ class Death:
         return f"{','.join(GROUPS[self.group][0])}:{action}:when={self.number}"
 
 
-def draw(chance: random.Random, *, is_warm: bool, serving_s: float) -> Death:
+NAMES: Final = ("fsync", "rename")
+"""Kinds between which a name is there, and not durable."""
+
+
+def draw(
+    chance: random.Random, *, is_warm: bool, serving_s: float, amid_names: bool = False
+) -> Death:
     """Some death.
 
     Args:
         chance: Decides.
         is_warm: Whether the process can be tampered with from inside.
         serving_s: How long the life lasts otherwise.
+        amid_names: Whether it dies at a call that gives names or makes them durable.
     """
+    if amid_names:
+        names_ways: tuple[Way, ...] = ("kill-at", "kill-after", "fail")
+        group, way = chance.choice(NAMES), chance.choice(names_ways)
+        number = max(1, round(GROUPS[group][1] ** chance.random()))
+        return Death(way, "serving", group, number, "EIO" if way == "fail" else "")
     ways: list[Way] = ["kill", "kill-at", "kill-at", "kill-after", "kill-after", "fail", "fail"]
     if is_warm:
         ways.append("fail-stored")

@@ -27,6 +27,7 @@ from tests.crash.victims import CampaignError, Warm
 _CUTS: Final = 4
 _CUT_SHARE: Final = 0.3
 _WHOLE_SHARE: Final = 0.5
+_NAMES_SHARE: Final = 0.6
 _AGAIN_SHARE: Final = 0.4
 """So many of those who survived a power cut die again, half of them by another one."""
 _AT_REST_SHARE: Final = 0.4
@@ -129,16 +130,30 @@ class _Run:
         cuts = mode == "cut" or (mode == "mixed" and self.chance.random() < _CUT_SHARE)
         count = self.chance.choice((1, 1, 2, 3))
         if cuts:
-            await self._cut_lives(stage, place, "", lives=count, cuts=_CUTS)
+            lives = self.chance.choice((1, 2, 2, 3))
+            await self._cut_lives(stage, place, "", lives=lives, cuts=_CUTS)
         else:
             for number in range(1, count + 1):
                 await self._life(stage, place, str(number), None)
         await self._check(stage, place, "end")
 
-    async def _life(self, stage: Stage, place: Path, name: str, trace: Path | None) -> None:
+    async def _life(
+        self,
+        stage: Stage,
+        place: Path,
+        name: str,
+        trace: Path | None,
+        *,
+        amid_names: bool = False,
+    ) -> None:
         serving_s = self.chance.uniform(*_SERVING_S)
-        death = draw(self.chance, is_warm=self.victims is not None, serving_s=serving_s)
-        if trace is not None and self.chance.random() < _WHOLE_SHARE:
+        death = draw(
+            self.chance,
+            is_warm=self.victims is not None,
+            serving_s=serving_s,
+            amid_names=amid_names,
+        )
+        if not amid_names and trace is not None and self.chance.random() < _WHOLE_SHARE:
             # The cuts are what kills here: the longer the life, the more there are to choose.
             death = Death("kill", after_s=serving_s * 0.9)
         log = self.folder / f"life-{name}.log"
@@ -163,7 +178,9 @@ class _Run:
         for number in range(1, lives + 1):
             life, trace = f"{name}.{number}".lstrip("."), self.folder / f"trace{name}.{number}"
             earlier = entries_in(place)
-            await self._life(stage, place, life, trace)
+            # What one life leaves half named, the next one must not rely on.
+            amid_names = number < lives and self.chance.random() < _NAMES_SHARE
+            await self._life(stage, place, life, trace, amid_names=amid_names)
             with trace.open(encoding="ascii", errors="replace") as lines:
                 events = read_events(lines)
             self._examine(events, earlier)
