@@ -34,7 +34,7 @@ async def traced(tmp_path: Path, *, sabotage: str = "") -> OrderFindings:
     with trace.open(encoding="ascii", errors="replace") as lines:
         findings = examine(read_events(lines), set())
     # What clients hold has been seen leaving: the trace has everything.
-    assert findings.promises >= stage.promise_count > 100
+    assert findings.promises >= stage.promise_count > 10
     return findings
 
 
@@ -48,7 +48,7 @@ async def test_every_answer_leaves_after_its_entry_was_synced(tmp_path: Path) ->
 async def test_a_server_that_syncs_too_late_is_noticed(tmp_path: Path) -> None:
     """The same evidence against a server whose syncs return before they are done."""
     findings = await traced(tmp_path, sabotage="sync-late")
-    assert len(findings.early) > 100
+    assert findings.early
 
 
 def test_all_calls_that_matter_are_traced() -> None:
