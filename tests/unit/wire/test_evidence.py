@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from bistro.errors import BistroError, FormatError
 from bistro.ids import Origin
+from bistro.wire.anchor import Timestamp
 from bistro.wire.evidence import (
     MAX_BLOB_SIZE,
     MAX_EVIDENCE_SIZE,
     OPTIONAL_PARTS,
     Evidence,
     TermsVersion,
-    Timestamp,
 )
 from tests.support.vectors import Vector, each_vector
 
