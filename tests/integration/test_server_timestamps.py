@@ -72,7 +72,7 @@ async def test_both_ways_through_the_server_answer_alike(tmp_path: Path) -> None
                 f"Content-Type: {media.TIMESTAMP_QUERY}\r\n"
             )
             quick = f"{head}\r\n".encode() + body
-            ordinary = f"{head}Connection: keep-alive, te\r\n\r\n".encode() + body
+            ordinary = f"{head}Connection: keep-alive, x-none\r\n\r\n".encode() + body
             first, second, third = await converse(server.http.port, quick, quick, ordinary)
             assert first[:2] == second[:2] == third[:2]
             is_granted = GRANTED in first[2][:16]
