@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 SECRET_SIZE: Final = 16
 MAC_SIZE: Final = 16
@@ -31,6 +31,8 @@ class BulkMac:
         # Each block is an input of its own, and nobody sees an output: this is the bare
         # permutation of which CBC-MAC is made, not a way to encrypt.
         self._cipher = Cipher(algorithms.AES128(secret), modes.ECB())  # noqa: S305
+        # Making one takes as long as dozens of blocks. Whoever takes one has it alone.
+        self._spare: list[CipherContext] = []
 
     def digests(self, texts: Sequence[bytes]) -> list[bytes]:
         """The digest of each text, 16 bytes; texts are at most 65,535 bytes long."""
@@ -55,11 +57,16 @@ class BulkMac:
         padding = bytes(-(2 + size) % MAC_SIZE)
         blocks = memoryview(b"%b%b%b" % (prefix, (padding + prefix).join(texts), padding)).cast("Q")
         width = (2 + size + len(padding)) // _WORD
-        encryptor = self._cipher.encryptor()
+        try:
+            encryptor = self._spare.pop()
+        except IndexError:
+            encryptor = self._cipher.encryptor()
         state = encryptor.update(_column(blocks, 0, width))
         for at in range(2, width, 2):
             mixed = int.from_bytes(state, "big") ^ int.from_bytes(_column(blocks, at, width), "big")
             state = encryptor.update(mixed.to_bytes(len(state), "big"))
+        # Only whole blocks went in, so nothing of them is left in it.
+        self._spare.append(encryptor)
         return state
 
 

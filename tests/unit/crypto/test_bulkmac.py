@@ -1,5 +1,7 @@
 """Digests in bulk are CBC-MACs, one by one, of length-prefixed texts."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,3 +32,12 @@ def test_another_secret_makes_other_digests() -> None:
     digests = BulkMac(SECRET).digests(texts)
     assert not set(digests) & set(BulkMac(bytes(16)).digests(texts))
     assert len(set(digests)) == 60
+
+
+def test_threads_share_one_without_mixing_their_texts() -> None:
+    """The loop asks for new keys while a thread digests published ones."""
+    mac = BulkMac(SECRET)
+    lots = [[bytes([lot]) * 33 + bytes([at]) for at in range(64)] for lot in range(32)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(mac.digests, lots))
+    assert found == [[cbc_mac(SECRET, text) for text in lot] for lot in lots]
