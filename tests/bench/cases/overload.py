@@ -2,7 +2,8 @@
 
 A round begins with saturation, by as many connections as wait for answers all the time. What
 follows is measured against that number: waiting times at 70 % of it, where the least that is
-asked for is a limit in milliseconds, and goodput at 150 % of it.
+asked for is a limit in milliseconds, and goodput at 150 % of it. Above it the server lets wait
+whom it has a connection for; a request that finds none is turned away, as its server would.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class Rounds:
                     settle_s=SETTLE_S,
                     connections=connections,
                     seed=secrets.randbits(31),
+                    turns_away=factor > 1,
                 )
                 loads.append(Load(found.answered, found.seconds))
             if found.doubt is None:

@@ -61,6 +61,7 @@ class Timed:
         took_ms: From when a request was due to its ticket: median, 99th percentile, longest.
         late_ms: How late requests began: 99.9th percentile, longest.
         starved: How often a request was due while every connection waited for an answer.
+        turned_away: Requests that were left out for that, where it was asked for.
         seconds: How long requests were offered.
         left_out: Requests that were never begun, since the client was a second late.
         busy: Share of the time after settling in which the server's core was busy.
@@ -76,6 +77,7 @@ class Timed:
     late_ms: tuple[float, float]
     seconds: float
     starved: int = 0
+    turned_away: int = 0
     left_out: int = 0
     busy: float | None = None
     own: float | None = None

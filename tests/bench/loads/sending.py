@@ -43,6 +43,7 @@ def send_timed(  # noqa: PLR0913 - everything that an open loop is described by
     settle_s: float,
     connections: int,
     seed: int,
+    turns_away: bool = False,
 ) -> Timed:
     """Ask for tickets at a rate, whatever the server does.
 
@@ -51,5 +52,5 @@ def send_timed(  # noqa: PLR0913 - everything that an open loop is described by
     """
     options: list[str | float] = ["--rate", rate, "--seconds", seconds, "--settle", settle_s]
     options += ["--connections", connections, "--seed", seed]
-    options += ["--pid", pid, "--core", min(CORES.server)]
+    options += ["--pid", pid, "--core", min(CORES.server), *["--turn-away"] * turns_away]
     return Timed.parse(run(python("loads.timed", port, path, terms_hash.hex(), *options)))

@@ -110,18 +110,23 @@ class Crowd:
     Args:
         port: Of the server.
         connections: As many may wait at the same time.
+        turns_away: Leave out a request that is due while all of them wait, as a server does that
+            takes no more connections; else it waits for the first that is free.
 
     Attributes:
         statuses: Answers by status; 0: the connection was lost.
         late_ns: How late each request began.
         starved_count: How often one was due while every connection waited for an answer.
+        turned_away_count: Requests that were left out for that.
         took: For each answer of status 200 when it was due and when it came, nanoseconds.
     """
 
-    def __init__(self, port: int, connections: int) -> None:
+    def __init__(self, port: int, connections: int, *, turns_away: bool = False) -> None:
         self.statuses: Counter[int] = Counter()
         self.late_ns: list[int] = []
         self.starved_count = 0
+        self.turned_away_count = 0
+        self._turns_away = turns_away
         self.took: list[tuple[int, int]] = []
         self._port = port
         self._poll = select.epoll()
@@ -162,6 +167,9 @@ class Crowd:
                 self._due[fd] = due[at]
                 now = clock() - began
                 self.late_ns.append(now - due[at])
+                at += 1
+            while self._turns_away and at < count and due[at] <= now:
+                self.turned_away_count += 1
                 at += 1
             if ahead and now >= ahead[0][0]:
                 ahead.pop(0)[1]()
@@ -233,12 +241,13 @@ def report(crowd: Crowd, *, offered: int, seconds: float, settle_s: float) -> di
         "failed": sum(crowd.statuses.values()) - crowd.statuses[200] - crowd.statuses[503],
         "goodput": answered / (seconds - settle_s),
         "late_ms": [share(crowd.late_ns, 0.999), share(crowd.late_ns, 1.0)],
-        "left_out": offered - len(crowd.late_ns),
-        "missing": crowd.missing_count + offered - len(crowd.late_ns),
+        "left_out": offered - crowd.turned_away_count - len(crowd.late_ns),
+        "missing": crowd.missing_count + offered - crowd.turned_away_count - len(crowd.late_ns),
         "offered": offered,
         "refused": crowd.statuses[503],
         "seconds": seconds,
         "starved": crowd.starved_count,
+        "turned_away": crowd.turned_away_count,
         "took_ms": [share(took, 0.5), share(took, 0.99), share(took, 1.0)],
     }
 
@@ -251,6 +260,7 @@ def report(crowd: Crowd, *, offered: int, seconds: float, settle_s: float) -> di
 @click.option("--seconds", type=float, required=True)
 @click.option("--settle", type=float, default=0.0, help="Seconds that do not count.")
 @click.option("--connections", type=int, required=True)
+@click.option("--turn-away", "turns_away", is_flag=True, help="Leave out what finds none free.")
 @click.option("--seed", type=int, required=True)
 @click.option("--pid", type=int, required=True, help="Of the server.")
 @click.option("--core", type=int, required=True, help="The server's.")
@@ -261,7 +271,7 @@ def main(
     seconds, rate = options["seconds"], options["rate"]
     due = arrivals(rate, seconds, random.Random(seed))
     requests = ticket_requests(path, bytes.fromhex(terms_hash), len(due))
-    crowd = Crowd(port, connections)
+    crowd = Crowd(port, connections, turns_away=bool(options["turns_away"]))
     take_precedence()
     # A collection would be a pause, and the pause would be ours.
     gc.collect()

@@ -135,6 +135,16 @@ async def test_a_client_that_is_a_second_late_gives_up() -> None:
     assert found.doubt == "1 requests were given up, a second late; connections were too few"
 
 
+async def test_who_finds_no_free_connection_may_be_turned_away() -> None:
+    """As by a server that takes no more: it is neither late nor missing, but counted."""
+    crowd = Crowd(0, 0, turns_away=True)
+    crowd.run([b"", b""], [0, MS])
+    crowd.close()
+    found = parsed(crowd, [0, MS])
+    assert (found.turned_away, found.missing, found.left_out) == (2, 0, 0)
+    assert found.doubt is None
+
+
 def test_a_client_that_was_on_time_raises_no_doubt() -> None:
     """The limit itself is on time."""
     values = {"offered": 1, "answered": 1, "refused": 0, "missing": 0, "goodput": 1.0}
