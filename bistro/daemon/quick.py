@@ -216,7 +216,7 @@ class Heads:
         return None
 
     def _read_rest(self, rest: bytes) -> str | None:
-        """``If-None-Match`` in what follows the first line of a GET; ``None``: not for the quick way."""
+        """``If-None-Match`` in what follows a GET line; ``None``: not for the quick way."""
         if rest in self._known_rests:
             return self._known_rests[rest]
         fields = _fields(rest[:-4].split(_LINE_END))
