@@ -19,7 +19,7 @@ _MS_PER_S = 1_000
 def show(console: Console, story: Story) -> None:
     """Print the table of filings and the list of promises."""
     console.print()
-    console.print("ticket: before the deadline; uploaded, collected: after the call opened")
+    console.print("ticket: before the deadline; staged, collected: after the call opened")
     console.print("verified: evidence of the filer, and of the destination")
     console.print(filings_table(story))
     console.print()
@@ -35,7 +35,7 @@ def filings_table(story: Story) -> Table:
     """One row for each filing."""
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
     table.add_column("filing", no_wrap=True)
-    for name in ("size", "files", "ticket", "uploaded", "collected"):
+    for name in ("size", "files", "ticket", "staged", "collected"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("opened", "verified"):
         table.add_column(name, no_wrap=True)
