@@ -21,19 +21,18 @@ from bistro.errors import (
 from bistro.instant import UnixMillis
 from bistro.ledger.claims import Claim, Lot, Result
 from bistro.ledger.ledger import Appended, Stamped
-from bistro.ledger.sequencer import BatchReport, Sequencer
+from bistro.ledger.sequencer import BatchReport
 from tests.support.clocks import NOON, ManualClock
-from tests.support.disks import FaultyDisk, How
-from tests.support.running import running
+from tests.support.disks import How
 from tests.unit.ledger.drafts import (
     commitment,
     draft,
     entry,
-    open_ledger,
     require_appended,
     require_proven,
     sequencing,
 )
+from tests.unit.ledger.failing import failing_append
 
 
 class NumberClaim(Claim):
@@ -248,19 +247,14 @@ async def test_a_failed_append_acknowledges_none_of_a_lot(
     tmp_path: Path, step: int, how: How
 ) -> None:
     """Each hears once that it may ask again; so does what waits behind."""
-    disk = FaultyDisk()
-    ledger = await open_ledger(tmp_path, disk=disk)
-    sequencer = Sequencer(ledger, ManualClock(), batch_limit=4)
-    async with running(sequencer.run()) as part:
-        await sequencer.submit(draft(0))
-        disk.fail_at(step, how)
+    failing = failing_append(tmp_path, step, how, batch_limit=4)
+    async with failing as (ledger, sequencer, part):
         first, second = NumberLot([1, 2, 1, 0]), NumberLot([5, 6])
         sequencer.enqueue([first, second])
         await hear(first, second, count=5)
-        if ledger.failure is not None:
-            await asyncio.wait({part})
-            assert isinstance(part.exception(), StorageError)
-            assert errors(second) == {UnavailableError}
+        await asyncio.wait({part})
+        assert isinstance(part.exception(), StorageError)
+    assert errors(second) == {UnavailableError}
     told = {number: result for number, result in first.heard if number != 0}
     assert {type(result) for result in told.values()} == {UnavailableError}
     await ledger.close()
