@@ -25,6 +25,7 @@ from tests.support.relays import (
     Reply,
     RunningRelay,
     allow,
+    allowed_relay,
     eventually,
     relay_settings,
     relay_site,
@@ -133,10 +134,8 @@ async def test_a_full_disk_is_507_and_the_upload_goes_on_when_there_is_room(
     tmp_path: Path,
 ) -> None:
     """The relay stays up, the offset stays true, and what was not acknowledged takes no room."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings, disk = relay_settings(tmp_path), FaultyDisk()
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
+        disk = FaultyDisk()
         async with serving_relay(settings, disk=disk) as relay:
             path = (await relay.create(call.claim(SEALED))).path
             assert (await relay.patch(path, DATA[:HALF], at=0)).offset == HALF
@@ -151,10 +150,8 @@ async def test_a_full_disk_is_507_and_the_upload_goes_on_when_there_is_room(
 
 async def test_an_io_error_is_answered_and_stops_the_relay(tmp_path: Path) -> None:
     """500 for the client; nothing may be promised over a disk that fails."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings, disk = relay_settings(tmp_path), FaultyDisk()
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
+        disk = FaultyDisk()
         async with serving_relay(settings, disk=disk) as relay:
             path = (await relay.create(call.claim(SEALED))).path
             disk.fail_at(0, "not-stored")
@@ -188,10 +185,8 @@ async def test_a_broken_connection_keeps_what_had_come(tmp_path: Path) -> None:
 
 async def test_hash_states_are_rebuilt_after_a_restart(tmp_path: Path) -> None:
     """Resuming in another process reads what is there, and ends with the same SHA-256."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings, told = relay_settings(tmp_path), Told()
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
+        told = Told()
         for at in range(0, len(DATA), 120_000):
             async with serving_relay(settings) as relay:
                 if told.path is None:
@@ -203,10 +198,7 @@ async def test_hash_states_are_rebuilt_after_a_restart(tmp_path: Path) -> None:
 
 async def test_bytes_that_were_never_acknowledged_are_cut(tmp_path: Path) -> None:
     """What stands behind the recorded offset may not be on the medium, so it is not trusted."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             path = (await relay.create(call.claim(SEALED))).path
             await relay.patch(path, DATA[:HALF], at=0)
@@ -219,10 +211,7 @@ async def test_bytes_that_were_never_acknowledged_are_cut(tmp_path: Path) -> Non
 
 async def test_a_file_without_a_row_is_swept(tmp_path: Path) -> None:
     """A creation that was never answered leaves nothing for long."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             await relay.create(call.claim(SEALED))
         _forget_rows(settings)
@@ -232,10 +221,7 @@ async def test_a_file_without_a_row_is_swept(tmp_path: Path) -> None:
 
 async def test_a_receipt_without_a_row_is_restored(tmp_path: Path) -> None:
     """The ledger and the segment know all that a lost database knew of a held fragment."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             told = Told()
             await upload(relay, call, told)
@@ -248,10 +234,7 @@ async def test_a_receipt_without_a_row_is_restored(tmp_path: Path) -> None:
 
 async def test_a_row_that_lags_behind_its_receipt_catches_up(tmp_path: Path) -> None:
     """A crash between ledger and database: the promise stands, and is found."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         for state in ("complete", "receiving"):
             async with serving_relay(settings) as relay:
                 told = Told()
@@ -269,10 +252,7 @@ async def test_a_ledger_that_lost_its_end_is_not_continued(
     tmp_path: Path, *, is_released: bool
 ) -> None:
     """An old copy, or a disk that lied: the next receipt would contradict one that was given."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         custody = settings.relay.data_path / "custody"
         async with serving_relay(settings) as relay:
             await relay.stage(call, SEALED, 1)
@@ -300,10 +280,7 @@ async def test_a_ledger_that_lost_its_end_is_not_continued(
 
 async def test_what_was_released_stays_released(tmp_path: Path) -> None:
     """A file that came back after its release is deleted again, row or no row."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             await upload(relay, call, Told())
             (segment,) = _segments(settings)
@@ -323,10 +300,7 @@ async def test_a_missing_fragment_is_said_loudly_and_does_not_stop_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The destination gets `storage` for it and fetches elsewhere."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             await upload(relay, call, Told())
             await relay.stage(call, Sealed(2))

@@ -18,7 +18,14 @@ from bistro_relay.store.placing import Move
 from bistro_relay.store.shared import SEGMENT_SIZE
 from tests.support.disks import FaultyDisk, How, KilledError
 from tests.support.paper import RELAY, SPRING, PaperCall, PaperServer, Sealed, publishing
-from tests.support.relays import RunningRelay, allow, relay_settings, relay_site, serving_relay
+from tests.support.relays import (
+    RunningRelay,
+    allow,
+    allowed_relay,
+    relay_settings,
+    relay_site,
+    serving_relay,
+)
 from tests.support.strategies import note_key
 
 KEY = note_key(RELAY).verifier
@@ -102,11 +109,8 @@ async def test_each_durable_step_of_a_small_fragment_may_fail(tmp_path: Path, ho
 
 async def test_rows_that_a_crash_kept_from_being_written_are_made_again(tmp_path: Path) -> None:
     """Records and receipts are durable before the row: the start finds them."""
-    call = PaperCall()
     sealed = [Sealed(number, size=size) for number, size in enumerate([10_000, BIG, 2, 70_000])]
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             receipts = [(await relay.stage(call, one)).receipt for one in sealed]
         forget_rows(settings, f"commitment = x'{sealed[1].commitment.hex()}'")
@@ -122,11 +126,8 @@ async def test_rows_that_a_crash_kept_from_being_written_are_made_again(tmp_path
 
 async def test_a_lost_database_is_made_again_from_segments_and_ledgers(tmp_path: Path) -> None:
     """What was held is, what was released is not, over many segments."""
-    call = PaperCall()
     sealed = [Sealed(number, size=BIG) for number in range(50)]
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             for one in sealed:
                 await relay.stage(call, one)
@@ -147,10 +148,7 @@ async def test_a_lost_database_is_made_again_from_segments_and_ledgers(tmp_path:
 
 async def test_only_what_is_not_settled_is_scanned(tmp_path: Path) -> None:
     """After a clean end nothing is read; a settled segment that is damaged is found when asked."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             await relay.stage(call, Sealed(1))
         disk = FaultyDisk()
@@ -171,10 +169,7 @@ async def test_only_what_is_not_settled_is_scanned(tmp_path: Path) -> None:
 
 async def test_a_torn_segment_loses_nothing_that_was_promised(tmp_path: Path) -> None:
     """The last batch is not there, what stands before it is; another segment takes what comes."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             await relay.stage(call, Sealed(1))
             shelf = relay.services.tending._shelf
@@ -195,10 +190,7 @@ async def test_a_missing_segment_is_said_and_answered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Loudly in the log, `storage` to the destination; the relay goes on for the others."""
-    call = PaperCall()
-    async with publishing(call) as server:
-        settings = relay_settings(tmp_path)
-        allow(settings, server)
+    async with allowed_relay(tmp_path) as (settings, call):
         async with serving_relay(settings) as relay:
             await relay.stage(call, Sealed(1))
         (path,) = settings.relay.data_path.rglob("shared/*.segment")

@@ -237,15 +237,31 @@ class Site:
 
 
 @contextlib.asynccontextmanager
+async def allowed_relay(
+    root: Path, **sections: Mapping[str, object]
+) -> AsyncIterator[tuple[Settings, PaperCall]]:
+    """A relay's folder and a served destination that may use it; the test runs the relay."""
+    call = PaperCall()
+    async with publishing(call) as server:
+        settings = relay_settings(root, **sections)
+        allow(settings, server)
+        yield settings, call
+
+
+@contextlib.asynccontextmanager
 async def relay_site(
-    root: Path, clock: ManualClock | None = None, **sections: Mapping[str, object]
+    root: Path,
+    clock: ManualClock | None = None,
+    *,
+    free_disk: Callable[[], int] | None = None,
+    **sections: Mapping[str, object],
 ) -> AsyncIterator[Site]:
     """A relay and a destination that it serves, both on loopback."""
     call = PaperCall()
     async with publishing(call) as server:
         settings = relay_settings(root, **sections)
         allow(settings, server)
-        async with serving_relay(settings, clock) as relay:
+        async with serving_relay(settings, clock, free_disk=free_disk) as relay:
             yield Site(relay, call, server)
             if relay.task.done():
                 relay.task.result()
