@@ -45,6 +45,8 @@ from bistro_relay.store.uploads import UploadStore
 
 LOCK_FILE: Final = "relay.lock"
 CONTROL_SOCKET: Final = "control.sock"
+INNER_SOCKET: Final = "inner.sock"
+"""Unix socket between a running ``serve`` and its workers, mode 0600."""
 
 _MAX_KEY_FILE_SIZE: Final = 4_096
 
@@ -140,7 +142,8 @@ class Relay:
         Raises:
             SettingsError: An address is taken or not ours.
         """
-        http = RelayHttpPart.bind(_new_app(services), services.settings.http)
+        inner = services.settings.relay.data_path / INNER_SOCKET
+        http = RelayHttpPart.bind(_new_app(services), services.settings.http, inner=inner)
         assert isinstance(http, RelayHttpPart)  # noqa: S101 - what it was bound as
         http = replace(http, uploads=_new_front(services))
         control = _new_control(services)
@@ -153,6 +156,8 @@ class Relay:
                 "shelf": partial(_when, recovered, services.tending.run),
                 "whole": services.whole.run,
                 "control": partial(_after, recovered, control),
+                # Stopped behind ``http``, which ends the connections that they pass on.
+                **{name: worker.run for name, worker in http.workers.items()},
                 "http": partial(_after, recovered, http),
             },
             http,
@@ -219,4 +224,5 @@ async def _after(event: asyncio.Event, part: HttpPart) -> None:
         await part.run()
     finally:
         # Also where it never ran: whoever waits must not wait for a relay that has stopped.
-        part.listener.close()
+        for listener in filter(None, (part.listener, part.relayed)):
+            listener.close()

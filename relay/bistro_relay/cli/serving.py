@@ -22,9 +22,17 @@ _log = logs.get_logger("serve")
 
 @click.command()
 @directory_option
-def serve(directory: Path) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 256),
+    help="Processes that end TLS, instead of workers_count in [http]; 0: none but the daemon.",
+)
+def serve(directory: Path, workers: int | None) -> None:
     """Serve HTTP, hold fragments, release and expire them."""
     settings = load_settings(directory)
+    if workers is not None:
+        http = settings.http.model_copy(update={"workers_count": workers})
+        settings = settings.model_copy(update={"http": http})
     logs.configure(output_format=settings.log.output_format, level=settings.log.level)
     supervise.run_loop(_serve(settings))
 

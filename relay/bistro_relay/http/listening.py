@@ -6,12 +6,15 @@ Source: docs/architecture.md; docs/decisions/0020-small-fragments-share-segments
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from bistro.api import routes
 from bistro.daemon.connection import Connection
 from bistro.daemon.front import Front
 from bistro.daemon.listening import HttpPart
+from bistro.daemon.preface import Introduction
 from bistro.daemon.web import ALARM, counter
 from bistro_relay.http.upload_connection import UploadConnection
 from bistro_relay.http.upload_front import UploadFront
@@ -46,12 +49,20 @@ class RelayHttpPart(HttpPart):
 
     async def _listen(self, front: Front) -> asyncio.Server:
         uploads = self.uploads
-        if uploads is None or self.relayed is not None:
-            # Workers that end TLS hand on whole connections: the ordinary way.
+        if uploads is None:
             return await super()._listen(front)
-        return await asyncio.get_running_loop().create_server(
-            lambda: UploadConnection(uploads, lambda: Connection(front), front.limits.addresses),
-            sock=self.listener,
-            ssl=self.tls,
-            backlog=self.backlog,
+        loop = asyncio.get_running_loop()
+
+        def connection() -> UploadConnection:
+            return UploadConnection(uploads, lambda: Connection(front), front.limits.addresses)
+
+        if self.relayed is not None:
+            # Workers end TLS, and say whose connection each is that they pass on.
+            # It takes bytes that came with that line as any protocol does.
+            make = cast("Callable[[], asyncio.Protocol]", connection)
+            return await loop.create_unix_server(
+                lambda: Introduction(make), sock=self.relayed, backlog=self.backlog
+            )
+        return await loop.create_server(
+            connection, sock=self.listener, ssl=self.tls, backlog=self.backlog
         )

@@ -108,8 +108,17 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         self._size += nbytes
         if not self._is_waiting:
             self._proceed()
+        self._pause_if_full()
+
+    def _pause_if_full(self) -> None:
         if self._size == len(self._buffer) and not self._is_gone and self._size:
             self._transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came together with the line that said whose connection this is."""
+        if data:
+            self._refill(data)
+            self._resume()
 
     def _proceed(self) -> None:
         """Begin the request if it is there as a whole."""
@@ -206,20 +215,25 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
             self._transport.close()
             return
         if rest:
-            self.get_buffer(0)
-            if len(rest) > len(self._buffer):
-                self._grow(len(rest))
-            self._buffer[: len(rest)] = rest
-            self._size = len(rest)
+            self._refill(rest)
             # Later, so that many requests sent ahead take turns with others.
             asyncio.get_running_loop().call_soon(self._resume)
         elif was_full:
             self._transport.resume_reading()
 
+    def _refill(self, data: bytes) -> None:
+        """Begin the next request with bytes that were read already."""
+        self.get_buffer(0)
+        if len(data) > len(self._buffer):
+            self._grow(len(data))
+        self._buffer[: len(data)] = data
+        self._size = len(data)
+
     def _resume(self) -> None:
         if not self._is_waiting and not self._is_gone and self._size:
             self._transport.resume_reading()
             self._proceed()
+            self._pause_if_full()
 
     def _forget(self) -> None:
         """Give back what the present request holds."""
