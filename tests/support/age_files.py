@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bistro.crypto.sealing import ArmorReader, Opener, Recipient, Sealer
+from bistro.crypto.sealing import ArmorReader, Opener, Recipient, Sealer, X25519Identity
 from bistro.errors import BistroError
+
+IDENTITY = X25519Identity(bytes(range(32)))
+OTHER = X25519Identity(bytes(range(1, 33)))
+FILE_KEY = b"sixteen bytes ok"
 
 
 def pieces(data: bytes, size: int) -> Iterator[bytes]:

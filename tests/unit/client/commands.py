@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 from bistro_client import cli
+from tests.unit.client.worlds import World
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,10 @@ def bistro(*arguments: str | Path) -> Ran:
 async def running_bistro(*arguments: str | Path) -> Ran:
     """Run a command in a thread, so that servers of this loop can answer it."""
     return await asyncio.to_thread(bistro, *arguments)
+
+
+async def submit(w: World, *more: str | Path, files: Path | None = None) -> Ran:
+    """Run ``bistro submit`` at the world's destination, from its home."""
+    return await running_bistro(
+        "submit", files or w.files(), "--to", w.url, "--home", w.home.root, *more
+    )

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 
 from bistro.api import routes
-from bistro.clock import Clock
+from bistro.clock import Clock, SystemClock
 from bistro.net.session import Session
 from bistro.protocol.backoff import Backoff
 from bistro.protocol.submission import Sealed, Submission
@@ -226,3 +226,10 @@ async def world(root: Path, clock: Clock | None = None, **changes: Any) -> Async
         wire.url = await stack.enter_async_context(served(wire.app()))
         session = await stack.enter_async_context(Session())
         yield World(root, clock, found, wire, relays, session)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def real_time(root: Path, **changes: object) -> AsyncIterator[World]:
+    """A world whose clock is this machine's, as the command line's is."""
+    async with world(root, SystemClock(assumed_error_ms=10), **changes) as w:
+        yield w
