@@ -251,8 +251,10 @@ class Database:
             await self._run("ROLLBACK TO member")
             await self._commit(group)
         else:
-            # Some errors (a full disk) make SQLite roll back everything, the others' rows too.
-            self._settle(group, StorageError(f"{self.path}: the transaction was rolled back"))
+            # Some errors (a full disk) make SQLite roll back everything, the others' rows too:
+            # asking again is right, and is refused where the medium has failed.
+            rolled_back = f"{self.path}: the transaction was rolled back"
+            self._settle(group, UnavailableError(rolled_back, retry_after_s=1.0))
 
     async def _await_commit(self, group: _Group) -> None:
         """Return when ``group`` is committed.

@@ -1,8 +1,9 @@
 """SQLite's errors as ours, and its scripts as statements.
 
-A broken constraint is ``ConflictError``, a lock held by another process ``UnavailableError``,
-all else ``StorageError``. After an error of the medium (a failed write or sync, a damaged
-page) the connection is not to be trusted any more: it must be opened again, which recovers.
+A broken constraint is ``ConflictError``, a lock held by another process or a full disk
+``UnavailableError``, all else ``StorageError``. After an error of the medium (a failed write or
+sync, a damaged page) the connection is not to be trusted any more: it must be opened again, which
+recovers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Parameters = Sequence[object] | Mapping[str, object]
 Row = sqlite3.Row
 
 _PRIMARY = 0xFF
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 _MEDIUM = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -55,7 +56,8 @@ class SqliteErrors:
 
         Raises:
             ConflictError: A constraint does not hold.
-            UnavailableError: Another process holds the database.
+            UnavailableError: Another process holds the database, or the disk is full: nothing
+                was changed.
             StorageError: Anything else that SQLite says.
         """
         if isinstance(exc, sqlite3.IntegrityError):
@@ -63,12 +65,12 @@ class SqliteErrors:
         # aiosqlite says ValueError where its connection is closed.
         if isinstance(exc, sqlite3.Error) or (isinstance(exc, ValueError) and "closed" in str(exc)):
             kind = getattr(exc, "sqlite_errorcode", 0) & _PRIMARY
-            if kind in _BUSY:
-                raise UnavailableError(f"{self._path}: {exc}", retry_after_s=1.0) from exc
+            if kind in _PASSING:
+                hint = "free some space" if kind == sqlite3.SQLITE_FULL else ""
+                raise UnavailableError(f"{self._path}: {exc}", hint=hint, retry_after_s=1) from exc
             if kind in _MEDIUM:
                 self._failure = str(exc)
-            hint = "free some space and start again" if kind == sqlite3.SQLITE_FULL else ""
-            raise StorageError(f"{self._path}: {exc}", hint=hint) from exc
+            raise StorageError(f"{self._path}: {exc}") from exc
 
 
 def statements_of(script: str) -> Iterator[str]:

@@ -327,10 +327,12 @@ async def test_a_full_disk_rolls_back_and_reading_goes_on(database: Database) ->
     """The page limit stands in for the disk's."""
     await insert(database, "kept")
     await database.fetch_all("PRAGMA max_page_count = 8")
-    with pytest.raises(StorageError, match="full") as caught:
+    with pytest.raises(UnavailableError, match="full") as caught:
         await insert(database, "big", "x" * 100_000)
     assert "free some space" in caught.value.hint
     assert await names(database) == ["kept"]
+    await insert(database, "small")
+    assert await names(database) == ["kept", "small"]
 
 
 async def test_a_gathered_transaction_lasts_or_changes_nothing(database: Database) -> None:

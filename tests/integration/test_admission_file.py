@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bistro.crypto.digest import sha256
 from bistro.crypto.keyfile import filer_public
-from bistro.errors import StorageError
+from bistro.errors import StorageError, UnavailableError
 from bistro.instant import UnixMillis
 from bistro.wire.admission import Admission, Admitted
 from bistro.wire.entry import ClosedEntry, Entry, TermsEntry, TicketEntry
@@ -90,7 +90,7 @@ def test_what_a_crash_tore_is_cut_off_and_nothing_else(
     assert kept(path) == [*(admitted(number) for number in range(count)), admitted(9)]
 
 
-@pytest.mark.parametrize("how", ["not-stored", "stored", "full"])
+@pytest.mark.parametrize("how", ["not-stored", "stored"])
 @pytest.mark.parametrize("step", [0, 1])
 def test_a_failed_append_promises_nothing_and_is_found_whole_or_not_at_all(
     tmp_path: Path, how: How, step: int
@@ -114,6 +114,56 @@ def test_a_failed_append_promises_nothing_and_is_found_whole_or_not_at_all(
     file.append([admitted(7)])
     file.close()
     assert kept(path) == [*found, admitted(7)]
+
+
+def test_a_full_disk_keeps_nothing_and_passes(tmp_path: Path) -> None:
+    """It tears a record, which is cut off; once there is room the same owner goes on."""
+    disk, path = FaultyDisk(), tmp_path / "admissions"
+    file = AdmissionFile.open(path, known_size=0, disk=disk)
+    file.append([admitted(0)])
+    size = file.size
+    disk.fail_at(0, "full")
+    for number in (1, 2):
+        with pytest.raises(UnavailableError, match="no space left"):
+            file.append([admitted(number)])
+        assert file.size == size
+        assert kept(path) == [admitted(0)]
+    assert path.stat().st_size == size, "what was torn is gone"
+    disk.heal()
+    file.append([admitted(3), admitted(4)])
+    assert file.size == path.stat().st_size
+    file.close()
+    assert kept(path) == [admitted(0), admitted(3), admitted(4)]
+
+
+@pytest.mark.parametrize("how", ["not-stored", "stored"])
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+def test_tidying_up_after_a_full_disk_fails_both_ways(tmp_path: Path, how: How, step: int) -> None:
+    """Cutting, renewing or the next append fails: nothing is promised until it is opened."""
+    disk, path = FaultyDisk(), tmp_path / "admissions"
+    file = AdmissionFile.open(path, known_size=0, disk=disk)
+    file.append([admitted(0)])
+    disk.fail_at(0, "full")
+    with pytest.raises(UnavailableError):
+        file.append([admitted(1)])
+    size = file.size
+    disk.heal()
+    calls = len(disk.calls)
+    disk.fail_at(step, how)
+    with pytest.raises(StorageError):
+        file.append([admitted(2)])
+    assert len(disk.calls) == calls + step + 1
+    disk.heal()
+    with pytest.raises(StorageError, match="stopped"):
+        file.append([admitted(3)])
+    file.close()
+    file = AdmissionFile.open(path, known_size=size, disk=disk)
+    file.append([admitted(4)])
+    file.close()
+    assert kept(path) in [
+        [admitted(0), admitted(4)],
+        [admitted(0), admitted(2), admitted(4)],
+    ]
 
 
 def test_a_kill_at_any_step_leaves_a_file_that_opens(tmp_path: Path) -> None:

@@ -268,7 +268,41 @@ async def test_before_opens_a_filer_is_told_to_wait(tmp_path: Path) -> None:
         assert site.server.calls.get("spring").log.size == 1
 
 
-@pytest.mark.parametrize("how", ["not-stored", "stored", "full"])
+async def test_a_full_disk_turns_new_admissions_away_and_passes(tmp_path: Path) -> None:
+    """Who has a ticket gets it still; who has none is told to come back, and then gets one."""
+    clock, disk = ManualClock(), FaultyDisk()
+    folder, settings = make_server(tmp_path / "d")
+    call = await make_call(folder, clock, filers="registered")
+    database = await open_database(folder.database)
+    await Filers(database, clock).put([(ADA, "Ada")])
+    await database.close()
+    async with (
+        Session() as session,
+        serving_folder(folder, settings, clock, disk=disk) as (server, task),
+    ):
+        api = ServerClient(session, f"http://127.0.0.1:{server.http.port}")
+
+        async def ask(*numbers: int) -> list[TicketAnswer]:
+            requests = [asking(call.terms.hash, number) for number in numbers]
+            return list(await api.request_tickets("spring", requests))
+
+        assert [type(answer) for answer in await ask(1)] == [Ticketed]
+        disk.fail_at(0, "full")
+        with pytest.raises(UnavailableError, match="no space left"):
+            await api.request_ticket("spring", asking(call.terms.hash, 2))
+        first, second = await ask(1, 3)
+        assert isinstance(first, Ticketed)
+        assert isinstance(second, Postponed)
+        assert second.code == "unavailable"
+        assert second.retry_ms > 0
+        assert not task.done()
+        disk.heal()
+        assert [type(answer) for answer in await ask(3, 2)] == [Ticketed, Ticketed]
+    async with serving_folder(folder, settings, clock, disk=disk) as (server, _):
+        assert server.calls.get("spring").log.size == 4
+
+
+@pytest.mark.parametrize("how", ["not-stored", "stored"])
 @pytest.mark.parametrize("step", [0, 1])
 async def test_no_ticket_rests_on_an_admission_that_may_be_lost(
     tmp_path: Path, how: How, step: int

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bistro.clock import Clock
-from bistro.errors import OverloadedError, RelayFullError, StorageError
+from bistro.errors import OverloadedError, RelayFullError, StorageError, UnavailableError
 from bistro.wire.discovery import FULL_LOAD
 from bistro_relay.metrics import RelayMetrics
 from bistro_relay.store.segments import is_full
@@ -67,7 +67,7 @@ def full_answered() -> Iterator[None]:
     """
     try:
         yield
-    except StorageError as exc:
+    except (StorageError, UnavailableError) as exc:
         if is_full(exc):
             raise RelayFullError(
                 "the disk of this relay is full", hint="use another relay"

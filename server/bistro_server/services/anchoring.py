@@ -29,7 +29,7 @@ from bistro.errors import (
     UnknownObjectError,
 )
 from bistro.protocol.backoff import Backoff, Chooser
-from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro.storage.durable import SYSTEM_DISK, Disk, waiting_for_room
 from bistro.wire.anchor import Anchor, StampedEntry, stamped_digest
 from bistro.wire.checkpoint import verify_checkpoint
 from bistro_server.services.ledgers import CallLedgers
@@ -146,7 +146,8 @@ class Anchoring:
         checkpoint = verify_checkpoint(note, ledgers.call.log_key)
         timestamp = await notary.stamp(stamped_digest(note))
         # A crash before this is durable asks for another stamp: nobody has seen this one.
-        await asyncio.to_thread(call.files.write, Anchor(note, timestamp))
+        with waiting_for_room("anchors"):
+            await asyncio.to_thread(call.files.write, Anchor(note, timestamp))
         call.failed_count, call.retry_ms, call.waits_since_ms = 0, 0, None
         call.next_ms = self.clock.monotonic_ms() + self.interval_ms
         self.report(KEPT)

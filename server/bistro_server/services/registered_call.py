@@ -163,6 +163,25 @@ class RegisteredCall:
                 item.tell(UnavailableError(self._stopped))
 
     async def _process(self, batch: Sequence[AdmittedItem]) -> None:
+        await self._verify(batch)
+        good = [item for item in batch if item.is_wanted() and self._may_ask(item)]
+        try:
+            await self._keep([item for item in good if item.may_be_stamped])
+        except UnavailableError as exc:
+            # The disk is full. Whoever's admission is kept, or needs none, is answered as ever.
+            for item in good:
+                if item.may_be_stamped and not item.is_kept:
+                    self._answer(item, exc)
+        except StorageError as exc:
+            # Whether they lasted is unknown, and nothing may rest on them: the server stops.
+            self._stopped = f"admissions cannot be kept: {exc.message}"
+            for item in good:
+                item.tell(UnavailableError(self._stopped))
+            raise
+        self._enqueue([item for item in good if not item.is_done])
+
+    async def _verify(self, batch: Sequence[AdmittedItem]) -> None:
+        """Answer those whose admission does not hold."""
         unknown = [item for item in batch if item.admitted.encode() not in self._kept]
         faults = await asyncio.get_running_loop().run_in_executor(
             self._shared.verifier, _verify, [item.admitted for item in unknown]
@@ -170,19 +189,12 @@ class RegisteredCall:
         for item, fault in zip(unknown, faults, strict=True):
             if fault is not None:
                 self._answer(item, fault)
-        good = [item for item in batch if item.is_wanted() and self._may_ask(item)]
+
+    def _enqueue(self, items: Sequence[AdmittedItem]) -> None:
         try:
-            await self._keep([item for item in good if item.may_be_stamped])
-        except StorageError as exc:
-            # Whether they lasted is unknown, and nothing may rest on them: the server stops.
-            self._stopped = f"admissions cannot be kept: {exc.message}"
-            for item in good:
-                item.tell(UnavailableError(self._stopped))
-            raise
-        try:
-            self.ledgers.log_sequencer.enqueue(good)
+            self.ledgers.log_sequencer.enqueue(items)
         except UnavailableError as exc:
-            for item in good:
+            for item in items:
                 self._answer(item, exc)
 
     def _may_ask(self, item: AdmittedItem) -> bool:
@@ -194,15 +206,25 @@ class RegisteredCall:
         return not wait_s
 
     async def _keep(self, items: Sequence[AdmittedItem]) -> None:
-        """Make admissions durable, those that are not already."""
-        encoded = {item.admitted.encode(): item.admitted for item in items}
-        new = {data: admitted for data, admitted in encoded.items() if data not in self._kept}
-        if new:
-            # A crash before this returns leaves admissions without tickets, which mean nothing.
-            await asyncio.to_thread(self._file.append, list(new.values()))
-        for data in encoded:
-            self._kept[data] = None
-            self._kept.move_to_end(data)
+        """Make admissions durable, those that are not already.
+
+        Raises:
+            UnavailableError: The disk is full; only those that were before are.
+            StorageError: Which of them last is unknown.
+        """
+        new: dict[bytes, AdmittedItem] = {}
+        for item in items:
+            data = item.admitted.encode()
+            item.is_kept = data in self._kept
+            if item.is_kept:
+                self._kept.move_to_end(data)
+            else:
+                new[data] = item
+        if not new:
+            return
+        # A crash before this returns leaves admissions without tickets, which mean nothing.
+        await asyncio.to_thread(self._file.append, [item.admitted for item in new.values()])
+        self._kept |= dict.fromkeys(new)
         while len(self._kept) > _RECENT:
             self._kept.popitem(last=False)
         for item in items:

@@ -19,8 +19,15 @@ from pathlib import Path
 from typing import Final, Self
 
 from bistro.crypto.digest import sha256
-from bistro.errors import FormatError, StorageError, UnknownObjectError
-from bistro.storage.durable import SYSTEM_DISK, AppendFile, Disk, ReadFile, sync_directory
+from bistro.errors import FormatError, StorageError, UnavailableError, UnknownObjectError
+from bistro.storage.durable import (
+    SYSTEM_DISK,
+    AppendFile,
+    Disk,
+    ReadFile,
+    sync_directory,
+    waiting_for_room,
+)
 from bistro.wire.admission import MAX_KEPT_SIZE, Admitted
 
 MAX_BATCH_SIZE: Final = 1_048_576
@@ -51,9 +58,11 @@ def _next(data: bytes, at: int) -> tuple[bytes, int] | None:
 class AdmissionFile:
     """A call's admissions, open for appending; obtained from ``open``. One owner."""
 
-    def __init__(self, file: AppendFile) -> None:
+    def __init__(self, file: AppendFile, disk: Disk) -> None:
         self._file = file
+        self._disk = disk
         self._size = file.size
+        self._is_torn = False
 
     @classmethod
     def open(cls, path: Path, *, known_size: int, disk: Disk = SYSTEM_DISK) -> Self:
@@ -78,7 +87,7 @@ class AdmissionFile:
         except BaseException:
             file.close()
             raise
-        return cls(file)
+        return cls(file, disk)
 
     @property
     def size(self) -> int:
@@ -89,16 +98,32 @@ class AdmissionFile:
         """Write admissions; all of them are durable when this returns.
 
         Raises:
+            UnavailableError: The disk is full. No ticket may rest on any of them; the next call
+                tidies up first, and goes on once there is room.
             StorageError: Any of them may be on the medium, whole or torn: no ticket may rest on
                 them, and the file must be opened again.
         """
         data = b"".join(map(_framed, admitted))
         if len(data) > MAX_BATCH_SIZE:
             raise ValueError(f"expected at most {MAX_BATCH_SIZE} bytes at once, found {len(data)}")
-        self._file.append(data)
-        # A crash here leaves records without tickets, which mean nothing.
-        self._file.sync()
+        try:
+            with waiting_for_room("admissions"):
+                if self._is_torn:
+                    self._reopen()
+                self._file.append(data)
+                # A crash here leaves records without tickets, which mean nothing.
+                self._file.sync()
+        except UnavailableError:
+            self._is_torn = True
+            raise
         self._size = self._file.size
+
+    def _reopen(self) -> None:
+        """Cut off what a full disk tore, as a start does."""
+        self._is_torn = False
+        self._file.close()
+        self._file = AppendFile.open(self._file.path, disk=self._disk)
+        _mend(self._file, self._size)
 
     def close(self) -> None:
         """Give the file back."""

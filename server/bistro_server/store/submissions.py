@@ -34,6 +34,7 @@ from bistro.errors import ConflictError, UnknownObjectError
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.storage.database import Database, Row, Transaction
+from bistro.storage.durable import waiting_for_room
 from bistro.wire.status import Status
 from bistro_server.store.status_files import StatusFiles
 
@@ -336,7 +337,9 @@ class Submissions:
             At most ``PUBLISH_COUNT``; call again until it is 0.
 
         Raises:
-            StorageError: Some files may be written; the rows stay marked, the next call repeats.
+            UnavailableError: The disk is full, or another process holds the database.
+            StorageError: The disk failed. With either some files may be written; the rows stay
+                marked, the next call repeats.
         """
         async with self.database.transaction() as tx:
             rows = await tx.fetch_all(
@@ -350,7 +353,8 @@ class Submissions:
             }
             if notes:
                 # A crash here leaves newer files than marks: they are written again, the same.
-                await asyncio.to_thread(self.statuses.write_all, origin.call, notes)
+                with waiting_for_room("statuses"):
+                    await asyncio.to_thread(self.statuses.write_all, origin.call, notes)
                 await tx.execute_many(
                     "UPDATE submission SET is_published = 1 WHERE id = ?",
                     [(row["id"],) for row in rows],
