@@ -10,6 +10,7 @@
 #   make workload PROFILE=D   replay a national deadline; C, D, F or G, see docs/reference/workload.md
 #   make fairness             a greedy filer, a forger, an office behind one address; also ROUNDS, SECONDS
 #   make crash [RUNS=200]     kill a server in many ways; also SEED, MINUTES, AT_ONCE, MODE
+#   make kills [RUNS=100]     kill a filer's client at random moments; also SEED, AT_ONCE
 #   make lock                 requirements.lock from pyproject.toml
 
 # The first of these that is Python 3.11 or newer.
@@ -23,7 +24,7 @@ TESTS ?= tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check cover bench seal-memory experiments workload crash fairness lock clean
+.PHONY: demo test check cover bench seal-memory experiments workload crash fairness kills lock clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -72,6 +73,10 @@ crash: $(STAMP)
 
 fairness: $(STAMP)
 	@$(BIN)/python -m tests.fairness $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+kills: $(STAMP)
+	@$(BIN)/python -m tests.kills $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(AT_ONCE),--jobs $(AT_ONCE))
 
 # For those who change dependencies; needs the tool uv. No index is written into the file.
 lock:

@@ -33,6 +33,11 @@ class Folder:
         return self.path / "sealed.json"
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is a journal; without one nothing was read, sealed or promised."""
+        return self.journal.exists() or self.sealed.exists()
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that works on this submission."""
         return self.path / "lock"
@@ -138,7 +143,7 @@ class Home:
         if not self.submissions.is_dir():
             return []
         found = [Folder(path) for path in self.submissions.iterdir()]
-        begun = [folder for folder in found if folder.journal.exists() or folder.sealed.exists()]
+        begun = (folder for folder in found if folder.has_begun)
         return sorted(begun, key=lambda folder: folder.id)
 
     def find(self, name: str) -> Folder:

@@ -32,6 +32,7 @@ from bistro.storage.finishing import finish
 from bistro.storage.locks import FileLock
 from bistro_client import messages
 from bistro_client.home import Folder
+from bistro_client.leftovers import sweep_folder
 
 
 def read_journal(folder: Folder) -> Submission:
@@ -184,6 +185,9 @@ class Journal:
 
 def _take(folder: Folder) -> FileLock:
     try:
-        return FileLock.take(folder.lock, what=f"submission {folder.id}")
+        lock = FileLock.take(folder.lock, what=f"submission {folder.id}")
     except UnavailableError as exc:
         raise messages.submission_in_use(folder.id, exc) from exc
+    # Nobody else writes here now, so what is temporary is of somebody who was killed.
+    sweep_folder(folder.path)
+    return lock

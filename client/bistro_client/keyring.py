@@ -22,6 +22,7 @@ from bistro.errors import FormatError
 from bistro.storage.durable import SYSTEM_DISK, Disk, make_directories, read_file, write_atomically
 from bistro_client import messages
 from bistro_client.brief_locks import briefly_locked
+from bistro_client.leftovers import sweep_beside
 
 _ENCRYPTED = b"-----BEGIN ENCRYPTED"
 
@@ -64,6 +65,8 @@ def create(path: Path, passphrase: str | None = None, *, disk: Disk = SYSTEM_DIS
         # Looked at under the lock: two programs that start together must agree on one key.
         if path.exists():
             raise messages.key_exists(path)
+        # Somebody who was killed here left a key that nobody knows.
+        sweep_beside(path)
         private = generate_filer_key()
         write_atomically(path, encode_filer_key(private, passphrase), disk=disk)
     return FilerKey(path, private)

@@ -19,6 +19,7 @@ from bistro.wire.document import Fields, encode_json
 from bistro.wire.terms import SignedTerms
 from bistro_client import messages, peer_messages
 from bistro_client.brief_locks import briefly_locked
+from bistro_client.leftovers import sweep_beside
 
 _VERSION: Final = 1
 _MAX_SIZE: Final = 4_194_304
@@ -88,6 +89,7 @@ class KnownServers:
             others = (p for p in self.pins() if p.name != pin.name and p.url != pin.url)
             pins = sorted((*others, pin), key=lambda one: one.name)
             data = encode_json({"version": _VERSION, "servers": [_document(one) for one in pins]})
+            sweep_beside(self._path)
             write_atomically(self._path, data, disk=self._disk)
 
 

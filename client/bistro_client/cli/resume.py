@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bistro.clock import SystemClock
 from bistro.errors import BistroError, SettingsError, UnavailableError
 from bistro.protocol.submission import Step, Submission, SubmissionState
 from bistro.wire.document import Json
@@ -15,6 +16,7 @@ from bistro_client.cli.options import Frame, framed, unlocking, with_network
 from bistro_client.cli.running import Connection, describe, run
 from bistro_client.home import Folder
 from bistro_client.journal import read_journal
+from bistro_client.leftovers import sweep_home
 from bistro_client.submitting import Submitter
 
 MANY_PATIENCE_MS = 60_000
@@ -56,6 +58,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     """  # noqa: D301 - click reads the backspace
     if recover and submission is None:
         raise SettingsError("--recover: expected a submission", hint="name one: `bistro status`")
+    sweep_home(frame.home, SystemClock())
     folders = [frame.home.find(submission)] if submission else frame.home.folders()
     if patience is None and len(folders) > 1:
         patience = MANY_PATIENCE_MS

@@ -1,0 +1,113 @@
+"""Many runs at one destination after another; each destination is audited when its runs end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.crash.victims import Warm
+from tests.kills.auditing import Audit, audit
+from tests.kills.runs import Report, run
+from tests.support.town import Town, running_town
+
+MODULES: Final = (
+    "bistro_client.cli.submit",
+    "bistro_client.cli.resume",
+    "tests.kills.lives",
+)
+"""What a warm process imports: forks of it are the clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What is wanted.
+
+    Attributes:
+        seed: Of the first run; the others have the numbers after it.
+        runs: How many.
+        per_town: How many at one destination.
+        jobs: How many at the same time.
+        home: Where runs have their folders.
+        sabotage: ``forget``: after a kill the filer's journals are deleted.
+    """
+
+    seed: int
+    runs: int
+    per_town: int
+    jobs: int
+    home: Path
+    sabotage: str = ""
+
+
+@dataclass
+class Result:
+    """What all runs have shown; attributes as in ``Report`` and ``Audit``."""
+
+    run_count: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    checked: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    took_s: float = 0.0
+
+    def add(self, report: Report) -> None:
+        """Take a run in."""
+        self.run_count += 1
+        self.deaths += report.deaths
+        self.hits.update(report.hits)
+        self.states += report.states
+        self.faults += [f"seed {report.seed}: {fault}" for fault in report.faults]
+        if report.problem:
+            self.problems.append(f"seed {report.seed}: {report.problem}")
+
+    def add_audit(self, found: Audit) -> None:
+        """Take in what a destination holds."""
+        self.checked += found.counts
+        self.faults += found.faults
+
+
+async def conduct(orders: Orders, tell: Callable[[Report], None]) -> Result:
+    """Do all runs; ``tell`` hears of each as it ends."""
+    result, began = Result(), time.monotonic()
+    warm = await Warm.start(MODULES)
+    try:
+        for first in range(0, orders.runs, orders.per_town):
+            count = min(orders.per_town, orders.runs - first)
+            seeds = iter(range(orders.seed + first, orders.seed + first + count))
+            await _in_one_town(orders, seeds, warm, result, tell)
+    finally:
+        await warm.close()
+    result.took_s = time.monotonic() - began
+    return result
+
+
+async def _in_one_town(
+    orders: Orders,
+    seeds: Iterator[int],
+    warm: Warm,
+    result: Result,
+    tell: Callable[[Report], None],
+) -> None:
+    root = orders.home / f"town-{result.run_count}"
+    root.mkdir(parents=True)
+    reports: list[Report] = []
+
+    async def job(town: Town) -> None:
+        for seed in seeds:
+            report = await run(seed, town, warm, orders.home, sabotage=orders.sabotage)
+            reports.append(report)
+            result.add(report)
+            tell(report)
+
+    with running_town(root) as town:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(orders.jobs):
+                group.create_task(job(town))
+        result.add_audit(await asyncio.to_thread(audit, town, reports))
