@@ -11,10 +11,8 @@ from bistro.errors import StorageError, UnknownObjectError
 from bistro_server.services.filer_registry import FilerRegistry
 from bistro_server.store.filers import PAGE, Filer, Filers
 from bistro_server.store.schema import open_database
-from tests.integration.test_server_commands import Shell, create, root, shell
 from tests.support.clocks import ManualClock
-
-__all__ = ["root", "shell"]
+from tests.support.shell import Shell, create
 
 KEYS = tuple(number.to_bytes(2, "big") * 16 for number in range(2, 2_600))
 ONE, TWO = KEYS[0].hex(), KEYS[1].hex()
@@ -68,7 +66,7 @@ async def test_a_list_that_breaks_off_changes_nothing(tmp_path: Path) -> None:
     await database.close()
 
 
-def test_filers_are_added_listed_and_revoked(root: str, shell: Shell) -> None:
+def test_filers_are_added_listed_and_revoked(root: Path, shell: Shell) -> None:
     """One at a time, with a fingerprint to compare aloud."""
     assert shell("filers", "list", "--dir", root) == 0
     assert "no filers yet" in shell.err
@@ -89,9 +87,9 @@ def test_filers_are_added_listed_and_revoked(root: str, shell: Shell) -> None:
     assert len(second["fingerprint"]) == len("0000 " * 8) - 1
 
 
-def test_thousands_are_imported_at_once_or_not_at_all(root: str, shell: Shell) -> None:
+def test_thousands_are_imported_at_once_or_not_at_all(root: Path, shell: Shell) -> None:
     """A wrong line is named, and leaves no trace; names are brought up to date."""
-    file = Path(root) / "filers.csv"
+    file = root / "filers.csv"
     lines = [f"{key.hex()},Filer {number}" for number, key in enumerate(KEYS)]
     file.write_text("\n".join(["key,name", *lines, f"{ONE},again"]), encoding="utf-8")
     assert shell("filers", "import", str(file), "--dir", root) == 2
@@ -121,7 +119,7 @@ def test_thousands_are_imported_at_once_or_not_at_all(root: str, shell: Shell) -
     ],
 )
 def test_mistakes_are_told(
-    root: str, shell: Shell, arguments: tuple[str, ...], exit_code: int, said: str
+    root: Path, shell: Shell, arguments: tuple[str, ...], exit_code: int, said: str
 ) -> None:
     """What was expected and found, and what to do."""
     assert shell("filers", *arguments, "--dir", root) == exit_code
@@ -129,7 +127,7 @@ def test_mistakes_are_told(
     assert "next: " in shell.err
 
 
-def test_a_call_for_registered_filers_says_so(root: str, shell: Shell) -> None:
+def test_a_call_for_registered_filers_says_so(root: Path, shell: Shell) -> None:
     """In its terms; a limit for anyone's call contradicts itself."""
     limits = ("--filers", "registered", "--tickets-per-filer", "3")
     assert create(shell, root, "spring", *limits) == 0

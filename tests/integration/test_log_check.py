@@ -1,67 +1,29 @@
 """``bistro-server log check``: everything in the logs of calls, from disk, against their keys."""
 
 import asyncio
-import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 
 from bistro.clock import SystemClock
 from bistro.crypto.digest import sha256
 from bistro.instant import UnixMillis
 from bistro.ledger.tiles import decode_bundle
 from bistro.wire.entry import TicketEntry
-from bistro_server import cli
 from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers, ticket_key
-from tests.integration.test_server_commands import RELAY
+from tests.support.shell import Shell, create
 
 COUNT = 2_000
-URL = ("--port", "0", "--base-url", "http://127.0.0.1:8440")
-
-
-class Shell:
-    """Runs commands in this process and keeps what they printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capsys = capsys
-        self._monkeypatch = monkeypatch
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: object) -> int:
-        """The exit code."""
-        self._monkeypatch.setattr(sys, "argv", ["bistro-server", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        self.out, self.err = self._capsys.readouterr()
-        return int(caught.value.code or 0)
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
-    monkeypatch.setenv("BISTRO_SERVER_CLOCK__ASSUMED_ERROR_MS", "50")
-    yield Shell(capsys, monkeypatch)
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def root(tmp_path: Path, shell: Shell) -> Path:
-    folder = tmp_path / "d"
-    assert shell("init", folder, "--name", "permits.example", *URL) == 0
+def root(root: Path, shell: Shell) -> Path:
+    """A server's folder with two calls."""
     for call in ("spring", "autumn"):
-        options = ("--dir", folder, "--title", "S", "--closes", "+2h", "--relay", RELAY)
-        code = shell("call", "create", call, *options)
-        assert code == 0, shell.err
-    return folder
+        assert create(shell, root, call) == 0, shell.err
+    return root
 
 
 async def fill(call: Call, count: int = COUNT) -> None:
