@@ -277,9 +277,7 @@ async def test_an_anchor_that_does_not_hold_spoils_no_evidence(tmp_path: Path) -
         wrong = stamp(authority(), bytes(32))
         files = AnchorFiles(found.site.call.folder.anchors)
         files.write(Anchor(note, Timestamp(wrong, der_of(authority().chain))))
-        await found.collect()
-        found.pass_stage_by()
-        await found.open()
+        await found.collect_and_open()
         path = found.inbox / filed.commitment.hex() / "evidence.json"
         evidence = Evidence.decode(path.read_bytes())
         assert {"witnessed", "timestamps"} <= set(evidence.absent)

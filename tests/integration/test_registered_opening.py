@@ -51,9 +51,7 @@ async def test_filings_count_under_the_name_that_asked(tmp_path: Path) -> None:
         second = await submit(found, found.seal(slot="second"))
         stolen = await submit(found, found.seal(slot="third"), "bob")
         moved = await submit(found, found.seal(slot="fourth"), slot="main")
-        await found.collect()
-        found.pass_stage_by()
-        await found.open()
+        await found.collect_and_open()
         for filing in (good, second):
             assert found.outcome(filing) == ("opened", [])
             place = found.inbox / filing.commitment.hex() / "evidence.json"

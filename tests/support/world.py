@@ -226,6 +226,12 @@ class World:
         """Open the call."""
         return await self.opening(**changes).run(self.site.call.id, identity=identity)
 
+    async def collect_and_open(self) -> None:
+        """Everything that a destination does after ``closes``, once."""
+        await self.collect()
+        self.pass_stage_by()
+        await self.open()
+
     def pass_stage_by(self) -> None:
         """Let time pass until the call may be opened if everything is collected."""
         self.clock.advance(self.site.terms.stage_by - self.clock.now() + 1)
