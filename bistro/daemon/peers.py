@@ -7,6 +7,7 @@ Source: docs/spec/ticketing.md, fairness.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import secrets
 from collections.abc import Callable, Sequence
@@ -79,6 +80,17 @@ class Peers:
             return UNKNOWN
         return Who(name, self._buckets.of(name, self._sites.of(site) if site else None))
 
+    def require_tokens(self, bucket: Bucket | None, count: int) -> None:
+        """Accept so many requests of one address, if its bucket has as many tokens.
+
+        Raises:
+            OverloadedError: It has not; nothing was taken.
+        """
+        if bucket is not None:
+            wait_s = bucket.take(count, asyncio.get_running_loop().time())
+            if wait_s:
+                raise self.too_many(count, wait_s=wait_s)
+
     def too_many(self, count: int, *, wait_s: float = 1.0) -> OverloadedError:
         """What requests are told whose bucket is empty; not all come back in the same moment.
 
@@ -98,7 +110,8 @@ class Peers:
         """Who counts as one, and the larger site that it is a part of; empty where nobody does.
 
         A proxy that is trusted and names nobody is not one of the clients: to count it would
-        be to count all of them as one.
+        be to count all of them as one. But where it names somebody unreadably it is the one who
+        counts: otherwise a client that makes it do so would not be limited at all.
         """
         address = self._client(peer, forwarded)
         if address is None:
@@ -109,13 +122,15 @@ class Peers:
 
     def _client(self, peer: str, forwarded: str) -> IpAddress | None:
         hops = forwarded.split(",")[-_MAX_HOPS:] if forwarded else []
-        while True:
-            address = _parse(peer)
-            if address is None or not any(address in one for one in self._trusted):
-                return address
+        address = _parse(peer)
+        while address is not None and any(address in one for one in self._trusted):
             if not hops:
                 return None
-            peer = hops.pop()
+            named = _parse(hops.pop())
+            if named is None:
+                return address
+            address = named
+        return address
 
 
 def _parse(text: str) -> IpAddress | None:

@@ -176,6 +176,7 @@ class Server:
         )
         plain = _bind_plain(settings)
         desks = Desks(
+            peers,
             calls,
             NoticeBoard(
                 terms_key,

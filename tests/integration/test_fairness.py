@@ -19,8 +19,10 @@ from bistro_server.store.schema import open_database
 from tests.integration.test_registered_tickets import ADA, BOB, asking
 from tests.support.clocks import ManualClock
 from tests.support.destinations import commitment, make_call, make_server, serving_folder
+from tests.support.timestamps import Request
 
 BURST = 1_000
+GRANTED = bytes.fromhex("3003020100")
 
 
 @dataclass
@@ -37,8 +39,10 @@ class Line:
         length = head.split("content-length: ")[1].split("\r\n")[0]
         return await self.reader.readexactly(int(length))
 
-    async def post(self, body: bytes, **fields: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, fields and body of the answer to a request for tickets of ``spring``."""
+    async def post(
+        self, body: bytes, *, target: str = "/calls/spring/tickets", **fields: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, fields and body of the answer to a request, for tickets of ``spring``."""
         every = {
             "Host": "h",
             "Content-Type": media.MSGPACK,
@@ -46,7 +50,7 @@ class Line:
             **{name.replace("_", "-"): value for name, value in fields.items()},
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in every.items())
-        self.writer.write(f"POST /calls/spring/tickets HTTP/1.1\r\n{lines}\r\n".encode() + body)
+        self.writer.write(f"POST {target} HTTP/1.1\r\n{lines}\r\n".encode() + body)
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         found = dict(line.lower().split(": ", 1) for line in head[1:] if line)
         answer = await self.reader.readexactly(int(found["content-length"]))
@@ -168,6 +172,31 @@ async def test_a_trusted_proxy_speaks_for_its_clients(tmp_path: Path) -> None:
         async with found.line("127.0.0.2") as stranger:
             await empty(stranger, found, X_Forwarded_For="192.0.2.3")
             require_limited(await stranger.post(found.body(3), X_Forwarded_For="192.0.2.4"))
+
+
+async def test_who_is_named_unreadably_counts_as_the_proxy(tmp_path: Path) -> None:
+    """Nobody gets rid of the limits by having a trusted proxy pass on nonsense."""
+    async with site(tmp_path / "d") as found, found.line("127.0.0.1") as proxy:
+        await empty(proxy, found, X_Forwarded_For="nonsense")
+        for unreadable in ("nonsense", "192.0.2.1, unknown", "_hidden"):
+            require_limited(await proxy.post(found.body(1), X_Forwarded_For=unreadable))
+        assert (await proxy.post(found.body(1), X_Forwarded_For="192.0.2.1"))[0] == 200
+
+
+async def test_time_stamps_and_tickets_share_the_bucket_of_an_address(tmp_path: Path) -> None:
+    """By the quick way and the ordinary one; who has another address is not concerned."""
+    way = {"target": "/tsa", "Content_Type": media.TIMESTAMP_QUERY}
+    async with site(tmp_path / "d") as found, found.line("127.0.0.2") as one:
+        status, _, token = await one.post(Request().encode(), **way)
+        assert status == 200
+        assert token[4:9] == GRANTED
+        require_limited(await one.post(found.array(0, BURST)))
+        status, _, _ = await one.post(found.array(0, BURST - 1))
+        assert status == 200
+        require_limited(await one.post(Request().encode(), **way))
+        require_limited(await one.post(Request().encode(), **way, Proxy_Connection="keep-alive"))
+        async with found.line("127.0.0.3") as other:
+            assert (await other.post(Request().encode(), **way))[0] == 200
 
 
 async def test_a_filer_is_limited_wherever_it_asks_from(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from bistro.api import media
 from bistro.daemon.caching import NEVER
+from bistro.daemon.peers import FORWARDED, Peers, Who
 from bistro.errors import FormatError, UnknownObjectError
 from bistro.ids import parse_commitment
 from bistro_server.services.anchoring import Anchoring
@@ -26,8 +27,9 @@ from bistro_server.services.timestamps import TimestampDesk
 
 @dataclass(frozen=True, slots=True)
 class Desks:
-    """The services behind the handlers."""
+    """The services behind the handlers, and who knows what each address may ask for."""
 
+    peers: Peers
     calls: CallsInService
     notices: NoticeBoard
     tickets: TicketDesk
@@ -50,6 +52,14 @@ def call_of(request: web.Request) -> CallLedgers:
         UnavailableError: It cannot be used now.
     """
     return request.app[DESKS].calls.get(request.match_info["call"])
+
+
+def asker_of(request: web.Request) -> Who:
+    """Whose request it is, for fairness; the peer's where nobody is limited."""
+    peer = request.remote or ""
+    forwarded = ",".join(request.headers.getall(FORWARDED, ()))
+    who = request.app[DESKS].peers.who(peer, forwarded)
+    return who if who.name else Who(peer, None)
 
 
 def hash_of(request: web.Request, field: str) -> bytes:

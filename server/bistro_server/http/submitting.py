@@ -10,7 +10,6 @@ from aiohttp import web
 from bistro.api import media, routes
 from bistro.daemon.bodies import read_body
 from bistro.daemon.bursts import Burst
-from bistro.daemon.peers import FORWARDED
 from bistro.daemon.quick import Exchange, Gathering, Pending, QuickEndpoint
 from bistro.daemon.web import Endpoint
 from bistro.wire.document import MAX_INTEGER
@@ -23,7 +22,7 @@ from bistro.wire.staging import (
     encode_repairs,
 )
 from bistro.wire.ticketing import MAX_REQUESTS_SIZE
-from bistro_server.http.desks import DESKS, Desks, call_of, private_response
+from bistro_server.http.desks import DESKS, Desks, asker_of, call_of, private_response
 from bistro_server.services.ledgers import CallLedgers
 
 
@@ -33,7 +32,7 @@ async def request_tickets(request: web.Request) -> web.StreamResponse:
     desk, ledgers = request.app[DESKS].tickets, call_of(request)
     body = await read_body(request, limit=MAX_REQUESTS_SIZE)
     received_at = desk.received()  # the last byte has been read: this is the time that counts
-    who = desk.who(request.remote or "", ",".join(request.headers.getall(FORWARDED, ())))
+    who = asker_of(request)
     answer = await desk.answer(ledgers, body, received_at=received_at, who=who)
     return private_response(answer)
 

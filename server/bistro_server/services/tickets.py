@@ -88,11 +88,6 @@ class TicketDesk:
         """The time now; asked when a request's last byte has been read."""
         return self._clock.now()
 
-    def who(self, peer: str, forwarded: str = "") -> Who:
-        """Whoever asks; the peer itself where that is not limited."""
-        who = self._peers.who(peer, forwarded)
-        return who if who.name else Who(peer, None)
-
     def require_for_anyone(self, ledgers: CallLedgers) -> None:
         """Accept a call whose requests hold no secret, for a port without TLS.
 
@@ -207,10 +202,7 @@ class TicketDesk:
         on_end: Callable[[], None] | None = None,
     ) -> Requested:
         """Who asks, unless they or all together wait for too much already."""
-        if asker.bucket is not None:
-            wait_s = asker.bucket.take(count, asyncio.get_running_loop().time())
-            if wait_s:
-                raise self._peers.too_many(count, wait_s=wait_s)
+        self._peers.require_tokens(asker.bucket, count)
         waiting = self._waiting.get(asker.address, 0)
         # Nobody may have more than what is left for others: two greedy ones leave a quarter.
         room = min(self._address_limit, QUEUE_LIMIT - self._waiting_count)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bistro.daemon.buckets import WIDER, Bucket, Buckets, Rate
 from bistro.daemon.peers import UNKNOWN, Peers
+from bistro.errors import OverloadedError
 
 RATE = Rate(per_s=10.0, burst=20)
 PROXIES = [ipaddress.ip_network("127.0.0.1"), ipaddress.ip_network("10.1.0.0/16")]
@@ -98,7 +99,11 @@ def test_a_bounded_number_of_buckets_is_kept_the_last_seen() -> None:
         ("127.0.0.1", "203.0.113.5, 198.51.100.1,10.1.2.3", "198.51.100.1"),
         ("127.0.0.1", "", ""),
         ("127.0.0.1", "10.1.2.3", ""),
-        ("127.0.0.1", "198.51.100.1, nonsense", ""),
+        ("127.0.0.1", "198.51.100.1, nonsense", "127.0.0.1"),
+        ("127.0.0.1", "unknown", "127.0.0.1"),
+        ("127.0.0.1", "198.51.100.1,", "127.0.0.1"),
+        ("127.0.0.1", "nonsense, 10.1.2.3", "10.1.2.3"),
+        ("nonsense", "198.51.100.1", ""),
         ("", "", ""),
     ],
 )
@@ -113,6 +118,20 @@ def test_a_proxy_that_names_nobody_is_not_limited() -> None:
     assert peers.who("127.0.0.1") == peers.who("") == UNKNOWN
     assert peers.who("127.0.0.2").bucket is not None
     assert Peers(PROXIES).who("127.0.0.2") == UNKNOWN, "no rate, no limits"
+
+
+async def test_a_bucket_without_enough_tokens_says_when_to_come_back() -> None:
+    """All or none of them; who has no bucket is not limited, and those turned away are counted."""
+    counts: list[int] = []
+    peers = Peers(PROXIES, RATE, report=counts.append)
+    bucket = peers.who("192.0.2.7").bucket
+    peers.require_tokens(bucket, RATE.burst - 1)
+    with pytest.raises(OverloadedError, match="your address") as caught:
+        peers.require_tokens(bucket, 2)
+    assert (caught.value.retry_after_s or 0) > 0
+    peers.require_tokens(bucket, 1)
+    peers.require_tokens(None, 10 * RATE.burst)
+    assert counts == [2]
 
 
 def test_networks_of_one_site_share_a_wider_bucket() -> None:
