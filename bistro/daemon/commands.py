@@ -1,13 +1,15 @@
 """Runs the command line of an operator's program: whatever happens, two lines and an exit code.
 
 The exit code says what kind of error it was, the first line what was found and expected, the
-second what to do. A bug is no exception: its traceback goes to a file.
+second what to do. A bug is no exception: its traceback goes to a file. A machine that fails is
+none, wherever it is met.
 
 Source: docs/spec/commands.md, exit codes.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 import tempfile
 import traceback
@@ -18,7 +20,7 @@ from typing import Final, NoReturn
 
 import click
 
-from bistro.errors import BistroError, SettingsError
+from bistro.errors import BistroError, SettingsError, StorageError
 from bistro.wire.document import Json, encode_json
 
 INTERRUPTED_EXIT: Final = 130
@@ -34,6 +36,22 @@ _NEXT: Final[Mapping[int, str]] = MappingProxyType(
 )
 """What to do where an error itself does not say it, by exit code."""
 
+_MACHINE: Final = frozenset(
+    {
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENODEV,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ENXIO,
+        errno.EROFS,
+        errno.ESTALE,
+    }
+)
+"""What the system says where disk or memory fail or are used up; no program can do better."""
+
 
 def run_commands(group: click.Group, *, program: str) -> NoReturn:
     """Run the command that ``sys.argv`` names, and end the process as the specification says.
@@ -45,23 +63,21 @@ def run_commands(group: click.Group, *, program: str) -> NoReturn:
     sys.excepthook = partial(_tell_of_bug, program)
     try:
         code = group.main(prog_name=program, standalone_mode=False)
-    except BistroError as exc:
-        _end_with(exc, program)
+    except BrokenPipeError:
+        # Whoever read our output went away; there is nobody left to tell.
+        sys.stderr.close()
+        sys.exit(1)
+    except (BistroError, OSError, BaseExceptionGroup) as exc:
+        # Of several parts of a daemon that failed at once the first that says what to do.
+        known = next(filter(None, map(_known, _leaves(exc))), None)
+        if known is None:
+            raise
+        _end_with(known, program)
     except click.ClickException as exc:
         _end_with_usage(exc, program)
     except (click.Abort, KeyboardInterrupt):
         _tell("interrupted", "interrupted", "nothing is lost: run the command again")
         sys.exit(INTERRUPTED_EXIT)
-    except BrokenPipeError:
-        # Whoever read our output went away; there is nobody left to tell.
-        sys.stderr.close()
-        sys.exit(1)
-    except BaseExceptionGroup as exc:
-        # Several parts of a daemon failed at once: the first that says what to do.
-        known = next((one for one in _leaves(exc) if isinstance(one, BistroError)), None)
-        if known is None:
-            raise
-        _end_with(known, program)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -78,6 +94,14 @@ def _end_with_usage(error: click.ClickException, program: str) -> NoReturn:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = program if context is None else context.command_path
     _end_with(SettingsError(error.format_message(), hint=f"see `{command} --help`"), program)
+
+
+def _known(error: BaseException) -> BistroError | None:
+    """What to tell of an error that is no bug."""
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return StorageError(f"{place}{error.strerror}", hint="check the disk and the memory")
+    return error if isinstance(error, BistroError) else None
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

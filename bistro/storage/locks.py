@@ -34,8 +34,9 @@ else:
 class FileLock:
     """An exclusive lock; obtained by ``take``, given back by ``release`` or by dying."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, path: Path) -> None:
         self._fd = fd
+        self._path = path
 
     @classmethod
     def take(cls, path: Path, *, what: str) -> Self:
@@ -47,27 +48,37 @@ class FileLock:
 
         Raises:
             UnavailableError: Another process, or this one, holds the lock.
-            StorageError: The file cannot be opened.
+            StorageError: The file cannot be opened or locked.
         """
         with storage_errors("open", path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            _lock(fd)
-        except OSError as exc:
-            holder = os.read(fd, 20).decode("ascii", "replace").strip() or "unknown"
-            os.close(fd)
-            raise UnavailableError(
-                f"{what} is in use by another process (process id {holder})",
-                hint="stop the other process, or let it do the work",
-            ) from exc
+            with storage_errors("lock", path):
+                try:
+                    _lock(fd)
+                except (BlockingIOError, PermissionError) as exc:  # as POSIX and Windows say it
+                    holder = os.read(fd, 20).decode("ascii", "replace").strip() or "unknown"
+                    raise UnavailableError(
+                        f"{what} is in use by another process (process id {holder})",
+                        hint="stop the other process, or let it do the work",
+                    ) from exc
+        except BaseException:
+            with suppress(OSError):
+                os.close(fd)
+            raise
         # The number is for people only: a full disk must not keep a lock from its holder.
         with suppress(OSError):
             os.ftruncate(fd, 0)
             os.write(fd, f"{os.getpid()}\n".encode())
-        return cls(fd)
+        return cls(fd, path)
 
     def release(self) -> None:
-        """Give the lock back; a second call does nothing. The file stays."""
+        """Give the lock back; a second call does nothing. The file stays.
+
+        Raises:
+            StorageError: The disk failed. The lock is given back all the same.
+        """
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            os.close(fd)
+            with storage_errors("close", self._path):
+                os.close(fd)

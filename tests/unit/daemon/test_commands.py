@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -83,6 +84,21 @@ def test_several_failures_at_once_are_told_by_one(
     assert "error: the disk failed" in capsys.readouterr().err
     with pytest.raises(ExceptionGroup):
         run(monkeypatch, ExceptionGroup("parts", [ValueError("x")]), "go")
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_machine_that_fails_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_alone: bool
+) -> None:
+    """Wherever an error of the disk was met: two lines, exit 1, and no file to report."""
+    failure = OSError(errno.EIO, "Input/output error", "keys/terms.key")
+    error = failure if is_alone else ExceptionGroup("parts", [ExceptionGroup("x", [failure])])
+    assert run(monkeypatch, error, "go") == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "error: keys/terms.key: Input/output error"
+    assert second == "next: check the disk and the memory"
+    with pytest.raises(FileNotFoundError):
+        run(monkeypatch, OSError(errno.ENOENT, "No such file", "x"), "go")
 
 
 @pytest.mark.parametrize(

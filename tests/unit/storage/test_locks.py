@@ -1,6 +1,7 @@
 """The one-writer lock."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -47,6 +48,42 @@ def test_a_lock_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     """For example where the folder is missing."""
     with pytest.raises(StorageError, match="open"):
         FileLock.take(tmp_path / "no" / "lock", what="x")
+
+
+def test_a_disk_that_fails_at_the_end_is_named_and_the_lock_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no bug: the message says which file, and a second call does nothing."""
+    lock = FileLock.take(tmp_path / "lock", what="x")
+    close = os.close
+
+    def failing(fd: int) -> None:
+        close(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", failing)
+        with pytest.raises(StorageError, match=r"close .*lock: Input/output error"):
+            lock.release()
+    lock.release()
+    FileLock.take(tmp_path / "lock", what="x").release()
+
+
+def test_a_lock_that_the_system_cannot_give_is_held_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other process is blamed, and no file stays open."""
+
+    def failing(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", failing)
+        with pytest.raises(StorageError, match=r"lock .*No locks available"):
+            FileLock.take(tmp_path / "lock", what="x")
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    FileLock.take(tmp_path / "lock", what="x").release()
 
 
 def test_a_full_disk_does_not_keep_a_lock_from_its_holder(
