@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
+
+import trustme
 
 from bistro.api import media, routes
 from bistro.clock import SystemClock
 from bistro.net.collector_client import CollectorClient
 from bistro.net.session import Session
-from bistro.wire.batches import MAX_ITEMS, Release
+from bistro.wire.batches import MAX_ITEMS, BatchItem, Release
 from bistro.wire.discovery import RelayDiscovery
 from bistro.wire.receipt import Receipt
 from bistro.wire.staging import Failure
@@ -30,12 +32,38 @@ NAME: Final = "relay.bench.example"
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM files: a certificate chain for ``localhost``, its key, and who vouches for it."""
+
+    chain: Path
+    key: Path
+    ca: Path
+
+    @classmethod
+    def issue(cls, folder: Path) -> Self:
+        """A new one, from an authority of its own."""
+        found = cls(folder / "chain.pem", folder / "key.pem", folder / "ca.pem")
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost")
+        issued.cert_chain_pems[0].write_to_path(found.chain)
+        issued.private_key_pem.write_to_path(found.key)
+        authority.cert_pem.write_to_path(found.ca)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class RelayUnderTest:
-    """The relay, and the destination whose fragments it takes."""
+    """The relay, and the destination whose fragments it takes; ``ca``: it is spoken to over TLS."""
 
     server: Server
     discovery: RelayDiscovery
     destination: Destination
+    ca: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return _url(self.server, self.ca)
 
     def verify(self, receipt: bytes, fragments: Sequence[Fragment]) -> None:
         """Check one receipt, as it stands in the header field."""
@@ -49,7 +77,7 @@ class RelayUnderTest:
         asyncio.run(self._release(fragments))
 
     async def _release(self, fragments: Sequence[Fragment]) -> None:
-        async with Session() as session:
+        async with Session(ca_path=self.ca) as session:
             collector = self.collector(session)
             left = iter(fragments)
             while part := list(islice(left, MAX_ITEMS)):
@@ -61,7 +89,19 @@ class RelayUnderTest:
     def collector(self, session: Session) -> CollectorClient:
         """The destination's side of the relay."""
         key = self.destination.collect_key
-        return CollectorClient(session, self.server.url, key=key, clock=SystemClock())
+        return CollectorClient(session, self.url, key=key, clock=SystemClock())
+
+    def pull(self, fragments: Sequence[Fragment]) -> None:
+        """Have a destination fetch fragments, each whole; what their bytes hash to is checked."""
+        asyncio.run(self._pull(fragments))
+
+    async def _pull(self, fragments: Sequence[Fragment]) -> None:
+        async with Session(ca_path=self.ca) as session:
+            left = iter(fragments)
+            while part := list(islice(left, MAX_ITEMS)):
+                size = await pull_batch(self.collector(session), part)
+                if size != (expected := sum(one.size for one in part)):
+                    raise NotMeasured(f"batch: expected {expected} bytes, found {size}")
 
 
 def upload(fragment: Fragment, body: bytes = b"", *, path: str | None = None) -> bytes:
@@ -76,12 +116,41 @@ def upload(fragment: Fragment, body: bytes = b"", *, path: str | None = None) ->
     return post(path or routes.UPLOAD_CREATION.path(), headers, body)
 
 
+async def pull_batch(collector: CollectorClient, fragments: Sequence[Fragment]) -> int:
+    """Bytes of fragments that one batch brings.
+
+    Raises:
+        NotMeasured: One of them did not come.
+    """
+    size = 0
+    async with collector.fetch_batch([BatchItem(one.commitment, 0) for one in fragments]) as frames:
+        async for frame in frames:
+            if isinstance(frame, bytes):
+                size += len(frame)
+            elif frame.code is not None:
+                raise NotMeasured(f"batch: {frame.code}")
+    return size
+
+
+def _url(server: Server, ca: Path | None) -> str:
+    return server.url if ca is None else f"https://localhost:{server.port}"
+
+
 @contextlib.contextmanager
-def serving_relay(folder: Path) -> Iterator[RelayUnderTest]:
+def serving_relay(
+    folder: Path, *, certificate: Certificate | None = None
+) -> Iterator[RelayUnderTest]:
     """A new relay in its own process that knows its destination's terms."""
     port, home = free_port(), folder / "relay"
     destination = Destination()
+    ca = None if certificate is None else certificate.ca
     environment = clock_error.environment("BISTRO_RELAY")
+    if certificate is not None:
+        environment |= {
+            "BISTRO_RELAY_HTTP__BASE_URL": f"https://localhost:{port}",
+            "BISTRO_RELAY_HTTP__CERTIFICATE_PATH": str(certificate.chain),
+            "BISTRO_RELAY_HTTP__KEY_PATH": str(certificate.key),
+        }
 
     def bistro_relay(*arguments: str | int | Path) -> None:
         run(program("bistro-relay", *arguments), environment=environment)
@@ -95,22 +164,27 @@ def serving_relay(folder: Path) -> Iterator[RelayUnderTest]:
         command = program("bistro-relay", "serve", "--dir", home)
         log = folder / "relay.log"
         with serving(command, port=port, log=log, environment=environment) as server:
-            discovery = RelayDiscovery.decode(ask(server.url + routes.RELAY_DISCOVERY.path()))
+            path = routes.RELAY_DISCOVERY.path()
+            discovery = RelayDiscovery.decode(ask(_url(server, ca) + path, ca=ca))
             destination.publish(url, discovery)
-            yield RelayUnderTest(server, discovery, destination)
+            yield RelayUnderTest(server, discovery, destination, ca)
 
 
 @contextlib.contextmanager
-def serving_floor(folder: Path, *, file: Path | None = None) -> Iterator[Server]:
+def serving_floor(
+    folder: Path, *, file: Path | None = None, certificate: Certificate | None = None
+) -> Iterator[Server]:
     """The floor in its own process; ``file`` is what it streams."""
     port, written = free_port(), folder / "written"
     written.mkdir()
-    options = () if file is None else ("--file", file)
+    options: list[str | Path] = [] if file is None else ["--file", file]
+    if certificate is not None:
+        options += ["--certificate", certificate.chain, "--key", certificate.key]
     command = python("floors.relay", port, written, *options)
     with serving(command, port=port, log=folder / "floor.log") as server:
         yield server
 
 
-def empty_floor(floor: Server) -> None:
+def empty_floor(floor: Server, *, ca: Path | None = None) -> None:
     """Have the floor delete what it wrote."""
-    ask(floor.url + "/stored", method="DELETE")
+    ask(_url(floor, ca) + "/stored", method="DELETE", ca=ca)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,14 +38,18 @@ def ask(
     method: str = "GET",
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    ca: Path | None = None,
 ) -> bytes:
-    """The body of a good answer.
+    """The body of a good answer; over TLS, ``ca`` is the authority to trust.
 
     Raises:
         NotMeasured: There was another answer, or none.
     """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT_S)
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca)
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=_TIMEOUT_S, context=context)
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     try:
         connection.request(method, target, body=body, headers=dict(headers or {}))

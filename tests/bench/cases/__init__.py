@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench.cases import client, collect, large, overload, relay, status, ticket, timestamp
+from tests.bench.cases import (
+    client,
+    collect,
+    large,
+    overload,
+    relay,
+    relay_batch,
+    relay_large,
+    relay_slow,
+    status,
+    ticket,
+    timestamp,
+)
 from tests.bench.measuring import Case
 
 
@@ -14,6 +26,7 @@ def cases_of(only: str | None, *, seal_size: int) -> Iterator[Case]:
         yield from large.CASES
         return
     tickets = (*ticket.CASES, *timestamp.CASES, *status.CASES, *overload.CASES)
-    for case in (*tickets, *relay.CASES, *client.cases(seal_size), *collect.CASES):
+    relays = (*relay.CASES, *relay_large.CASES, *relay_slow.CASES, *relay_batch.CASES)
+    for case in (*tickets, *relays, *client.cases(seal_size), *collect.CASES):
         if only in {None, case.group}:
             yield case

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,6 @@ import uvloop
 from bistro.net.session import Session
 from bistro.protocol.collection import Source
 from bistro.storage.blobs import BlobStore
-from bistro.wire.batches import BatchItem
 from bistro.wire.fragment import Descriptor
 from bistro_server.services.collecting_files import CollectingFolder, FragmentFiles
 from bistro_server.services.collecting_restore import Restored, Restorer
@@ -32,7 +31,7 @@ from tests.bench.loads.requests import write_requests
 from tests.bench.loads.sending import send_requests
 from tests.bench.measuring import Case, Contest, Measure, NotMeasured, Sample, Samples
 from tests.bench.processes import CORES, Server, metering, pinned
-from tests.bench.relaying import RelayUnderTest, serving_floor, serving_relay, upload
+from tests.bench.relaying import RelayUnderTest, pull_batch, serving_floor, serving_relay, upload
 from tests.bench.workplace import work_folder
 from tests.support.fragments import cut_up
 
@@ -57,10 +56,11 @@ def _open_pull() -> Iterator[Contest]:
         fragments = _stage(folder, relay, body)
         stream = folder / "stream"
         stream.write_bytes(body.read_bytes() * PULL_COUNT)
-        items = [BatchItem(one.commitment, 0) for one in fragments]
         with serving_floor(folder, file=stream) as floor:
             yield Contest(
-                lambda: _pull(relay.server, lambda session: _pull_batch(relay, session, items)),
+                lambda: _pull(
+                    relay.server, lambda session: pull_batch(relay.collector(session), fragments)
+                ),
                 lambda: _pull(floor, lambda session: _read_stream(floor, session)),
                 clock_error.notes(),
             )
@@ -78,18 +78,6 @@ def _stage(folder: Path, relay: RelayUnderTest, body: Path) -> list[Fragment]:
         if load.answered != len(part):
             raise NotMeasured(f"the relay took {load.answered} of {len(part)} fragments")
     return fragments
-
-
-async def _pull_batch(relay: RelayUnderTest, session: Session, items: Sequence[BatchItem]) -> int:
-    """Bytes of fragments that one batch brings."""
-    size = 0
-    async with relay.collector(session).fetch_batch(items) as frames:
-        async for frame in frames:
-            if isinstance(frame, bytes):
-                size += len(frame)
-            elif frame.code is not None:
-                raise NotMeasured(f"batch: {frame.code}")
-    return size
 
 
 async def _read_stream(floor: Server, session: Session) -> int:

@@ -5,11 +5,13 @@
 | ``POST /uploads`` | hashes, verifies and makes one signature, writes one file, fdatasync |
 | ``POST /large`` | hashes and writes the body as it comes, fdatasync before the answer |
 | ``GET /stream`` | streams a file |
+| ``GET /fragments/{number}`` | answers with one small file, read in one of 16 threads |
 | ``DELETE /stored`` | unlinks everything that was written |
 
 Small files are written by 16 threads; signatures are Ed25519.
 
-Run as ``python -m tests.bench.floors.relay PORT FOLDER [--file FILE]``.
+Run as ``python -m tests.bench.floors.relay PORT FOLDER [--file FILE]``; with ``--certificate PEM
+--key PEM`` it speaks TLS.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +57,7 @@ class Floor:
         app.router.add_post("/uploads", self.take_small)
         app.router.add_post("/large", self.take_large)
         app.router.add_get("/stream", self.stream)
+        app.router.add_get(r"/fragments/{number:\d+}", self.fragment)
         app.router.add_delete("/stored", self.delete_all)
         return app
 
@@ -81,6 +85,12 @@ class Floor:
         """The file, in pieces."""
         return web.Response(body=self._pieces())
 
+    async def fragment(self, request: web.Request) -> web.Response:
+        """One small file."""
+        path = self._folder / request.match_info["number"]
+        loop = asyncio.get_running_loop()
+        return web.Response(body=await loop.run_in_executor(self._threads, path.read_bytes))
+
     async def delete_all(self, request: web.Request) -> web.Response:
         """Unlink what was written."""
         names = list(self._folder.iterdir())
@@ -107,10 +117,10 @@ def _write(path: Path, body: bytes) -> None:
         os.close(file)
 
 
-async def _serve(port: int, floor: Floor) -> None:
+async def _serve(port: int, floor: Floor, tls: ssl.SSLContext | None) -> None:
     runner = web.AppRunner(floor.app(), access_log=None, read_bufsize=BUFFER_SIZE)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=1_024).start()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=1_024, ssl_context=tls).start()
     await asyncio.Event().wait()
 
 
@@ -118,9 +128,17 @@ async def _serve(port: int, floor: Floor) -> None:
 @click.argument("port", type=int)
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 @click.option("--file", type=click.Path(path_type=Path, exists=True))
-def main(port: int, folder: Path, file: Path | None) -> None:
+@click.option("--certificate", type=click.Path(path_type=Path, exists=True))
+@click.option("--key", type=click.Path(path_type=Path, exists=True))
+def main(
+    port: int, folder: Path, file: Path | None, certificate: Path | None, key: Path | None
+) -> None:
     """Serve until stopped."""
-    uvloop.run(_serve(port, Floor(folder, file)))
+    tls = None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, key)
+    uvloop.run(_serve(port, Floor(folder, file), tls))
 
 
 if __name__ == "__main__":

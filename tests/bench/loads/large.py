@@ -1,13 +1,14 @@
 """Sends one large body over one connection, straight from a file, and reports.
 
-Run as ``python -m tests.bench.loads.large PORT HEAD FILE CORE``; HEAD holds the request without
-its body, CORE is the server's.
+Run as ``python -m tests.bench.loads.large PORT HEAD FILE CORE [--ca PEM]``; HEAD holds the
+request without its body, CORE is the server's; with an authority to trust it speaks TLS.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -18,9 +19,17 @@ from tests.bench.proc import core_times
 _ANSWER_SIZE = 65_536
 
 
-def send(port: int, head: bytes, file: Path) -> bytes:
+def _connect(port: int, ca: Path | None) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port))
+    if ca is None:
+        return connection
+    context = ssl.create_default_context(cafile=ca)
+    return context.wrap_socket(connection, server_hostname="localhost")
+
+
+def send(port: int, head: bytes, file: Path, *, ca: Path | None = None) -> bytes:
     """The answer to the request."""
-    with socket.create_connection(("127.0.0.1", port)) as connection, file.open("rb") as body:
+    with _connect(port, ca) as connection, file.open("rb") as body:
         connection.sendall(head)
         connection.sendfile(body)
         answer = b""
@@ -37,11 +46,12 @@ def send(port: int, head: bytes, file: Path) -> bytes:
 @click.argument("head", type=click.Path(path_type=Path, exists=True))
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.argument("core", type=int)
-def main(port: int, head: Path, file: Path, core: int) -> None:
+@click.option("--ca", type=click.Path(path_type=Path, exists=True))
+def main(port: int, head: Path, file: Path, core: int, ca: Path | None) -> None:
     """Send and report."""
     request = head.read_bytes()
     begun_at, times = time.perf_counter(), core_times([core])
-    answer = send(port, request, file)
+    answer = send(port, request, file, ca=ca)
     seconds = time.perf_counter() - begun_at
     is_good = answer[9:10] == b"2"
     report = {

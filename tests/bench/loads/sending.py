@@ -23,13 +23,14 @@ def send_requests(
     return Load.parse(run(python("loads.raw", port, file, *options)))
 
 
-def send_large(port: int, head: Path, file: Path) -> Load:
-    """Send one request with ``file`` as its body.
+def send_large(port: int, head: Path, file: Path, *, ca: Path | None = None) -> Load:
+    """Send one request with ``file`` as its body, over TLS where there is an authority to trust.
 
     Raises:
         NotMeasured: It failed.
     """
-    return Load.parse(run(python("loads.large", port, head, file, min(CORES.server))))
+    options = () if ca is None else ("--ca", ca)
+    return Load.parse(run(python("loads.large", port, head, file, min(CORES.server), *options)))
 
 
 def send_timed(  # noqa: PLR0913 - everything that an open loop is described by
