@@ -25,6 +25,10 @@ class RelayMetrics:
     open_uploads: Gauge
     held: Gauge
     free: Gauge
+    traffic: Gauge
+    traffic_limit: Gauge
+    draining: Gauge
+    paused: Gauge
     terms: Counter
     entries: Counter
     batches: Histogram
@@ -57,6 +61,22 @@ class RelayMetrics:
             ),
             free=Gauge(
                 "bistro_relay_free_bytes", "Bytes free for further fragments", registry=registry
+            ),
+            traffic=Gauge(
+                "bistro_relay_traffic_bytes",
+                "Bytes of fragments that came and left this month",
+                registry=registry,
+            ),
+            traffic_limit=Gauge(
+                "bistro_relay_traffic_limit_bytes",
+                "The most that may come and leave in a month; 0: no limit",
+                registry=registry,
+            ),
+            draining=Gauge(
+                "bistro_relay_draining", "1 while no new upload is taken", registry=registry
+            ),
+            paused=Gauge(
+                "bistro_relay_paused", "1 while nothing is handed over", registry=registry
             ),
             terms=Counter(
                 "bistro_relay_terms_fetches_total",

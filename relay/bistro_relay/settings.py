@@ -5,10 +5,12 @@ Source: docs/reference/settings.md.
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bistro.daemon.settings import (
     ClockSettings,
@@ -20,6 +22,7 @@ from bistro.daemon.settings import (
 )
 from bistro.errors import FormatError
 from bistro.ids import require_base_url, require_host_name
+from bistro.protocol.quiet_hours import QuietHours
 
 FILE_NAME: Final = "bistro-relay.toml"
 PREFIX: Final = "BISTRO_RELAY"
@@ -57,7 +60,7 @@ class LimitSettings(Section):
     """``[limits]``: how much is taken, so that nobody is ever surprised by a full machine."""
 
     uploads_count: int = Field(
-        default=1_024, gt=0, description="Upload requests answered at the same time"
+        default=4_096, gt=0, description="Upload requests answered at the same time"
     )
     uploads_per_address_count: int = Field(
         default=256, gt=0, description="Of these, requests of one network address"
@@ -74,8 +77,57 @@ class LimitSettings(Section):
     reserve_bytes: int = Field(
         default=268_435_456, ge=0, description="Bytes of the disk never given to fragments"
     )
+    traffic_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Bytes of fragments that may come and leave in a calendar month",
+    )
     idle_s: float = Field(
         default=30, gt=0, description="Seconds without a byte after which an upload is cut off"
+    )
+
+
+class CollectionSettings(Section):
+    """``[collection]``: how fast destinations get what is held for them."""
+
+    bytes_per_s: int | None = Field(
+        default=None, gt=0, description="Bytes a second of all batch streams together"
+    )
+    quiet_hours: tuple[str, ...] = Field(
+        default=(), description="Spans of the day with another rate, such as 08:00-18:00"
+    )
+    time_zone: str = Field(default="UTC", description="In which quiet hours are meant")
+    quiet_bytes_per_s: int = Field(
+        default=0, ge=0, description="The rate in quiet hours; 0: nothing is handed over then"
+    )
+
+    @model_validator(mode="after")
+    def _require_spans(self) -> CollectionSettings:
+        try:
+            self.quiet()
+        except FormatError as exc:
+            raise ValueError(f"quiet_hours: {exc.message}") from exc
+        return self
+
+    def quiet(self) -> QuietHours:
+        """The quiet hours, or ``FormatError``."""
+        return QuietHours.parse(self.quiet_hours, zone(self.time_zone))
+
+
+def zone(name: str) -> tzinfo:
+    """The time zone of that name, or ``FormatError``."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        raise FormatError(f"expected a time zone such as Europe/Berlin, found {name!r}") from exc
+
+
+class ProtocolSettings(Section):
+    """``[protocols]``: how uploads may be asked for, besides tus 1.0."""
+
+    resumable_upload_draft: bool = Field(
+        default=False,
+        description="Whether the IETF draft of resumable uploads is spoken, interop versions 5, 6",
     )
 
 
@@ -100,6 +152,8 @@ class Settings(Section):
     relay: RelaySettings
     http: HttpSettings
     limits: LimitSettings = LimitSettings()
+    collection: CollectionSettings = CollectionSettings()
+    protocols: ProtocolSettings = ProtocolSettings()
     terms: TermsSettings = TermsSettings()
     clock: ClockSettings = ClockSettings()
     log: LogSettings = LogSettings()

@@ -16,6 +16,7 @@ from bistro.net.session import Session
 from bistro.storage.blobs import BlobStore
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro_relay.metrics import RelayMetrics
+from bistro_relay.services.accounts import Accounts
 from bistro_relay.services.arrivals import Arrivals
 from bistro_relay.services.busy import BusyUploads
 from bistro_relay.services.claims import ClaimDesk, IntakeLimits
@@ -26,7 +27,9 @@ from bistro_relay.services.handing import Handing
 from bistro_relay.services.intake import Intake
 from bistro_relay.services.keeper import Keeper
 from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.services.orders import HandingPace, StandingOrders
 from bistro_relay.services.overview import Identity, Overview
+from bistro_relay.services.pacing import Pacing
 from bistro_relay.services.receiving import Receiver
 from bistro_relay.services.recovery import Recovery
 from bistro_relay.services.room import Gate, Room, SampledDisk
@@ -36,7 +39,9 @@ from bistro_relay.services.terms_book import Pace, TermsBook
 from bistro_relay.services.whole import WholeIntake
 from bistro_relay.settings import Settings
 from bistro_relay.store.destinations import DestinationFiles
+from bistro_relay.store.accounts import AccountStore
 from bistro_relay.store.placing import PlacedUploads
+from bistro_relay.store.orders import OrdersFile
 from bistro_relay.store.segments import SegmentFiles
 from bistro_relay.store.shared import SharedFiles
 from bistro_relay.store.shelf import Shelf
@@ -72,6 +77,7 @@ class Services:
         uploads: Rows of uploads.
         placed: The same rows, of fragments in shared segments.
         terms: Rows of terms.
+        accounts: Rows of what came and left.
         nonces: Rows of nonces.
         session: Asks destinations.
     """
@@ -85,6 +91,7 @@ class Services:
         uploads: UploadStore,
         placed: PlacedUploads,
         terms: TermsStore,
+        accounts: AccountStore,
         nonces: NonceStore,
         session: Session,
     ) -> None:
@@ -98,11 +105,19 @@ class Services:
         shared = SharedFiles(directory, disk=disk)
         self.uploads = uploads
         self.room = Room(
+        self.accounts = Accounts(
+            accounts, clock, traffic_bytes=limits.traffic_bytes, metrics=metrics
+        )
             around.free_disk or SampledDisk(directory, clock),
             reserve_bytes=limits.reserve_bytes,
+            self.accounts,
             metrics=metrics,
         )
         shelf = Shelf(shared, self.room.free_bytes)
+        self.orders = StandingOrders(
+            OrdersFile(directory, disk=disk), _pace(settings), clock, metrics=metrics
+        )
+        pacing = Pacing(clock, self.orders, self.accounts, self.room)
         self.gate = Gate(limits.uploads_count, per_address=limits.uploads_per_address_count)
         metrics.open_uploads.set_function(lambda: self.gate.count)
         self.arrivals = Arrivals()
@@ -140,6 +155,7 @@ class Services:
             self.book,
             self.ledgers,
             clock,
+            self.orders,
             IntakeLimits(limits.fragment_bytes, limits.quota_bytes),
         )
         self.whole = WholeIntake(
@@ -168,7 +184,7 @@ class Services:
         self.handing = Handing(
             uploads=uploads,
             placed=placed,
-            frames=Frames(placed=placed, files=files, shelf=shelf, clock=clock, metrics=metrics),
+            frames=Frames(placed=placed, files=files, shelf=shelf, pacing=pacing),
             custody=custody,
             arrivals=self.arrivals,
             requests=BlobStore(directory / REQUESTS, disk=disk),
@@ -191,6 +207,7 @@ class Services:
             intake=self.intake,
             custody=custody,
             clock=clock,
+            accounts=self.accounts,
         )
         self.identity = Identity(
             settings.relay.name,
@@ -207,6 +224,12 @@ class Services:
             room=self.room,
             gate=self.gate,
             clock=clock,
+            orders=self.orders,
             quota_bytes=limits.quota_bytes,
         )
         self.desk = CollectorDesk(self.book, nonces, clock, base_url=settings.http.base_url)
+
+
+def _pace(settings: Settings) -> HandingPace:
+    collection = settings.collection
+    return HandingPace(collection.bytes_per_s, collection.quiet(), collection.quiet_bytes_per_s)

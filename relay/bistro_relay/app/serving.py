@@ -1,9 +1,9 @@
 """Opens a relay and runs its parts.
 
-Parts, in the order in which they depend on each other: ``ledgers`` order promises, ``terms``
-polls destinations, ``keeper`` recovers and then keeps promises, ``shelf`` tends segments,
-``whole`` keeps small fragments, ``control`` and ``http`` answer once recovery is done. Sockets
-are bound before anything runs.
+Parts, in the order in which they depend on each other: ``ledgers`` order promises, ``orders``
+hear what the operator wants, ``terms`` polls destinations, ``keeper`` recovers and then keeps
+promises, ``shelf`` tends segments, ``whole`` keeps small fragments, ``control`` and ``http``
+answer once recovery is done. Sockets are bound before anything runs.
 
 Source: docs/architecture.md.
 """
@@ -39,6 +39,7 @@ from bistro_relay.http.upload_front import UploadFront
 from bistro_relay.services.room import Gate
 from bistro_relay.settings import Settings
 from bistro_relay.store.placing import PlacedUploads
+from bistro_relay.store.accounts import AccountStore
 from bistro_relay.store.schema import open_database
 from bistro_relay.store.terms import NonceStore, TermsStore
 from bistro_relay.store.uploads import UploadStore
@@ -106,14 +107,17 @@ async def open_services(settings: Settings, around: Surroundings) -> AsyncIterat
                     uploads=UploadStore(database),
                     placed=PlacedUploads(database),
                     terms=TermsStore(database),
+                    accounts=AccountStore(database),
                     nonces=NonceStore(database),
                     session=session,
                 )
                 await services.book.load()
                 try:
+                await services.accounts.load()
                     yield services
                 finally:
                     await services.ledgers.close()
+                    await services.accounts.save()
                     await services.tending.close()
         finally:
             await database.close()
@@ -152,6 +156,7 @@ class Relay:
             {
                 "ledgers": services.ledgers.run,
                 "terms": services.book.run,
+                "orders": services.orders.run,
                 "keeper": services.keeper.run,
                 "shelf": partial(_when, recovered, services.tending.run),
                 "whole": services.whole.run,

@@ -12,6 +12,7 @@ import click
 from bistro import __version__
 from bistro.daemon.commands import run_commands
 from bistro_relay.cli.doctor import doctor
+from bistro_relay.cli.operating import drain, pause, resume, undrain
 from bistro_relay.cli.serving import serve
 from bistro_relay.cli.setup import allow, init
 from bistro_relay.cli.status import status
@@ -23,7 +24,7 @@ def main_group() -> None:
     """Hold sealed fragments for destinations, as promised and no longer."""
 
 
-for _command in (init, allow, serve, status, doctor):
+for _command in (init, allow, serve, status, drain, undrain, pause, resume, doctor):
     main_group.add_command(_command)
 
 

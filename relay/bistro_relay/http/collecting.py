@@ -74,6 +74,7 @@ class CollectingApi:
             collector, body = await self._identify(request, limit=MAX_BATCH_REQUEST_SIZE)
             items = decode_batch_request(body)
             rate = _rate_of(request)
+            self._handing.require_handing(collector)
             response = web.StreamResponse(
                 status=HTTPStatus.OK,
                 headers={"Content-Type": media.BATCH, "Cache-Control": NEVER},

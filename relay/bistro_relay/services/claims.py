@@ -27,6 +27,7 @@ from bistro.wire.proof import MAGIC
 from bistro.wire.terms import Terms
 from bistro.wire.ticket import Ticket
 from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.services.orders import StandingOrders
 from bistro_relay.services.terms_book import TermsBook
 from bistro_relay.store.destinations import Destination
 
@@ -158,6 +159,7 @@ class ClaimDesk:
     Args:
         book: Knows terms.
         ledgers: Must be able to promise.
+        orders: May say that nothing new is taken.
         clock: Tells whether it is too late.
         limits: What is taken at most.
 
@@ -166,9 +168,15 @@ class ClaimDesk:
     """
 
     def __init__(
-        self, book: TermsBook, ledgers: CustodyLedgers, clock: Clock, limits: IntakeLimits
+        self,
+        book: TermsBook,
+        ledgers: CustodyLedgers,
+        orders: StandingOrders,
+        clock: Clock,
+        limits: IntakeLimits,
     ) -> None:
         self.limits = limits
+        self._orders = orders
         self._book = book
         self._ledgers = ledgers
         self._clock = clock
@@ -219,10 +227,11 @@ class ClaimDesk:
 
         Raises:
             DeadlinePassedError: ``repair_by`` has passed.
-            UnavailableError: No receipt could be given now.
+            UnavailableError: No receipt could be given now, or the relay is draining.
         """
         now = self._clock.now()
         if not examined.terms.opens <= now <= examined.terms.repair_by:
             may_stage(now, examined.terms, repair=True).require()
         self._ledgers.require_running()
         return examined.destination.quota_bytes or self.limits.quota_bytes
+        self._orders.require_taking()

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Final
 
-from bistro.clock import Clock
 from bistro.daemon import logs
 from bistro.errors import (
     BistroError,
@@ -26,7 +25,7 @@ from bistro.protocol.transfer import TransferState
 from bistro.storage.durable import ReadFile
 from bistro.storage.segments import SegmentRecord
 from bistro.wire.batches import BatchItem, FrameHead
-from bistro_relay.metrics import RelayMetrics
+from bistro_relay.services.pacing import Pacing
 from bistro_relay.store.placing import FragmentKey, PlacedUploads
 from bistro_relay.store.segments import CHUNK_SIZE, SegmentFiles
 from bistro_relay.store.shared import Wanted
@@ -35,39 +34,8 @@ from bistro_relay.store.uploads import Upload
 
 _WINDOW: Final = 400
 _PIECE: Final = 1_048_576
-_MS_PER_S: Final = 1_000
 
 _log = logs.get_logger("handing")
-
-
-class Pacer:
-    """Keeps a stream below a rate.
-
-    Args:
-        clock: Measures.
-        bytes_per_s: The rate, or None for none.
-    """
-
-    def __init__(self, clock: Clock, bytes_per_s: int | None) -> None:
-        self._clock = clock
-        self._rate = bytes_per_s
-        self._began_ms = clock.monotonic_ms()
-        self._sent = 0
-
-    @property
-    def piece_size(self) -> int:
-        """Bytes that may leave at once: a slow stream is an even one."""
-        return 2 * _PIECE if self._rate is None else CHUNK_SIZE
-
-    async def after(self, size: int) -> None:
-        """Wait until so many more bytes are due."""
-        if self._rate is None:
-            return
-        self._sent += size
-        due_ms = self._began_ms + self._sent * _MS_PER_S // self._rate
-        pause_ms = due_ms - self._clock.monotonic_ms()
-        if pause_ms > 0:
-            await asyncio.sleep(pause_ms / _MS_PER_S)
 
 
 class Frames:
@@ -77,8 +45,7 @@ class Frames:
         placed: Rows, found by fragment.
         files: Segments of single fragments.
         shelf: Small fragments.
-        clock: Paces.
-        metrics: Counts bytes.
+        pacing: Says when bytes may leave, and counts them.
     """
 
     def __init__(
@@ -87,14 +54,20 @@ class Frames:
         placed: PlacedUploads,
         files: SegmentFiles,
         shelf: Shelf,
-        clock: Clock,
-        metrics: RelayMetrics,
+        pacing: Pacing,
     ) -> None:
         self._placed = placed
         self._files = files
         self._shelf = shelf
-        self._clock = clock
-        self._metrics = metrics
+        self._pacing = pacing
+
+    def require_handing(self, origin: Origin) -> None:
+        """Accept a state in which a stream would begin.
+
+        Raises:
+            UnavailableError: Handing over rests, or the month's traffic is used up; until when.
+        """
+        self._pacing.require(origin.server, 1)
 
     async def stream(
         self, origin: Origin, items: Sequence[BatchItem], *, bytes_per_s: int | None
@@ -102,14 +75,17 @@ class Frames:
         """Frames of a call's fragments.
 
         Raises:
-            UnavailableError: A fragment became unreadable within its frame; the stream is cut
-                and the rest can be asked for again.
+            UnavailableError: A fragment became unreadable within its frame, or handing over
+                rests now; the stream is cut and the rest can be asked for again.
         """
-        pacer = Pacer(self._clock, bytes_per_s)
+        pacer = self._pacing.pacer(origin.server, bytes_per_s)
+        pack_size = 2 * _PIECE if pacer.piece_size is None else pacer.piece_size
         for at in range(0, len(items), _WINDOW):
-            async for piece in self._window(origin, items[at : at + _WINDOW], pacer.piece_size):
-                for begin in range(0, len(piece), pacer.piece_size):
-                    part = piece[begin : begin + pacer.piece_size]
+            async for piece in self._window(origin, items[at : at + _WINDOW], pack_size):
+                size = pacer.piece_size or len(piece)
+                for begin in range(0, len(piece), size):
+                    part = piece[begin : begin + size]
+                    pacer.require()
                     yield part
                     await pacer.after(len(part))
 
@@ -148,9 +124,13 @@ class Frames:
             again = _wanted([x for x in items if (x.commitment, x.index) in failed], held)
             found |= await asyncio.to_thread(self._read, again)
         pieces: list[bytes] = []
+        size = 0
         for item in items:
             key = item.commitment, item.index
-            pieces += self._packed(item, held.get(key), found.get(key))
+            head, rest = self._packed(item, held.get(key), found.get(key))
+            pieces += head, rest
+            size += len(rest)
+        self._pacing.count(origin.server, size)
         return b"".join(pieces)
 
     def _read(
@@ -160,15 +140,14 @@ class Frames:
 
     def _packed(
         self, item: BatchItem, upload: Upload | None, data: bytes | StorageError | None
-    ) -> tuple[bytes, ...]:
+    ) -> tuple[bytes, bytes]:
         try:
             _require_held(upload, item)
             if isinstance(data, StorageError):
                 raise data
         except (StorageError, UnknownObjectError, FormatError) as exc:
-            return (self._failed(item, exc).encode(),)
+            return self._failed(item, exc).encode(), b""
         rest = (data or b"")[item.offset :]
-        self._metrics.sent.inc(len(rest))
         head = FrameHead(item.commitment, item.index, item.offset, length=len(rest))
         return head.encode(), rest
 
@@ -190,8 +169,8 @@ class Frames:
         try:
             yield FrameHead(item.commitment, item.index, item.offset, length=end - at).encode()
             while block:
+                self._pacing.count(upload.origin.server, len(block))
                 yield block
-                self._metrics.sent.inc(len(block))
                 at += len(block)
                 block = await _read(file, at, end)
         except StorageError as exc:

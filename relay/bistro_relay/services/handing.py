@@ -59,14 +59,22 @@ class Handing:
             return ()
         return await self._uploads.staged(collector.origin, after=after, limit=limit)
 
+    def require_handing(self, collector: Collector) -> None:
+        """Say before a stream begins why there would be none.
+
+        Raises:
+            UnavailableError: Handing over rests, or the month's traffic is used up; until when.
+        """
+        self._frames.require_handing(collector.origin)
+
     async def frames(
         self, collector: Collector, items: Sequence[BatchItem], *, bytes_per_s: int | None
     ) -> AsyncGenerator[bytes, None]:
         """The stream that answers a batch request: one block in memory at a time.
 
         Raises:
-            UnavailableError: A fragment became unreadable within its frame; the stream is cut
-                and the rest can be asked for again.
+            UnavailableError: A fragment became unreadable within its frame, or handing over
+                rests now; the stream is cut and the rest can be asked for again.
         """
         async for piece in self._frames.stream(collector.origin, items, bytes_per_s=bytes_per_s):
             yield piece

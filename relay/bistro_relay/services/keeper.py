@@ -14,6 +14,7 @@ from bistro.errors import UnavailableError
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.protocol.transfer import TransferState
+from bistro_relay.services.accounts import Accounts
 from bistro_relay.services.custody import Custody
 from bistro_relay.services.intake import Intake
 from bistro_relay.services.recovery import Recovery
@@ -47,6 +48,7 @@ class Keeper:
         nonces: NonceStore,
         intake: Intake,
         custody: Custody,
+        accounts: Accounts,
         clock: Clock,
     ) -> None:
         self.recovered = asyncio.Event()
@@ -56,6 +58,7 @@ class Keeper:
         self._nonces = nonces
         self._intake = intake
         self._custody = custody
+        self._accounts = accounts
         self._clock = clock
         self._prolonged: dict[Origin, bytes] = {}
 
@@ -84,6 +87,7 @@ class Keeper:
             UnavailableError: Nothing can be promised now.
             StorageError: Disk, database or a ledger failed.
         """
+        await self._accounts.save()
         await self._custody.hold_complete()
         await self._prolong()
         await self._expire()

@@ -16,6 +16,7 @@ from bistro.protocol.transfer import TransferState
 from bistro.wire.discovery import FULL_LOAD, RelayDiscovery, ServedDestination
 from bistro.wire.document import Json
 from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.services.orders import StandingOrders
 from bistro_relay.services.room import Gate, Room
 from bistro_relay.services.terms_book import TermsBook
 from bistro_relay.store.uploads import Tally, UploadStore
@@ -44,6 +45,7 @@ class Overview:
         ledgers: CustodyLedgers,
         room: Room,
         gate: Gate,
+        orders: StandingOrders,
         clock: Clock,
         quota_bytes: int | None,
     ) -> None:
@@ -53,18 +55,19 @@ class Overview:
         self._ledgers = ledgers
         self._room = room
         self._gate = gate
+        self._orders = orders
         self._clock = clock
         self._quota_bytes = quota_bytes
 
     async def require_ready(self) -> None:
-        """Accept a state in which uploads can be finished with a receipt.
+        """Accept a state in which uploads can be finished with a receipt; also while draining.
 
         Raises:
             UnavailableError: The clock, a ledger or the disk prevents it.
         """
-        self._require_accepting()
+        self._require_able()
 
-    def _require_accepting(self) -> None:
+    def _require_able(self) -> None:
         self._ledgers.require_running()
         if not self._room.free_bytes():
             raise UnavailableError(
@@ -75,7 +78,8 @@ class Overview:
     def why_refusing(self) -> UnavailableError | None:
         """Why new uploads are refused now, or None while they are taken."""
         try:
-            self._require_accepting()
+            self._orders.require_taking()
+            self._require_able()
         except UnavailableError as exc:
             return exc
         return None

@@ -160,12 +160,8 @@ class Receiver:
         # A crash here leaves bytes behind the offset, which are cut: nobody was told of them.
         await self._uploads.update(upload, now=now)
         self._digests.keep(upload.id, writing.digest.copy())
-        self._note_received(size)
+        self._room.fill(upload.origin.server, size)
         return upload
-
-    def _note_received(self, size: int) -> None:
-        self._room.fill(size)
-        self._metrics.received.inc(size)
 
     async def _complete(self, upload: Upload, writing: Writing) -> Upload:
         self._digests.forget(upload.id)
@@ -188,7 +184,7 @@ class Receiver:
             if twin is None:
                 raise
             return twin
-        self._note_received(transfer.missing_size)
+        self._room.fill(upload.origin.server, transfer.missing_size)
         return complete
 
     async def drop(self, upload: Upload) -> None:

@@ -17,6 +17,7 @@ from bistro.clock import Clock
 from bistro.errors import OverloadedError, RelayFullError, StorageError, UnavailableError
 from bistro.wire.discovery import FULL_LOAD
 from bistro_relay.metrics import RelayMetrics
+from bistro_relay.services.accounts import Accounts
 from bistro_relay.store.segments import is_full
 from bistro_relay.store.uploads import UploadStore
 
@@ -80,14 +81,21 @@ class Room:
 
     Args:
         free_disk: Bytes free on the disk now.
-        reserve_bytes: Of these, bytes never given to fragments.
+        accounts: Told what has come, and asked whether traffic is left for more.
+        reserve_bytes: Of the free bytes, those never given to fragments.
         metrics: Told what is used and free.
     """
 
     def __init__(
-        self, free_disk: Callable[[], int], *, reserve_bytes: int, metrics: RelayMetrics
+        self,
+        free_disk: Callable[[], int],
+        accounts: Accounts,
+        *,
+        reserve_bytes: int,
+        metrics: RelayMetrics,
     ) -> None:
         self._free_disk = free_disk
+        self._accounts = accounts
         self._reserve_bytes = reserve_bytes
         self._used: Counter[str] = Counter()
         self._outstanding = 0
@@ -105,6 +113,10 @@ class Room:
         """Bytes held for, or promised to uploads of, a destination."""
         return self._used[server]
 
+    def owed_to_others(self, server: str) -> int:
+        """Bytes held for, or promised to uploads of, all other destinations."""
+        return self._used.total() - self._used[server]
+
     def free_bytes(self) -> int:
         """Room for further fragments; what accepted uploads still miss is taken off."""
         return max(0, self._free_disk() - self._reserve_bytes - self._outstanding)
@@ -113,7 +125,7 @@ class Room:
         """Check that there is room for ``size`` bytes of an upload.
 
         Raises:
-            RelayFullError: The destination's quota or the disk has none.
+            RelayFullError: The destination's quota, the disk or the month's traffic has none.
         """
         if quota_bytes is not None and self._used[server] + size > quota_bytes:
             raise RelayFullError(
@@ -126,6 +138,7 @@ class Room:
             raise RelayFullError(
                 f"disk: expected {size} bytes free, found {free}", hint="use another relay"
             )
+        self._accounts.require_taking(size, owed=self._used.total() + self._outstanding)
 
     def reserve(self, server: str, size: int, *, quota_bytes: int | None) -> None:
         """Set ``size`` bytes aside for an upload.
@@ -141,9 +154,10 @@ class Room:
         self._used[server] += size
         self._outstanding += missing_size
 
-    def fill(self, size: int) -> None:
+    def fill(self, server: str, size: int) -> None:
         """``size`` bytes that had been reserved are on the disk now."""
         self._outstanding -= size
+        self._accounts.received(server, size)
 
     def give_back(self, server: str, *, size: int, missing_size: int = 0) -> None:
         """An upload has ended, of which ``missing_size`` bytes had not come."""

@@ -284,8 +284,8 @@ class WholeIntake:
         for one in batch:
             assert one.place is not None  # noqa: S101 - it was written
             self._shelf.keep(one.place)
-        self._room.fill(size)
-        self._metrics.received.inc(size)
+        for server in {one.origin.server for one in batch}:
+            self._room.fill(server, sum(one.size for one in batch if one.origin.server == server))
         self._metrics.uploads.labels(TransferState.HELD.value).inc(len(batch))
         for origin in {one.origin for one in batch}:
             self._arrivals.announce(origin)

@@ -122,7 +122,19 @@ CREATE INDEX upload_calls ON upload (server, call, state, size, offset);
 CREATE TABLE settled (segment INTEGER PRIMARY KEY) STRICT;
 """
 
-MIGRATIONS: Final = (_FIRST, _SHARED)
+_ACCOUNTS: Final = """
+-- Bytes of fragments for each destination and month, for good.
+CREATE TABLE account (
+  server TEXT NOT NULL,
+  -- YYYY-MM, of UTC.
+  month TEXT NOT NULL,
+  accepted INTEGER NOT NULL,
+  delivered INTEGER NOT NULL,
+  PRIMARY KEY (server, month)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_FIRST, _SHARED, _ACCOUNTS)
 
 
 async def open_database(directory: Path) -> Database:

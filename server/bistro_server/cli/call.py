@@ -11,6 +11,7 @@ from typing import Any, get_args
 import click
 
 from bistro.crypto.timestamp.chain import fingerprints
+from bistro.daemon.times import parse_time
 from bistro.errors import FormatError, SettingsError
 from bistro.ids import Origin
 from bistro.instant import UnixMillis, format_duration
@@ -28,7 +29,6 @@ from bistro_server.cli.running import (
     shown,
     system_clock,
 )
-from bistro_server.cli.times import parse_time
 from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.control import CallLog, open_log
 from bistro_server.services.creating import Plan, create_call, load_terms_key, require_possible

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -12,15 +13,21 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from bistro.errors import OverloadedError, RelayFullError, StorageError
+from bistro.storage.database import Database
 from bistro_relay.metrics import RelayMetrics
+from bistro_relay.services.accounts import Accounts
 from bistro_relay.services.room import Gate, Room, SampledDisk, full_answered
+from bistro_relay.store.accounts import AccountStore
 from bistro_relay.store.segments import is_full
 from tests.support.clocks import ManualClock
 
 
-def room(free: int, reserve: int = 0) -> Room:
+def room(free: int, reserve: int = 0, traffic: int | None = None) -> Room:
     metrics = RelayMetrics.register(CollectorRegistry())
-    return Room(lambda: free, reserve_bytes=reserve, metrics=metrics)
+    # Nothing is saved here, so there is no database.
+    store = AccountStore(cast("Database", None))
+    accounts = Accounts(store, ManualClock(), traffic_bytes=traffic, metrics=metrics)
+    return Room(lambda: free, accounts, reserve_bytes=reserve, metrics=metrics)
 
 
 def test_the_last_byte_of_a_quota_may_be_used() -> None:
@@ -41,6 +48,21 @@ def test_the_reserve_is_never_given_away() -> None:
     assert found.free_bytes() == 0
 
 
+def test_room_is_given_only_where_traffic_is_left_for_the_way_out() -> None:
+    """What is promised room must come and leave; what is given back is owed no more."""
+    found = room(10_000, traffic=1_000)
+    found.reserve("a.example", 200, quota_bytes=None)
+    with pytest.raises(RelayFullError):
+        found.reserve("b.example", 301, quota_bytes=None)
+    found.reserve("b.example", 300, quota_bytes=None)
+    found.fill("b.example", 300)
+    assert found.owed_to_others("a.example") == 300
+    found.give_back("b.example", size=300)
+    found.require("b.example", 150, quota_bytes=None)
+    with pytest.raises(RelayFullError):
+        found.require("b.example", 151, quota_bytes=None)
+
+
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), max_size=30))
 def test_what_is_given_back_can_be_used_again(uploads: list[tuple[int, int]]) -> None:
     """Whatever happens to uploads, nothing of their reservations stays behind."""
@@ -48,7 +70,7 @@ def test_what_is_given_back_can_be_used_again(uploads: list[tuple[int, int]]) ->
     for size, received in uploads:
         written = min(received, size)
         found.reserve("a.example", size, quota_bytes=None)
-        found.fill(written)
+        found.fill("a.example", written)
         assert found.free_bytes() == 10_000 - (size - written)
         found.give_back("a.example", size=size, missing_size=size - written)
     assert found.used("a.example") == 0

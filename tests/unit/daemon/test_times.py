@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bistro.daemon.times import parse_time
 from bistro.errors import SettingsError
-from bistro_server.cli.times import parse_time
 from tests.support.clocks import NOON
 
 
