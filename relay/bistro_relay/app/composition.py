@@ -38,10 +38,10 @@ from bistro_relay.services.tending import Tending
 from bistro_relay.services.terms_book import Pace, TermsBook
 from bistro_relay.services.whole import WholeIntake
 from bistro_relay.settings import Settings
-from bistro_relay.store.destinations import DestinationFiles
 from bistro_relay.store.accounts import AccountStore
-from bistro_relay.store.placing import PlacedUploads
+from bistro_relay.store.destinations import DestinationFiles
 from bistro_relay.store.orders import OrdersFile
+from bistro_relay.store.placing import PlacedUploads
 from bistro_relay.store.segments import SegmentFiles
 from bistro_relay.store.shared import SharedFiles
 from bistro_relay.store.shelf import Shelf
@@ -76,8 +76,8 @@ class Services:
         key: The relay's key.
         uploads: Rows of uploads.
         placed: The same rows, of fragments in shared segments.
-        terms: Rows of terms.
         accounts: Rows of what came and left.
+        terms: Rows of terms.
         nonces: Rows of nonces.
         session: Asks destinations.
     """
@@ -90,8 +90,8 @@ class Services:
         *,
         uploads: UploadStore,
         placed: PlacedUploads,
-        terms: TermsStore,
         accounts: AccountStore,
+        terms: TermsStore,
         nonces: NonceStore,
         session: Session,
     ) -> None:
@@ -104,20 +104,20 @@ class Services:
         files = SegmentFiles(directory, disk=disk)
         shared = SharedFiles(directory, disk=disk)
         self.uploads = uploads
-        self.room = Room(
         self.accounts = Accounts(
             accounts, clock, traffic_bytes=limits.traffic_bytes, metrics=metrics
         )
+        self.room = Room(
             around.free_disk or SampledDisk(directory, clock),
-            reserve_bytes=limits.reserve_bytes,
             self.accounts,
+            reserve_bytes=limits.reserve_bytes,
             metrics=metrics,
         )
-        shelf = Shelf(shared, self.room.free_bytes)
         self.orders = StandingOrders(
             OrdersFile(directory, disk=disk), _pace(settings), clock, metrics=metrics
         )
         pacing = Pacing(clock, self.orders, self.accounts, self.room)
+        shelf = Shelf(shared, self.room.free_bytes)
         self.gate = Gate(limits.uploads_count, per_address=limits.uploads_per_address_count)
         metrics.open_uploads.set_function(lambda: self.gate.count)
         self.arrivals = Arrivals()
@@ -154,8 +154,8 @@ class Services:
         desk = self.claims = ClaimDesk(
             self.book,
             self.ledgers,
-            clock,
             self.orders,
+            clock,
             IntakeLimits(limits.fragment_bytes, limits.quota_bytes),
         )
         self.whole = WholeIntake(
@@ -206,8 +206,8 @@ class Services:
             nonces=nonces,
             intake=self.intake,
             custody=custody,
-            clock=clock,
             accounts=self.accounts,
+            clock=clock,
         )
         self.identity = Identity(
             settings.relay.name,
@@ -223,8 +223,8 @@ class Services:
             ledgers=self.ledgers,
             room=self.room,
             gate=self.gate,
-            clock=clock,
             orders=self.orders,
+            clock=clock,
             quota_bytes=limits.quota_bytes,
         )
         self.desk = CollectorDesk(self.book, nonces, clock, base_url=settings.http.base_url)

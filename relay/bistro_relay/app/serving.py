@@ -38,8 +38,8 @@ from bistro_relay.http.tus import TusApi, add_tus_header
 from bistro_relay.http.upload_front import UploadFront
 from bistro_relay.services.room import Gate
 from bistro_relay.settings import Settings
-from bistro_relay.store.placing import PlacedUploads
 from bistro_relay.store.accounts import AccountStore
+from bistro_relay.store.placing import PlacedUploads
 from bistro_relay.store.schema import open_database
 from bistro_relay.store.terms import NonceStore, TermsStore
 from bistro_relay.store.uploads import UploadStore
@@ -106,18 +106,18 @@ async def open_services(settings: Settings, around: Surroundings) -> AsyncIterat
                     key,
                     uploads=UploadStore(database),
                     placed=PlacedUploads(database),
-                    terms=TermsStore(database),
                     accounts=AccountStore(database),
+                    terms=TermsStore(database),
                     nonces=NonceStore(database),
                     session=session,
                 )
                 await services.book.load()
-                try:
                 await services.accounts.load()
+                try:
                     yield services
                 finally:
-                    await services.ledgers.close()
                     await services.accounts.save()
+                    await services.ledgers.close()
                     await services.tending.close()
         finally:
             await database.close()
@@ -155,8 +155,8 @@ class Relay:
         return cls(
             {
                 "ledgers": services.ledgers.run,
-                "terms": services.book.run,
                 "orders": services.orders.run,
+                "terms": services.book.run,
                 "keeper": services.keeper.run,
                 "shelf": partial(_when, recovered, services.tending.run),
                 "whole": services.whole.run,

@@ -229,9 +229,9 @@ class ClaimDesk:
             DeadlinePassedError: ``repair_by`` has passed.
             UnavailableError: No receipt could be given now, or the relay is draining.
         """
+        self._orders.require_taking()
         now = self._clock.now()
         if not examined.terms.opens <= now <= examined.terms.repair_by:
             may_stage(now, examined.terms, repair=True).require()
         self._ledgers.require_running()
         return examined.destination.quota_bytes or self.limits.quota_bytes
-        self._orders.require_taking()
