@@ -34,7 +34,7 @@ from bistro.daemon.peers import Peers
 from bistro.daemon.preface import Introduction
 from bistro.daemon.quick import Heads
 from bistro.daemon.settings import HttpSettings
-from bistro.daemon.tls import server_context
+from bistro.daemon.tls import ServerTls
 from bistro.daemon.web import ALARM, observer
 from bistro.daemon.workers import WorkerPart, worker_parts
 from bistro.errors import SettingsError
@@ -103,15 +103,15 @@ def bind_unix(path: Path, *, backlog: int = 128) -> socket.socket:
     return listener
 
 
-def server_tls(settings: HttpSettings) -> ssl.SSLContext | None:
-    """The TLS context of the settings' certificate, or ``None`` for plain HTTP.
+def server_tls(settings: HttpSettings) -> ServerTls | None:
+    """What serves TLS with the settings' certificate, or ``None`` for plain HTTP.
 
     Raises:
         SettingsError: Certificate or key cannot be read, or do not belong together.
     """
-    if settings.certificate_path is None:
+    if settings.certificate_path is None or settings.key_path is None:
         return None
-    return server_context(settings.certificate_path, settings.key_path)
+    return ServerTls(settings.certificate_path, settings.key_path)
 
 
 def room_for_connections(wanted: int) -> int:
@@ -136,7 +136,7 @@ class HttpPart:
     Attributes:
         app: What answers.
         listener: From ``bind_tcp`` or ``bind_unix``.
-        tls: From ``server_tls``.
+        identity: From ``server_tls``; ``None`` where there is no TLS.
         idle_timeout_s: A connection without a request for this long is closed.
         grace_s: How long open requests may take once the part is stopped.
         request_timeout_s: Total time of a quick request.
@@ -150,7 +150,7 @@ class HttpPart:
 
     app: web.Application
     listener: socket.socket
-    tls: ssl.SSLContext | None = None
+    identity: ServerTls | None = None
     idle_timeout_s: float = 60.0
     grace_s: float = 10.0
     backlog: int = 1_024
@@ -183,7 +183,7 @@ class HttpPart:
         Raises:
             SettingsError: A socket cannot be bound, or the certificate cannot be used.
         """
-        tls = server_tls(settings)
+        identity = server_tls(settings)
         listener = bind_tcp(host=settings.host, port=settings.port, backlog=settings.backlog_count)
         relayed, workers = None, dict[str, WorkerPart]()
         if settings.workers_count and inner is not None:
@@ -196,7 +196,7 @@ class HttpPart:
         return cls(
             app,
             listener,
-            tls,
+            identity,
             relayed=relayed,
             workers=workers,
             idle_timeout_s=settings.idle_timeout_s,
@@ -207,6 +207,11 @@ class HttpPart:
             connections_limit=settings.connections_count,
             peers=peers or Peers(),
         )
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What listens with TLS, if anything does."""
+        return None if self.identity is None else self.identity.context
 
     @property
     def port(self) -> int:
@@ -239,7 +244,8 @@ class HttpPart:
             # and the next socket of the same number would never be polled.
             server = await finish(self._listen(front))
             _log.info("listening_started", **self._place())
-            await _first_error(front.run(), self.app[ALARM].wait())
+            watched = () if self.identity is None else (self.identity.run(),)
+            await _first_error(front.run(), self.app[ALARM].wait(), *watched)
         finally:
             if server is not None:
                 server.close()

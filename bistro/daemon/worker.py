@@ -19,11 +19,14 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final, Self, cast
 
 from bistro.daemon import supervise
 from bistro.daemon.preface import encode_preface
-from bistro.daemon.tls import server_context
+from bistro.daemon.renewal import POLL_S
+from bistro.daemon.tls import ServerTls
+from bistro.errors import SettingsError
 
 _HANDSHAKE_S: Final = 10.0
 _SHUTDOWN_S: Final = 5.0
@@ -149,14 +152,21 @@ class _Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
         await loop.connect_read_pipe(lambda: _Watch(ended), sys.stdin)
+        tls = ServerTls(Path(self.task.certificate), Path(self.task.key))
         server = await loop.create_server(
             lambda: _Client(self),
             sock=socket.socket(fileno=self.task.listener),
-            ssl=server_context(self.task.certificate, self.task.key),
+            ssl=tls.context,
             ssl_handshake_timeout=_HANDSHAKE_S,
             ssl_shutdown_timeout=_SHUTDOWN_S,
         )
-        await ended.wait()
+        while not ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await ended.wait()
+            # What is wrong with the files the daemon says, which looks at them as well.
+            with contextlib.suppress(SettingsError):
+                await tls.renew()
         server.close()
         if not self._clients:
             return

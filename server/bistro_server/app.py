@@ -10,16 +10,16 @@ import secrets
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Self
 
 from aiohttp import web
-from cryptography import x509
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from bistro import clock as clocks
 from bistro.clock import Clock
+from bistro.crypto.timestamp.certificate import validity
 from bistro.crypto.timestamp.der import encode_object
 from bistro.crypto.timestamp.token import PREFIX_SIZE
 from bistro.daemon import logs, metrics, supervise
@@ -27,6 +27,7 @@ from bistro.daemon.buckets import Rate
 from bistro.daemon.listening import HttpPart, bind_tcp, bind_unix
 from bistro.daemon.peers import Peers
 from bistro.daemon.quick import Heads
+from bistro.daemon.renewal import Renewal
 from bistro.daemon.web import ReadinessCheck, new_app, side_app
 from bistro.net.session import Session, Timeouts
 from bistro.net.timestamp_client import TimestampClient
@@ -36,7 +37,7 @@ from bistro_server.http import endpoints
 from bistro_server.http.desks import DESKS, Desks
 from bistro_server.metrics import ServerMetrics
 from bistro_server.services.anchoring import Anchoring
-from bistro_server.services.authority import Authority, load_authority
+from bistro_server.services.authority import AuthorityFiles
 from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.creating import load_terms_key
 from bistro_server.services.folder import ServerFolder
@@ -70,6 +71,7 @@ class Server:
         calls: The part that stamps, closes and publishes.
         registration: The part that verifies and keeps admissions of registered filers.
         anchoring: The part that has checkpoints stamped by another authority.
+        renewal: The part that takes up a renewed certificate for time stamps, if there is one.
         part_metrics: Counts restarts of parts.
     """
 
@@ -79,6 +81,7 @@ class Server:
     calls: CallsInService
     registration: Registration
     anchoring: Anchoring
+    renewal: supervise.Part | None
     part_metrics: metrics.PartMetrics
     resources: AsyncExitStack
 
@@ -169,11 +172,7 @@ class Server:
             settings.tickets.address_rate_per_s, settings.tickets.address_burst_count
         )
         peers = Peers(settings.tickets.trusted_proxies, tickets_rate, report=measures.limited.inc)
-        authority = load_authority(
-            folder,
-            key_path=settings.timestamps.key_path,
-            certificate_path=settings.timestamps.certificate_path,
-        )
+        timestamps, renewal = _timestamp_desk(folder, settings, clock, measures)
         plain = _bind_plain(settings)
         desks = Desks(
             peers,
@@ -194,14 +193,10 @@ class Server:
             ),
             ReceiptDesk(submissions, clock),
             StatusDesk(statuses),
-            _timestamp_desk(authority, settings, clock, measures),
+            timestamps,
             await _anchoring(stack, settings, calls, clock, measures, disk),
         )
         room = Room(folder.root, settings.disk.min_free_bytes)
-        certificates = _certificates(authority, settings)
-        Observed(calls, desks.notices, desks.tickets, clock, limit_ms, room, certificates).attach(
-            measures
-        )
         ready = _readiness(calls, room)
         app = new_app(
             endpoints.PUBLIC,
@@ -217,6 +212,10 @@ class Server:
         http = HttpPart.bind(
             app, settings.http, inner=folder.inner_socket, quick=quick, peers=peers
         )
+        ends = {} if renewal is None else {"tsa": lambda: timestamps.valid_until}
+        if (identity := http.identity) is not None:
+            ends["tls"] = lambda: validity(identity.certificate)[1]
+        Observed(calls, desks.notices, desks.tickets, clock, limit_ms, room, ends).attach(measures)
         plain_quick = endpoints.quick_plain(desks, clock)
         return cls(
             http=http,
@@ -225,6 +224,7 @@ class Server:
             calls=calls,
             registration=registration,
             anchoring=desks.anchoring,
+            renewal=renewal,
             part_metrics=metrics.PartMetrics.register(registry),
             resources=stack.pop_all(),
         )
@@ -236,12 +236,14 @@ class Server:
             StorageError: A disk failed or the clock was set; a restart recovers.
         """
         # Stopped last-first: requests that are under way are still stamped and answered.
-        parts = {
+        parts: dict[str, supervise.Part] = {
             "anchoring": self.anchoring.run,
             "calls": self.calls.run,
             "registration": self.registration.run,
             "control": self.control.run,
         }
+        if self.renewal is not None:
+            parts["renewal"] = self.renewal
         parts |= {name: worker.run for name, worker in self.http.workers.items()}
         parts["http"] = self.http.run  # when it has ended, connections of workers have too
         if self.tickets is not None:
@@ -264,7 +266,7 @@ def _plain_part(
     http: HttpPart, app: web.Application, listener: socket.socket, quick: Heads
 ) -> HttpPart:
     return replace(
-        http, app=app, listener=listener, tls=None, relayed=None, workers={}, quick=quick
+        http, app=app, listener=listener, identity=None, relayed=None, workers={}, quick=quick
     )
 
 
@@ -275,18 +277,25 @@ def _plain_url(settings: ServerSettings, listener: socket.socket) -> str:
 
 
 def _timestamp_desk(
-    authority: Authority | None, settings: ServerSettings, clock: Clock, measures: ServerMetrics
-) -> TimestampDesk:
+    folder: ServerFolder, settings: ServerSettings, clock: Clock, measures: ServerMetrics
+) -> tuple[TimestampDesk, supervise.Part | None]:
+    """The desk, and what keeps its key and certificate up to date; ``None`` where it has none."""
+    named = settings.timestamps
+    files = AuthorityFiles.of(folder, named.key_path, named.certificate_path)
+    # Before they are read, so that no change is missed.
+    renewal = Renewal(files.paths, files.require)
+    authority = files.load()
     # A counter is looked up once for each result, not for each token.
     counter = cache(measures.timestamps.labels)
-    return TimestampDesk(
+    desk = TimestampDesk(
         authority,
         clock,
-        policy=settings.timestamps.policy,
+        policy=named.policy,
         error_limit_ms=settings.clock.error_limit_ms,
         randomness=secrets.token_bytes(PREFIX_SIZE),
         report=lambda result: counter(result).inc(),
     )
+    return desk, None if authority is None else partial(renewal.run, desk.take_over)
 
 
 async def _anchoring(
@@ -330,16 +339,6 @@ async def open_notary(stack: AsyncExitStack, wanted: AnchorSettings, clock: Cloc
         clock=clock,
         random_bytes=secrets.token_bytes,
     )
-
-
-def _certificates(
-    authority: Authority | None, settings: ServerSettings
-) -> dict[str, x509.Certificate]:
-    """Those in use; the one of TLS has been loaded with its key before."""
-    found = {} if authority is None else {"tsa": authority.own}
-    if (path := settings.http.certificate_path) is not None:
-        found["tls"] = x509.load_pem_x509_certificate(path.read_bytes())
-    return found
 
 
 def _readiness(calls: CallsInService, room: Room) -> ReadinessCheck:

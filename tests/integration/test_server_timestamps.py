@@ -6,12 +6,16 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from bistro.api import media, routes
+from bistro.crypto.timestamp.certificate import validity
 from bistro.crypto.timestamp.request import MAX_REQUEST_SIZE
+from bistro.daemon import renewal
 from bistro.errors import FormatError, LimitExceededError, SettingsError, UnknownObjectError
 from bistro.net.session import Answer, Session
 from bistro_server.app import Server
+from bistro_server.services.authority import AuthorityFiles, renew_authority
 from bistro_server.settings import load_settings
 from tests.support.clocks import ManualClock
 from tests.support.destinations import make_server, serving_folder, settings_for
@@ -116,6 +120,32 @@ async def test_an_authority_of_ones_own_replaces_the_one_that_init_made(tmp_path
     certificate.unlink()
     with pytest.raises(SettingsError, match="time-stamp certificate"):
         await Server.open(folder, settings, ManualClock())
+
+
+async def test_a_renewed_certificate_signs_without_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new key as well; and the gauge that warns of its end follows."""
+    monkeypatch.setattr(renewal, "POLL_S", 0.01)
+    folder, settings = make_server(tmp_path / "d")
+    clock = ManualClock()
+    async with serving_folder(folder, settings, clock) as (server, _), Session() as session:
+
+        async def signer() -> bytes:
+            answer = await ask(session, server, Request(flag=b"\x01\x01\xff").encode())
+            return answer.body
+
+        first = AuthorityFiles.of(folder, None, None).require().own
+        assert first.public_bytes(Encoding.DER) in await signer()
+        clock.advance(60_000)
+        renewed = renew_authority(folder, name="permits", now=clock.now(), with_new_key=True).own
+        while renewed.public_bytes(Encoding.DER) not in await signer():  # noqa: ASYNC110 - files
+            await asyncio.sleep(0.01)
+        metrics = await session.ask("GET", f"http://127.0.0.1:{server.http.port}/metrics")
+        ends = validity(renewed)[1] / 1_000
+        assert ends > validity(first)[1] / 1_000
+        found = metrics.body.decode().split('end_timestamp_seconds{certificate="tsa"} ')[1]
+        assert float(found.split()[0]) == ends
 
 
 @pytest.mark.parametrize(

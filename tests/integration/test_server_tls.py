@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -46,15 +46,20 @@ class Site:
         return ticket
 
 
-@asynccontextmanager
-async def site(root: Path, *, workers_count: int) -> AsyncIterator[Site]:
-    authority = trustme.CA()
+def issue(authority: trustme.CA, root: Path) -> tuple[Path, Path, Path]:
+    """Files with a certificate chain, its key, and the authority's own certificate."""
     certificate = authority.issue_cert("localhost")
     chain, key, ca = root / "chain.pem", root / "key.pem", root / "ca.pem"
-    root.mkdir()  # noqa: ASYNC240 - nothing else runs yet
     certificate.cert_chain_pems[0].write_to_path(chain)
     certificate.private_key_pem.write_to_path(key)
     authority.cert_pem.write_to_path(ca)
+    return chain, key, ca
+
+
+@asynccontextmanager
+async def site(root: Path, *, workers_count: int) -> AsyncIterator[Site]:
+    root.mkdir()  # noqa: ASYNC240 - nothing else runs yet
+    chain, key, ca = issue(trustme.CA(), root)
     http = {
         "port": 0,
         "base_url": "https://localhost",
@@ -81,6 +86,24 @@ def _workers() -> list[int]:
         for pid in children
         if b"bistro.daemon.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
+
+
+@pytest.mark.parametrize("workers_count", [0, 1])
+async def test_a_renewed_certificate_is_shown_without_a_restart(
+    tmp_path: Path, workers_count: int
+) -> None:
+    """By the daemon and by its workers; whoever is connected already notices nothing."""
+    root = tmp_path / "s"
+    async with (
+        asyncio.timeout(_WAIT_S),
+        site(root, workers_count=workers_count) as where,
+    ):
+        await where.ticket(1)
+        authority = trustme.CA()
+        issue(authority, root)
+        async with Session(ca_path=root / "ca.pem") as session:
+            await _persistently(replace(where, session=session), 2)
+        await where.ticket(3)
 
 
 @pytest.mark.parametrize("workers_count", [0, 2])

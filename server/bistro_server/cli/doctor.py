@@ -29,7 +29,7 @@ from bistro_server.cli.running import (
     shown,
     system_clock,
 )
-from bistro_server.services.authority import load_authority
+from bistro_server.services.authority import AuthorityFiles
 from bistro_server.services.checkup import (
     Advice,
     Checkup,
@@ -122,9 +122,7 @@ def _check_time_stamps(
     folder: ServerFolder, settings: ServerSettings, clock: Clock
 ) -> str | Advice:
     wanted = settings.timestamps
-    authority = load_authority(
-        folder, key_path=wanted.key_path, certificate_path=wanted.certificate_path
-    )
+    authority = AuthorityFiles.of(folder, wanted.key_path, wanted.certificate_path).load()
     if authority is None:
         return f"no key here: {routes.TIMESTAMPS.template} answers 404"
     require_private(wanted.key_path or folder.tsa_key)

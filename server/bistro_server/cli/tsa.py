@@ -16,8 +16,8 @@ from bistro.wire.document import Json
 from bistro_server.cli.running import dir_option, json_option, load, print_json, shown, system_clock
 from bistro_server.services.authority import (
     Authority,
+    AuthorityFiles,
     import_authority,
-    load_authority,
     renew_authority,
 )
 from bistro_server.services.folder import ServerFolder, require_file
@@ -51,7 +51,7 @@ def renew(folder: ServerFolder, *, new_key: bool, as_json: bool) -> None:
     now = system_clock(settings).now()
     found = renew_authority(folder, name=settings.name, now=now, with_new_key=new_key)
     _print(folder, settings, found, as_json=as_json)
-    _tell_to_restart()
+    _tell_when()
 
 
 @tsa.command()
@@ -78,7 +78,7 @@ def import_(folder: ServerFolder, chain: Path, key: Path | None, *, as_json: boo
         now=system_clock(settings).now(),
     )
     _print(folder, settings, found, as_json=as_json)
-    _tell_to_restart()
+    _tell_when()
 
 
 def _own(folder: ServerFolder) -> ServerSettings:
@@ -94,9 +94,7 @@ def _own(folder: ServerFolder) -> ServerSettings:
 
 def _load(folder: ServerFolder, settings: ServerSettings) -> Authority:
     wanted = settings.timestamps
-    found = load_authority(
-        folder, key_path=wanted.key_path, certificate_path=wanted.certificate_path
-    )
+    found = AuthorityFiles.of(folder, wanted.key_path, wanted.certificate_path).load()
     if found is None:
         raise SettingsError(
             "expected a key and certificate for time stamps, found none",
@@ -133,5 +131,5 @@ def _remaining(ends: UnixMillis, now: UnixMillis) -> str:
     return " (it is over: nothing is stamped)" if days < 0 else f" ({days} days)"
 
 
-def _tell_to_restart() -> None:
-    click.echo("A running serve goes on with the old one: restart it.", err=True)
+def _tell_when() -> None:
+    click.echo("A running serve signs with it in a few seconds.", err=True)

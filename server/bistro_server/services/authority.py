@@ -151,7 +151,7 @@ def _changing(folder: ServerFolder) -> Iterator[None]:
 
 
 def _require_own(folder: ServerFolder) -> Authority:
-    found = load_authority(folder, key_path=None, certificate_path=None)
+    found = AuthorityFiles.of(folder, None, None).load()
     if found is None:
         raise SettingsError(
             f"expected the files {folder.tsa_key} and {folder.tsa_certificate}, found none",
@@ -188,35 +188,64 @@ def _fits(key: bytes, chain: bytes) -> bool:
     return True
 
 
-def load_authority(
-    folder: ServerFolder, *, key_path: Path | None, certificate_path: Path | None
-) -> Authority | None:
-    """The authority of a server; ``None`` where the settings name none and ``init`` made none.
+@dataclass(frozen=True, slots=True)
+class AuthorityFiles:
+    """Where a server's authority lies.
 
-    Args:
-        folder: Holds what ``init`` made.
-        key_path: A PEM file to take instead.
-        certificate_path: The same of its chain; given with ``key_path`` or not at all.
-
-    Raises:
-        SettingsError: A file is missing or wrong, or the certificate is not one for this.
-        StorageError: A file cannot be read.
+    Attributes:
+        key: PEM.
+        chain: PEM of its certificate, then those above it.
+        next_key: Where a key may lie that counts if the certificate is its own; ``None`` where
+            the settings name the others.
     """
-    key_file = key_path or folder.tsa_key
-    chain_file = certificate_path or folder.tsa_certificate
-    if key_path is None and not key_file.exists() and not chain_file.exists():
-        return None
-    chain_data = require_file(chain_file, what="time-stamp certificate", hint=_HINT)
-    if key_path is None:
-        next_data = read_file(folder.tsa_next_key, max_size=MAX_SMALL_FILE_SIZE)
-        if next_data is not None and _fits(next_data, chain_data):
-            key_file = folder.tsa_next_key
-    key_data = require_file(key_file, what="time-stamp key", hint=_HINT)
-    try:
-        key = certificates.decode_key(key_data)
-        chain = certificates.decode_chain(chain_data)
-        certificates.require_pair(key, chain[0])
-    except (FormatError, VerificationError) as exc:
-        message = f"{key_file}, {chain_file}: {exc.message}"
-        raise SettingsError(message, hint=_HINT) from exc
-    return Authority(key, chain)
+
+    key: Path
+    chain: Path
+    next_key: Path | None
+
+    @classmethod
+    def of(
+        cls, folder: ServerFolder, key_path: Path | None, certificate_path: Path | None
+    ) -> AuthorityFiles:
+        """Those that the settings name, both or none, or that ``init`` made."""
+        if key_path is None or certificate_path is None:
+            return cls(folder.tsa_key, folder.tsa_certificate, folder.tsa_next_key)
+        return cls(key_path, certificate_path, None)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them."""
+        return tuple(filter(None, (self.key, self.chain, self.next_key)))
+
+    def load(self) -> Authority | None:
+        """The authority; ``None`` where the settings name none and ``init`` made none.
+
+        Raises:
+            SettingsError: A file is missing or wrong, or the certificate is not one for this.
+            StorageError: A file cannot be read.
+        """
+        is_there = self.key.exists() or self.chain.exists()
+        return self.require() if is_there or self.next_key is None else None
+
+    def require(self) -> Authority:
+        """The authority.
+
+        Raises:
+            SettingsError: A file is missing or wrong, or the certificate is not one for this.
+            StorageError: A file cannot be read.
+        """
+        chain_data = require_file(self.chain, what="time-stamp certificate", hint=_HINT)
+        key_file = self.key
+        if self.next_key is not None:
+            next_data = read_file(self.next_key, max_size=MAX_SMALL_FILE_SIZE)
+            if next_data is not None and _fits(next_data, chain_data):
+                key_file = self.next_key
+        key_data = require_file(key_file, what="time-stamp key", hint=_HINT)
+        try:
+            key = certificates.decode_key(key_data)
+            chain = certificates.decode_chain(chain_data)
+            certificates.require_pair(key, chain[0])
+        except (FormatError, VerificationError) as exc:
+            message = f"{key_file}, {self.chain}: {exc.message}"
+            raise SettingsError(message, hint=_HINT) from exc
+        return Authority(key, chain)

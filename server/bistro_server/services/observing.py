@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-
 from bistro.clock import Clock
-from bistro.crypto.timestamp.certificate import validity
 from bistro.errors import BistroError, UnavailableError
+from bistro.instant import UnixMillis
 from bistro.ledger.sequencer import BatchReport
 from bistro.storage.disk import SystemDisk
 from bistro_server.metrics import ServerMetrics
@@ -103,7 +101,7 @@ class Observed:
         clock: Stamps.
         error_limit_ms: The largest clock error with which to stamp.
         room: Space on the disk.
-        certificates: Those in use, by what they are for: ``tls``, ``tsa``.
+        ends: When the certificates in use end, by what they are for: ``tls``, ``tsa``.
     """
 
     calls: CallsInService
@@ -112,7 +110,7 @@ class Observed:
     clock: Clock
     error_limit_ms: int
     room: Room
-    certificates: dict[str, x509.Certificate]
+    ends: Mapping[str, Callable[[], UnixMillis]]
 
     def attach(self, measures: ServerMetrics) -> None:
         """Let gauges be read from now on."""
@@ -125,9 +123,8 @@ class Observed:
         measures.clock_step.set_function(_step_s(self.clock))
         measures.disk_free.set_function(self.room.free_bytes)
         measures.disk_limit.set(self.room.min_free_bytes)
-        for use, certificate in self.certificates.items():
-            ends = validity(certificate)[1]
-            measures.certificate_ends.labels(use).set(ends / _MS_PER_S)
+        for use, ends in self.ends.items():
+            measures.certificate_ends.labels(use).set_function(_in_seconds(ends))
 
     def _count(self, state: str) -> int:
         return sum(self.notices.state(ledgers) == state for ledgers in self.calls)
@@ -143,6 +140,10 @@ class Observed:
         except BistroError:
             return 0
         return 1
+
+
+def _in_seconds(time: Callable[[], UnixMillis]) -> Callable[[], float]:
+    return lambda: time() / _MS_PER_S
 
 
 def _step_s(clock: Clock) -> Callable[[], float]:

@@ -57,19 +57,31 @@ class TimestampDesk:
         randomness: bytes,
         report: Report,
     ) -> None:
+        self._policy = policy
+        self._asked_at = (UnixMillis(-1), -1)
         self._signer: TokenSigner | None = None
         self._valid = (UnixMillis(0), UnixMillis(0))
         if authority is not None:
-            self._signer = TokenSigner(authority.key, authority.chain, policy=policy)
-            self._valid = certificates.validity(authority.own)
+            self.take_over(authority)
         self._serials = Serials(randomness)
         self._clock = clock
         self._error_limit_ms = error_limit_ms
         self._guard = ClockGuard(clock, error_limit_ms=error_limit_ms)
         self._last = UnixMillis(0)
-        self._asked_at = (UnixMillis(-1), -1)
         self._found: tuple[UnixMillis, int] | Rejection = _NEVER_ASKED
         self._report = report
+
+    @property
+    def valid_until(self) -> UnixMillis:
+        """When the certificate ends under which tokens are signed now."""
+        return self._valid[1]
+
+    def take_over(self, authority: Authority) -> None:
+        """Sign with a renewed key or certificate from now on."""
+        self._signer = TokenSigner(authority.key, authority.chain, policy=self._policy)
+        self._valid = certificates.validity(authority.own)
+        # What was found out in this millisecond may have been about the one before.
+        self._asked_at = (UnixMillis(-1), -1)
 
     def answer(self, body: bytes) -> bytes:
         """The response to a request, whatever its bytes are: a token, or why there is none.

@@ -17,8 +17,8 @@ from bistro.errors import FormatError, SettingsError, StorageError, Verification
 from bistro.instant import UnixMillis
 from bistro_server.services.authority import (
     Authority,
+    AuthorityFiles,
     import_authority,
-    load_authority,
     make_authority,
     renew_authority,
 )
@@ -33,7 +33,7 @@ DAY_MS = 86_400_000
 
 def load(folder: ServerFolder) -> Authority:
     """What a server that starts now finds."""
-    found = load_authority(folder, key_path=None, certificate_path=None)
+    found = AuthorityFiles.of(folder, None, None).load()
     assert found is not None
     certificates.require_pair(found.key, found.own)
     return found
@@ -60,14 +60,14 @@ def test_files_that_do_not_fit_are_refused(folder: ServerFolder, tmp_path: Path)
     other = tmp_path / "other.crt"
     other.write_bytes(certificates.encode_chain(authority().chain))
     with pytest.raises(SettingsError, match="not that of the time-stamp key"):
-        load_authority(folder, key_path=folder.tsa_key, certificate_path=other)
+        AuthorityFiles.of(folder, folder.tsa_key, other).load()
     with pytest.raises(SettingsError, match="found none"):
-        load_authority(folder, key_path=tmp_path / "gone", certificate_path=other)
+        AuthorityFiles.of(folder, tmp_path / "gone", other).load()
     with pytest.raises(SettingsError, match="expected certificates in PEM"):
-        load_authority(folder, key_path=folder.tsa_key, certificate_path=folder.tsa_key)
+        AuthorityFiles.of(folder, folder.tsa_key, folder.tsa_key).load()
     folder.tsa_certificate.unlink()
     with pytest.raises(SettingsError, match="time-stamp certificate"):
-        load_authority(folder, key_path=None, certificate_path=None)
+        AuthorityFiles.of(folder, None, None).load()
 
 
 def test_doctor_is_told_until_when_the_certificate_is_valid() -> None:

@@ -13,7 +13,7 @@ from bistro.crypto.timestamp import der
 from bistro.crypto.timestamp.token import PREFIX_SIZE, encode_accuracy, encode_time
 from bistro.errors import UnknownObjectError
 from bistro.instant import UnixMillis
-from bistro_server.services.authority import load_authority
+from bistro_server.services.authority import AuthorityFiles
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.timestamps import TimestampDesk
 from tests.support.clocks import NOON, ManualClock
@@ -141,7 +141,7 @@ def test_nothing_is_stamped_outside_the_time_of_the_certificate(days: int) -> No
 def test_without_a_key_there_is_no_desk(tmp_path: Path) -> None:
     """A folder from before time stamps works all the same."""
     folder = ServerFolder(tmp_path)
-    found = load_authority(folder, key_path=None, certificate_path=None)
+    found = AuthorityFiles.of(folder, None, None).load()
     assert found is None
     desk = TimestampDesk(
         found,
