@@ -98,6 +98,10 @@ UPLOAD_OFFSET: Final = Route("upload_offset", "HEAD", "/uploads/{upload}")
 UPLOAD_BYTES: Final = Route("upload_bytes", "PATCH", "/uploads/{upload}")
 UPLOAD_TERMINATION: Final = Route("upload_termination", "DELETE", "/uploads/{upload}")
 UPLOAD_RECEIPT: Final = Route("upload_receipt", "GET", "/uploads/{upload}/receipt")
+UPLOAD_CUSTODY: Final = Route("upload_custody", "GET", "/uploads/{upload}/custody")
+SERVICE: Final = Route("service", "GET", "/service")
+SERVICE_MONTH: Final = Route("service_month", "GET", "/service/{month}")
+TAKEDOWN: Final = Route("takedown", "GET", "/takedowns/{takedown}")
 STAGED: Final = Route("staged", "GET", "/staged")
 BATCHES: Final = Route("batches", "POST", "/batches")
 RELEASES: Final = Route("releases", "POST", "/releases")
@@ -133,6 +137,10 @@ RELAY_ROUTES: Final = (
     UPLOAD_BYTES,
     UPLOAD_TERMINATION,
     UPLOAD_RECEIPT,
+    UPLOAD_CUSTODY,
+    SERVICE,
+    SERVICE_MONTH,
+    TAKEDOWN,
     STAGED,
     BATCHES,
     RELEASES,
@@ -151,6 +159,12 @@ LENGTH: Final = "Upload-Length"
 METADATA: Final = "Upload-Metadata"
 CHECKSUM: Final = "Upload-Checksum"
 EXPIRES: Final = "Upload-Expires"
+DEFERRED_LENGTH: Final = "Upload-Defer-Length"
+CONCATENATION: Final = "Upload-Concat"
+METHOD_OVERRIDE: Final = "X-HTTP-Method-Override"
+COMPLETE: Final = "Upload-Complete"
+UPLOAD_LIMIT: Final = "Upload-Limit"
+DRAFT_VERSION: Final = "Upload-Draft-Interop-Version"
 CLAIM_KEY: Final = "claim"
 RECEIPT: Final = "Bistro-Receipt"
 RATE: Final = "Bistro-Rate"

@@ -51,7 +51,7 @@ class Told:
         """Note an answer; whether it was a good one."""
         if reply.status >= 400:
             return False
-        self.path = reply.headers.get("Location", self.path)
+        self.path = reply.path if "Location" in reply.headers else self.path
         self.offset = reply.offset
         self.receipt = None if reply.receipt is None else reply.receipt.entry.encode()
         return True

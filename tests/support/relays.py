@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -161,7 +162,7 @@ class Reply:
 
     @property
     def path(self) -> str:
-        return self.headers["Location"]
+        return urlsplit(self.headers["Location"]).path
 
 
 async def pieces(data: bytes, size: int = 100_000) -> AsyncIterator[bytes]:

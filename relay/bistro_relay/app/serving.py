@@ -32,9 +32,11 @@ from bistro.storage.durable import make_directories, read_file
 from bistro.storage.locks import FileLock
 from bistro_relay.app.composition import Services, Surroundings
 from bistro_relay.http.collecting import CollectingApi
+from bistro_relay.http.draft import DraftApi
 from bistro_relay.http.listening import RelayHttpPart
 from bistro_relay.http.public import PublicApi, control_endpoint
-from bistro_relay.http.tus import TusApi, add_tus_header
+from bistro_relay.http.service import ServiceApi
+from bistro_relay.http.tus import TusApi, add_upload_fields
 from bistro_relay.http.upload_front import UploadFront
 from bistro_relay.services.room import Gate
 from bistro_relay.settings import Settings
@@ -174,9 +176,11 @@ def _new_app(services: Services) -> web.Application:
     settings = services.settings
     limits = settings.limits
     collectors = Gate(limits.collectors_count, per_address=limits.collectors_count)
-    tus = TusApi(
-        services.intake, services.gate, base_url=settings.http.base_url, idle_s=limits.idle_s
-    )
+    base_url, intake = settings.http.base_url, services.intake
+    draft = None
+    if settings.protocols.resumable_upload_draft:
+        draft = DraftApi(intake, base_url=base_url, idle_s=limits.idle_s)
+    tus = TusApi(intake, services.gate, base_url=base_url, idle_s=limits.idle_s, draft=draft)
     app = new_app(
         [
             *tus.endpoints(),
@@ -192,7 +196,7 @@ def _new_app(services: Services) -> web.Application:
     async def wake_waiting(_: web.Application) -> None:
         services.arrivals.close()
 
-    app.on_response_prepare.append(add_tus_header)
+    app.on_response_prepare.append(add_upload_fields)
     app.on_shutdown.append(wake_waiting)
     return app
 

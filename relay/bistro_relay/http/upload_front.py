@@ -12,13 +12,13 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp.helpers import rfc822_formatted_time
 
 from bistro.api import media, problems, routes
 from bistro.daemon.caching import NEVER
 from bistro.errors import StorageError
+from bistro_relay.http.upload_fields import upload_url
 from bistro_relay.http.upload_head import UploadHead
 from bistro_relay.services.claims import ClaimDesk
 from bistro_relay.services.room import Gate
@@ -57,7 +57,7 @@ class UploadFront:
         desk: Looks at claims.
         whole: Keeps fragments.
         gate: Bounds open requests.
-        base_url: The relay's own; its path stands before every ``Location``.
+        base_url: The relay's own; it stands before every ``Location``.
         idle_s: Seconds without a request after which a connection is closed.
     """
 
@@ -68,7 +68,7 @@ class UploadFront:
         self.whole = whole
         self.gate = gate
         self._idle_s = idle_s
-        self._prefix = urlsplit(base_url).path
+        self._base_url = base_url
         self._id = secrets.randbits(64)
         self._guests: set[Guest] = set()
         self._head = b""
@@ -106,14 +106,13 @@ class UploadFront:
         if not self._head:
             self._renew()
         self._id = (self._id + _ID_STEP) & _ID_MASK
-        path = routes.UPLOAD_OFFSET.path(upload=kept.id)
         last = "Connection: close\r\n" if self._is_stopping else ""
         return b"%b%016x\r\n%b: %b\r\nLocation: %b\r\n%b: %d\r\n%b\r\n" % (
             self._head,
             self._id,
             routes.RECEIPT.encode(),
             base64.b64encode(kept.receipt),
-            (self._prefix + path).encode(),
+            upload_url(self._base_url, kept.id).encode(),
             routes.OFFSET.encode(),
             kept.size,
             last.encode(),

@@ -12,7 +12,7 @@ from typing import Final
 
 from bistro.api import media, routes
 from bistro.errors import FormatError
-from bistro_relay.http.tus import OVERRIDE, parse_claim
+from bistro_relay.http.upload_fields import parse_claim
 
 LINE: Final = f"{routes.UPLOAD_CREATION.method} {routes.UPLOAD_CREATION.template} HTTP/1.1\r\n"
 END: Final = b"\r\n\r\n"
@@ -33,7 +33,9 @@ _LEFT: Final = frozenset(
         "Transfer-Encoding",
         "Upgrade",
         routes.CHECKSUM,
-        OVERRIDE,
+        routes.CONCATENATION,
+        routes.DEFERRED_LENGTH,
+        routes.METHOD_OVERRIDE,
     )
 )
 _ASKED: Final = tuple(

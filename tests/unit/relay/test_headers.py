@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bistro.errors import BistroError, FormatError, VerificationError
 from bistro.wire.claim import Claim
-from bistro_relay.http.tus import ALGORITHMS, parse_checksum, parse_claim
+from bistro_relay.http.upload_fields import ALGORITHMS, parse_checksum, parse_claim
 from bistro_relay.services.claims import Checkpoints, require_length, verify_claim
 from tests.support.paper import PaperCall, Sealed
 from tests.support.strategies import CLAIMS, corrupted
