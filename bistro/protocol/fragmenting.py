@@ -11,10 +11,11 @@ Source: docs/spec/fragments.md.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from bistro.crypto.digest import BytesLike
 from bistro.crypto.erasure import Coder, Kernel
+from bistro.crypto.treehash import Leaves, piece_leaf
 from bistro.errors import FormatError
 from bistro.wire.fragment import UNIT_SIZE, Cut, Descriptor, Layout
 
@@ -128,8 +129,78 @@ class StripeReader:
         return b"".join(unit[at : at + unit_size] for at in starts for unit in units)
 
 
+class CutSums:
+    """Hashes of an envelope and its n fragments, put together from the leaves of whole rows.
+
+    Rows may be hashed anywhere: their leaves come here in the order of the rows.
+
+    Args:
+        k: Fragments that restore the envelope.
+        n: Fragments there are, k to 255.
+        first_row: The first row that comes; those before it are put in front by ``join``.
+    """
+
+    def __init__(self, *, k: int, n: int, first_row: int = 0) -> None:
+        self._k = k
+        self._n = n
+        self._fragments = [Leaves(first_row) for _ in range(n if k > 1 else 1)]
+        # For k = 1 every fragment is the envelope.
+        self._envelope = Leaves(first_row * k) if k > 1 else self._fragments[0]
+
+    def add(self, leaves: Sequence[bytes]) -> None:
+        """The next row, which is full.
+
+        Args:
+            leaves: What ``row_leaves`` gives.
+        """
+        for fragment, leaf in zip(self._fragments, leaves, strict=True):
+            fragment.append(leaf)
+        if self._k > 1:
+            for leaf in leaves[: self._k]:
+                self._envelope.append(leaf)
+
+    def add_last(self, units: Sequence[BytesLike], row: memoryview) -> None:
+        """The last row, which is not full: its units are no pieces of the envelope.
+
+        Args:
+            units: All n, of equal size.
+            row: What it has of the envelope, less than ``k`` pieces.
+        """
+        for fragment, leaf in zip(self._fragments, row_leaves(units, self._k), strict=True):
+            fragment.append(leaf)
+        if self._k > 1:
+            for at in range(0, len(row), UNIT_SIZE):
+                self._envelope.append(piece_leaf(row[at : at + UNIT_SIZE]))
+
+    def join(self, later: CutSums) -> None:
+        """Put behind these rows what was hashed of those that follow."""
+        for fragment, rest in zip(self._fragments, later._fragments, strict=True):
+            fragment.join(rest)
+        if self._k > 1:
+            self._envelope.join(later._envelope)
+
+    def cut(self, envelope_size: int) -> Cut:
+        """What the commitment says about the envelope and its fragments.
+
+        Raises:
+            FormatError: Nothing was hashed, or more than an envelope may have.
+        """
+        layout = Layout(self._envelope.root(), envelope_size, self._k, self._n)
+        roots = [fragment.root() for fragment in self._fragments]
+        roots *= self._n // len(roots)
+        descriptors = tuple(
+            Descriptor(index, layout.fragment_size, root) for index, root in enumerate(roots)
+        )
+        return Cut(layout, descriptors)
+
+
+def row_leaves(units: Sequence[BytesLike], k: int) -> list[bytes]:
+    """The leaf hash of each of the n units of a row; one for all where they are copies."""
+    return list(map(piece_leaf, units if k > 1 else units[:1]))
+
+
 class StripeSums:
-    """Sizes and SHA-256 of an envelope and all its fragments, taken while the envelope passes by.
+    """Sizes and hashes of an envelope and all its fragments, taken while the envelope passes by.
 
     Args:
         k: Fragments that restore the envelope.
@@ -138,25 +209,20 @@ class StripeSums:
 
     def __init__(self, *, k: int, n: int) -> None:
         self._k = k
-        self._n = n
         self._cutter = RowCutter(k=k, n=n)
+        self._sums = CutSums(k=k, n=n)
         self._pending = bytearray()
-        self._envelope = hashlib.sha256()
         self._envelope_size = 0
-        # For k = 1 every fragment is the envelope, which is hashed already.
-        self._fragments = [hashlib.sha256() for _ in range(n if k > 1 else 0)]
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes of the envelope."""
-        self._envelope.update(chunk)
         self._envelope_size += len(chunk)
-        if self._k == 1:
-            return
         view = memoryview(self._pending + chunk if self._pending else chunk)
         row_size = self._cutter.row_size
         whole_size = len(view) // row_size * row_size
         for at in range(0, whole_size, row_size):
-            self._add(view[at : at + row_size])
+            units = self._cutter.cut(view[at : at + row_size])
+            self._sums.add(row_leaves(units, self._k))
         self._pending = bytearray(view[whole_size:])
 
     def cut(self) -> Cut:
@@ -166,20 +232,6 @@ class StripeSums:
             FormatError: Nothing was fed, or more than an envelope may have.
         """
         if self._pending:
-            self._add(memoryview(self._pending))
-        layout = Layout(
-            envelope_sha256=self._envelope.digest(),
-            envelope_size=self._envelope_size,
-            k=self._k,
-            n=self._n,
-        )
-        hashes = self._fragments or [self._envelope] * self._n
-        descriptors = tuple(
-            Descriptor(index=index, size=layout.fragment_size, sha256=fragment.digest())
-            for index, fragment in enumerate(hashes)
-        )
-        return Cut(layout, descriptors)
-
-    def _add(self, row: memoryview) -> None:
-        for fragment, unit in zip(self._fragments, self._cutter.cut(row), strict=True):
-            fragment.update(unit)
+            row = memoryview(self._pending)
+            self._sums.add_last(self._cutter.cut(row), row)
+        return self._sums.cut(self._envelope_size)

@@ -160,7 +160,7 @@ class Transfer:
             raise ConflictError(f"upload: expected {self.size} bytes, found {self.offset}")
         if found_sha256 != self.sha256:
             raise ChecksumMismatchError(
-                f"fragment: expected SHA-256 {self.sha256.hex()}, found {found_sha256.hex()}",
+                f"fragment: expected the tree hash {self.sha256.hex()}, found {found_sha256.hex()}",
                 hint="the bytes were dropped; upload the fragment again from its start",
             )
         return replace(self, state=TransferState.COMPLETE)
@@ -185,7 +185,7 @@ class Transfer:
         """
         if sha256 != self.sha256:
             raise ConflictError(
-                f"release: expected SHA-256 {self.sha256.hex()}, found {sha256.hex()}"
+                f"release: expected the hash {self.sha256.hex()}, found {sha256.hex()}"
             )
         if self.state is TransferState.RELEASED:
             return self

@@ -106,7 +106,7 @@ def _check_parts(
     if evidence.file_key is not None:
         findings.open(
             "file_key",
-            "The file has the key of the envelope: try it on the envelope, whose SHA-256 is "
+            "The file has the key of the envelope: try it on the envelope, whose tree hash is "
             f"{case.cut.layout.envelope_sha256.hex()}.",
         )
 

@@ -15,11 +15,12 @@ from typing import Final
 
 from bistro.crypto import merkle
 from bistro.crypto.digest import HASH_SIZE, leaf_hash, node_hash
+from bistro.crypto.treehash import PIECE_SIZE
 from bistro.errors import FormatError
 from bistro.wire import codec
 
-UNIT_SIZE: Final = 65_536
-"""Bytes of a fragment's share in a full row of the envelope."""
+UNIT_SIZE: Final = PIECE_SIZE
+"""Bytes of a fragment's share in a full row of the envelope: a piece of both tree hashes."""
 MAX_FRAGMENTS: Final = 255
 MAX_ENVELOPE_SIZE: Final = 2**40
 MAX_PATH_LENGTH: Final = 8
@@ -34,7 +35,7 @@ class Layout:
     """How an envelope is cut into fragments.
 
     Attributes:
-        envelope_sha256: SHA-256 of the whole envelope.
+        envelope_sha256: Tree hash of the envelope.
         envelope_size: Bytes of the envelope, at least one.
         k: Fragments that restore the envelope.
         n: Fragments that there are, from k to 255.
@@ -97,7 +98,7 @@ def require_spread(k: int, n: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What one fragment is: its place, size and hash.
+    """What one fragment is: its place, size and tree hash.
 
     Raises:
         FormatError: A number is outside its limits.

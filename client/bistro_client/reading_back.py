@@ -10,13 +10,13 @@ Source: docs/spec/fragments.md.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
+from bistro.crypto.treehash import TreeHash
 from bistro.protocol.fragmenting import fragment_size
 from bistro.wire.fragment import UNIT_SIZE, Cut, Descriptor, Layout
 from bistro_client.spool import SpoolFile
@@ -73,14 +73,14 @@ class ReadingBack:
         return fragment_size(self.envelope_size, self.k)
 
     def _hash_fragment(self, file: SpoolFile) -> bytes:
-        digest = hashlib.sha256()
+        digest = TreeHash()
         for piece in file.pieces(self._fragment_size, at_most=_PIECE_SIZE):
             digest.update(piece)
             self.done(len(piece))
         return digest.digest()
 
     def _hash_envelope(self) -> bytes:
-        digest = hashlib.sha256()
+        digest = TreeHash()
         left = self.envelope_size
         data = [
             file.pieces(self._fragment_size, at_most=UNIT_SIZE) for file in self.files[: self.k]

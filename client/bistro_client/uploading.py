@@ -6,12 +6,12 @@ Source: docs/spec/staging.md.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from bistro.api import routes
+from bistro.crypto.treehash import TreeHash
 from bistro.errors import ConflictError, UnavailableError, UnknownObjectError
 from bistro.ids import Origin
 from bistro.net.relay_client import Piece, RelayClient, Upload
@@ -85,7 +85,7 @@ class Delivery:
         descriptor = self._sealed.cut.descriptors[self.index]
         file = await asyncio.to_thread(self._open)
         try:
-            digest = hashlib.sha256()
+            digest = TreeHash()
             async for chunk in self._chunks(file, 0, descriptor.size, is_sent=False):
                 digest.update(chunk)
         finally:

@@ -16,9 +16,9 @@ from typing import Final
 
 from bistro.api import routes
 from bistro.clock import SystemClock
-from bistro.crypto.digest import sha256
 from bistro.crypto.sealing import generate_identity
 from bistro.crypto.signing import SigningKey
+from bistro.crypto.treehash import tree_hash
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.wire.checkpoint import Checkpoint
@@ -94,7 +94,7 @@ class Destination:
             count: How many.
             share_checkpoint: Whether all tickets come from one batch, or each from its own.
         """
-        digest = sha256(body)
+        digest = tree_hash(body)
         layout = Layout(envelope_sha256=digest, envelope_size=len(body), k=1, n=1)
         descriptor = Descriptor(index=0, size=len(body), sha256=digest)
         cut = Cut(layout, (descriptor,))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bistro.crypto.digest import sha256
 from bistro.crypto.keyfile import decode_note_key
+from bistro.crypto.treehash import tree_hash
 from bistro.errors import StorageError, UnavailableError
 from bistro.storage.disk import ReservingDisk
 from bistro.storage.locks import FileLock
@@ -171,7 +171,7 @@ async def test_fragments_that_do_not_belong_together_are_void(tmp_path: Path) ->
 def _committed(filing: Filing, fragments: tuple[bytes, ...]) -> Filing:
     """A filing whose commitment binds other fragments than those of its envelope."""
     descriptors = tuple(
-        replace(one, sha256=sha256(data))
+        replace(one, sha256=tree_hash(data))
         for one, data in zip(filing.cut.descriptors, fragments, strict=True)
     )
     cut = Cut(filing.cut.layout, descriptors)

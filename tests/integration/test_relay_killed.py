@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from bistro.clock import SystemClock
 from bistro.crypto.keyfile import decode_note_key
 from bistro.crypto.sealing import Sealer, parse_recipient
 from bistro.crypto.signing import VerifierKey
+from bistro.crypto.treehash import TreeHash, tree_hash
 from bistro.errors import BistroError, RelayFullError, UnavailableError
 from bistro.net.collector_client import CollectorClient
 from bistro.net.relay_client import Piece, RelayClient
@@ -53,7 +53,7 @@ class Secret(Sealed):
 
     @property
     def layout(self) -> Layout:
-        digest = hashlib.sha256(self.envelope).digest()
+        digest = tree_hash(self.envelope)
         return Layout(digest, len(self.envelope), self.k, self.n)
 
     def fragment(self, index: int) -> bytes:
@@ -192,7 +192,7 @@ async def test_an_upload_survives_kill_9_again_and_again(tmp_path: Path) -> None
             assert again.receipt.entry == done.receipt.entry
             clock = SystemClock()
             collector = CollectorClient(session, command.url, key=call.collect_key, clock=clock)
-            digest = hashlib.sha256()
+            digest = TreeHash()
             async with collector.fetch_batch([BatchItem(sealed.commitment, 0, 0)]) as frames:
                 async for frame in frames:
                     digest.update(frame if isinstance(frame, bytes) else b"")

@@ -17,6 +17,7 @@ from aiohttp import web
 from bistro.api import media, routes
 from bistro.crypto.digest import sha256
 from bistro.crypto.signing import SigningKey, VerifierKey
+from bistro.crypto.treehash import tree_hash
 from bistro.daemon.web import Endpoint
 from bistro.errors import UnknownObjectError
 from bistro.ids import Origin
@@ -83,7 +84,7 @@ class Sealed:
     @cached_property
     def cut(self) -> Cut:
         descriptors = tuple(
-            Descriptor(index, self.layout.fragment_size, sha256(self.fragment(index)))
+            Descriptor(index, self.layout.fragment_size, tree_hash(self.fragment(index)))
             for index in range(self.n)
         )
         return Cut(self.layout, descriptors)

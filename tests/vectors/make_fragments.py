@@ -1,4 +1,4 @@
-"""Writes the vectors of layouts, descriptors, commitments and claims.
+"""Writes the vectors of tree hashes, striping, layouts, descriptors, commitments and claims.
 
 Run from the project's folder: ``python -m tests.vectors.make_fragments``.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from bistro.crypto.digest import leaf_hash, node_hash, sha256
+from bistro.crypto.erasure import Coder
+from bistro.crypto.erasure_python import PythonKernel
+from bistro.crypto.treehash import tree_hash
 from bistro.wire.codec import encode
 from tests.vectors.making import (
     CLAIM,
@@ -26,6 +29,86 @@ from tests.vectors.making import (
     good,
     write,
 )
+
+UNIT = 65_536
+STRIPES = [
+    ("one byte, one copy", 1, 1, 1),
+    ("one byte in two data fragments", 1, 2, 3),
+    ("five bytes", 5, 2, 3),
+    ("copies", 70_000, 1, 3),
+    ("exactly one row", 131_072, 2, 3),
+    ("one byte more than a row", 131_073, 2, 3),
+    ("three rows and an odd rest", 400_003, 2, 4),
+    ("a rest of more than a unit", 5 * UNIT + 1, 4, 6),
+    ("wide", 300_000, 10, 14),
+    ("no parity", 200_001, 3, 3),
+    ("largest code", 1_000, 200, 255),
+]
+
+
+def root_of(nodes: list[bytes]) -> bytes:
+    """The Merkle root, as RFC 9162 defines it: by splitting."""
+    if len(nodes) < 2:
+        return nodes[0] if nodes else sha256(b"")
+    split = 1 << (len(nodes) - 1).bit_length() - 1
+    return node_hash(root_of(nodes[:split]), root_of(nodes[split:]))
+
+
+def by_definition(data: bytes) -> bytes:
+    """The tree hash, of all pieces at once."""
+    return root_of([leaf_hash(data[at : at + UNIT]) for at in range(0, len(data), UNIT)])
+
+
+def example_bytes(size: int, factor: int = 7) -> bytes:
+    """Byte i is ``(i * factor + i // 256) mod 256``."""
+    return bytes((at * factor + at // 256) % 256 for at in range(size))
+
+
+def make_tree_hash() -> None:
+    """Strings at the edges of pieces and of complete trees."""
+    sizes = [0, 1, 5, UNIT - 1, UNIT, UNIT + 1, 2 * UNIT, 2 * UNIT + 1, 3 * UNIT, 4 * UNIT]
+    sizes += [4 * UNIT + 9, 7 * UNIT - 1, 8 * UNIT, 13 * UNIT + 100]
+    valid = [
+        good(f"{size} bytes", by_definition(example_bytes(size)), size=size, factor=7)
+        for size in sizes
+    ]
+    note = "data is the tree hash of a string whose byte i is (i * factor + i // 256) mod 256"
+    write("tree-hash", valid, [], note=note)
+
+
+def make_striping() -> None:
+    """Envelopes cut row by row, all rows at hand; fragments named by their hashes."""
+
+    def case(name: str, size: int, k: int, n: int) -> Case:
+        envelope = example_bytes(size)
+        fragments = [b""] * n
+        for at in range(0, size, k * UNIT):
+            row = envelope[at : at + k * UNIT]
+            unit = -(-len(row) // k)
+            row = row.ljust(k * unit, b"\0")
+            units = [row[j * unit : (j + 1) * unit] for j in range(k)]
+            units += Coder(k, n, kernel=PythonKernel()).encode(units)
+            fragments = [whole + part for whole, part in zip(fragments, units, strict=True)]
+        hashes = list(map(by_definition, fragments))
+        descriptors: list[list[Any]] = [[i, len(fragments[i]), hashes[i]] for i in range(n)]
+        return good(
+            name,
+            encode([1, by_definition(envelope), size, k, n]),
+            size=size,
+            k=k,
+            n=n,
+            factor=7,
+            envelope=by_definition(envelope).hex(),
+            fragment_size=len(fragments[0]),
+            fragments=[one.hex() for one in hashes],
+            root=root_of([leaf_hash(encode(one)) for one in descriptors]).hex(),
+        )
+
+    note = (
+        "data is the encoded layout; byte i of the envelope is (i * factor + i // 256) mod 256; "
+        "envelope and fragments are tree hashes; root is F over the descriptors"
+    )
+    write("striping", [case(*stripe) for stripe in STRIPES], [], note=note)
 
 
 def make_layout_and_descriptor() -> None:
@@ -124,8 +207,8 @@ def make_commitment() -> None:
         root = leaf_hash(encode(descriptor))
         return node_hash(HEADER_LEAF, node_hash(leaf_hash(encode(layout)), root)).hex()
 
-    one: list[Any] = [1, sha256(b"hello"), 5, 1, 1]
-    whole: list[Any] = [0, 5, sha256(b"hello")]
+    one: list[Any] = [1, tree_hash(b"hello"), 5, 1, 1]
+    whole: list[Any] = [0, 5, tree_hash(b"hello")]
     paths = [[LEAVES[1], LEAVES[2]], [LEAVES[0], LEAVES[2]], [node_hash(LEAVES[0], LEAVES[1])]]
     write(
         "commitment",
@@ -249,6 +332,8 @@ def make_claim() -> None:
 
 
 if __name__ == "__main__":
+    make_tree_hash()
+    make_striping()
     make_layout_and_descriptor()
     make_commitment()
     make_claim()

@@ -14,6 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bistro.crypto.digest import leaf_hash, node_hash, sha256
+from bistro.crypto.treehash import tree_hash
 from bistro.wire.codec import encode
 
 FOLDER = Path(__file__).resolve().parent
@@ -38,9 +39,13 @@ def changed(values: list[Any], at: int, value: Any) -> list[Any]:
     return [*values[:at], value, *values[at + 1 :]]
 
 
-def write(name: str, valid: list[Case], invalid: list[Case], *, is_text: bool = False) -> None:
+def write(
+    name: str, valid: list[Case], invalid: list[Case], *, is_text: bool = False, note: str = ""
+) -> None:
     """Write one file of vectors."""
     file: dict[str, Any] = {"kind": name}
+    if note:
+        file["note"] = note
     if is_text:
         file["encoding"] = "text"
     file |= {"valid": valid, "invalid": invalid}
@@ -76,9 +81,9 @@ HEADER: list[Any] = [
     None,
     bytes(range(32)),
 ]
-LAYOUT: list[Any] = [1, sha256(b"hello"), 5, 2, 3]
+LAYOUT: list[Any] = [1, tree_hash(b"hello"), 5, 2, 3]
 FRAGMENTS = [b"hel", b"lo\x00", bytes.fromhex("109936")]
-DESCRIPTORS: list[list[Any]] = [[index, 3, sha256(data)] for index, data in enumerate(FRAGMENTS)]
+DESCRIPTORS: list[list[Any]] = [[index, 3, tree_hash(data)] for index, data in enumerate(FRAGMENTS)]
 LEAVES = [leaf_hash(encode(descriptor)) for descriptor in DESCRIPTORS]
 ROOT = node_hash(node_hash(LEAVES[0], LEAVES[1]), LEAVES[2])
 HEADER_LEAF = leaf_hash(encode(HEADER))

@@ -5,11 +5,11 @@ Source: docs/spec/staging.md, creation.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bistro.crypto.treehash import tree_hash
 from bistro.errors import BistroError
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
@@ -119,9 +119,9 @@ class Whole(LedgerClaim):
         return isinstance(self.result, Appended) and not self.result.is_duplicate
 
     def hashed(self) -> tuple[bytes, int]:
-        """SHA-256 and CRC-32 of the bytes; asked again they are known."""
+        """Tree hash and CRC-32 of the bytes; asked again they are known."""
         if self._hashed is None:
-            self._hashed = hashlib.sha256(self.body).digest(), zlib.crc32(self.body)
+            self._hashed = tree_hash(self.body), zlib.crc32(self.body)
         return self._hashed
 
     def build(self, time: UnixMillis) -> bytes:

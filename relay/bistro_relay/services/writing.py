@@ -8,12 +8,12 @@ Source: docs/spec/staging.md, continuing and the last byte.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from bistro.crypto.treehash import TreeHash
 from bistro.storage.finishing import finish
 from bistro_relay.store.segments import CHUNK_SIZE, Segment
 
@@ -28,28 +28,28 @@ _STATES: Final = 1_024
 
 @dataclass
 class Digest:
-    """SHA-256 and CRC-32 of the data so far.
+    """Tree hash and CRC-32 of the data so far.
 
     Attributes:
         size: Bytes that went in.
     """
 
-    sha256: _Hash
+    tree: TreeHash
     crc: int = 0
     size: int = 0
 
     @classmethod
     def empty(cls) -> Self:
         """The digest of no data."""
-        return cls(hashlib.sha256())
+        return cls(TreeHash())
 
     def copy(self) -> Digest:
         """One that goes its own way from here."""
-        return Digest(self.sha256.copy(), self.crc, self.size)
+        return Digest(self.tree.copy(), self.crc, self.size)
 
     def update(self, chunk: bytes | bytearray) -> None:
         """Add data; releases the interpreter's lock for larger pieces."""
-        self.sha256.update(chunk)
+        self.tree.update(chunk)
         self.crc = zlib.crc32(chunk, self.crc)
         self.size += len(chunk)
 

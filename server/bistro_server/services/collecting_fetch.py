@@ -4,7 +4,7 @@ What is known of a fragment afterwards:
 
 | what came | fate |
 |---|---|
-| bytes with the promised SHA-256 | verified |
+| bytes with the promised hash | verified |
 | other bytes, all of them from this one answer | wrong: kept as proof, fetched elsewhere |
 | other bytes, begun from a file of earlier | none: dropped, fetched again from the first byte |
 | not held here, or another length than promised | lost |

@@ -15,7 +15,6 @@ Source: docs/spec/collection.md.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from bistro.crypto.digest import sha256
+from bistro.crypto.treehash import TreeHash
 from bistro.errors import UnknownObjectError
 from bistro.storage.durable import (
     SYSTEM_DISK,
@@ -93,7 +93,7 @@ class FragmentFile:
     def __init__(self, path: Path, *, offset: int, disk: Disk) -> None:
         self._path = path
         self._disk = disk
-        self._hash = hashlib.sha256()
+        self._hash = TreeHash()
         self._file: AppendFile | None = None
         self._pending: list[bytes] = []
         self._pending_size = 0
@@ -121,7 +121,7 @@ class FragmentFile:
             self._file.append(piece)
 
     def finish(self) -> bytes:
-        """Make everything durable; the SHA-256 of the whole file.
+        """Make everything durable; the tree hash of the whole file.
 
         Raises:
             StorageError: The disk failed.
@@ -249,8 +249,8 @@ def _name(commitment: bytes, index: int, relay: str) -> str:
 
 
 def digest_of(file: ReadFile) -> bytes:
-    """SHA-256 of a whole file."""
-    found = hashlib.sha256()
+    """Tree hash of a whole file."""
+    found = TreeHash()
     at = 0
     while chunk := file.read(offset=at, size=CHUNK_SIZE):
         found.update(chunk)
@@ -259,7 +259,7 @@ def digest_of(file: ReadFile) -> bytes:
 
 
 def check_whole(files: FragmentFiles, commitment: bytes, index: int, relay: str) -> bytes | None:
-    """SHA-256 of a fragment that lies here; ``None`` if there is no such file."""
+    """Tree hash of a fragment that lies here; ``None`` if there is no such file."""
     try:
         with files.open(commitment, index, relay) as file:
             return digest_of(file)

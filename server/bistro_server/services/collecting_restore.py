@@ -10,11 +10,11 @@ Source: docs/spec/fragments.md, consistency after restoring.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from bistro.crypto.treehash import TreeHash
 from bistro.errors import UnknownObjectError
 from bistro.protocol.collection import Source
 from bistro.protocol.fragmenting import StripeReader, StripeSums
@@ -120,7 +120,7 @@ class _Work:
         layout = staged.layout
         self._staged = staged
         self._files = files
-        self._hashes = {source: hashlib.sha256() for source in files}
+        self._hashes = {source: TreeHash() for source in files}
         self._reader = StripeReader(k=layout.k, n=layout.n, envelope_size=layout.envelope_size)
         self._sums = StripeSums(k=layout.k, n=layout.n)
         self._at = 0
@@ -158,7 +158,7 @@ class _Work:
         if cut.layout != staged.layout:
             raise _AbandonedError(
                 Inconsistent(
-                    "the commitment binds an envelope with SHA-256 "
+                    "the commitment binds an envelope with the tree hash "
                     f"{staged.layout.envelope_sha256.hex()}, its fragments give one with "
                     f"{cut.layout.envelope_sha256.hex()}"
                 )

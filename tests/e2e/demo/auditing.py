@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
+from bistro.crypto.treehash import TreeHash
 from bistro.errors import BistroError
 from bistro.net.collector_client import CollectorClient
 from bistro.net.session import Session
@@ -41,15 +41,15 @@ async def _compare(client: CollectorClient, receipts: Sequence[Receipt]) -> list
     items = [BatchItem(one.entry.digest, one.entry.index, 0) for one in receipts]
     digests: list[str] = []
     async with client.fetch_batch(items) as frames:
-        digest = hashlib.sha256()
+        digest = TreeHash()
         async for frame in frames:
             if isinstance(frame, FrameHead):
-                digest = hashlib.sha256()
+                digest = TreeHash()
                 digests.append(f"refused with {frame.code}" if frame.code else "")
             else:
                 digest.update(frame)
             if not digests[-1].startswith("refused"):
-                digests[-1] = digest.hexdigest()
+                digests[-1] = digest.digest().hex()
     return [
         f"fragment {one.entry.index} of {one.entry.digest.hex()[:16]}: signed for "
         f"{one.entry.sha256.hex()[:16]}, found {found[:40]}"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bistro.crypto.digest import sha256
 from bistro.crypto.erasure import Coder
+from bistro.crypto.treehash import tree_hash
 from bistro.errors import FormatError
 from bistro.protocol.fragmenting import (
     BULK_ROWS,
@@ -69,7 +69,9 @@ def test_any_k_fragments_restore_the_envelope(size: int, k: int, n: int) -> None
     envelope = envelope_of(size)
     cut, fragments = cut_of(envelope, k=k, n=n)
     assert fragments == by_definition(envelope, k=k, n=n)
-    assert [sha256(fragment) for fragment in fragments] == [one.sha256 for one in cut.descriptors]
+    assert [tree_hash(fragment) for fragment in fragments] == [
+        one.sha256 for one in cut.descriptors
+    ]
     assert {len(fragment) for fragment in fragments} == {fragment_size(size, k)}
     for chosen in itertools.combinations(range(n), k):
         assert join({i: fragments[i] for i in chosen}, k=k, n=n, size=size) == envelope
@@ -115,9 +117,9 @@ def test_striping_vectors(vector: Vector) -> None:
     )
     cut, _ = cut_of(envelope, k=vector["k"], n=vector["n"])
     assert cut.layout.encode() == vector.data
-    assert cut.layout.envelope_sha256.hex() == vector["envelope_sha256"]
+    assert cut.layout.envelope_sha256.hex() == vector["envelope"]
     assert cut.layout.fragment_size == vector["fragment_size"]
-    assert [d.sha256.hex() for d in cut.descriptors] == vector["fragments_sha256"]
+    assert [d.sha256.hex() for d in cut.descriptors] == vector["fragments"]
     assert cut.root.hex() == vector["root"]
 
 
@@ -125,9 +127,9 @@ def test_sums_are_those_of_the_bytes() -> None:
     """Descriptors and layout are taken while the bytes pass by."""
     envelope = envelope_of(5 * UNIT_SIZE + 3)
     cut, fragments = cut_of(envelope, k=2, n=3)
-    assert cut.layout.envelope_sha256 == sha256(envelope)
+    assert cut.layout.envelope_sha256 == tree_hash(envelope)
     for descriptor, fragment in zip(cut.descriptors, fragments, strict=True):
-        assert (descriptor.size, descriptor.sha256) == (len(fragment), sha256(fragment))
+        assert (descriptor.size, descriptor.sha256) == (len(fragment), tree_hash(fragment))
     with pytest.raises(FormatError):
         StripeSums(k=1, n=1).cut()
 

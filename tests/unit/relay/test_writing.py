@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bistro.crypto.treehash import tree_hash
 from bistro.errors import StorageError
 from bistro_relay.services.busy import BusyUploads, UploadBusyError
 from bistro_relay.services.writing import CHECKPOINT_SIZE, Digest, Digests, Writing
@@ -50,7 +51,7 @@ async def test_a_whole_segment_reads_back(files: SegmentFiles) -> None:
         await writing.add(data[at : at + 1_000])
     await writing.finish()
     segment.close()
-    assert writing.digest.sha256.digest() == hashlib.sha256(data).digest()
+    assert writing.digest.tree.digest() == tree_hash(data)
     assert writing.digest.crc == zlib.crc32(data)
     file, record = files.read(ID)
     with file:
@@ -69,12 +70,12 @@ async def test_digests_are_remembered_or_computed_again(files: SegmentFiles) -> 
     await writing.sync()
     digests = Digests()
     computed = await digests.take(ID, segment, size=len(data))
-    assert computed.sha256.digest() == hashlib.sha256(data).digest()
+    assert computed.tree.digest() == tree_hash(data)
     digests.keep(ID, computed)
     assert await digests.take(ID, segment, size=len(data)) is computed
     digests.keep(ID, computed)
     shorter = await digests.take(ID, segment, size=9)
-    assert shorter.sha256.digest() == hashlib.sha256(data[:9]).digest()
+    assert shorter.tree.digest() == tree_hash(data[:9])
     for number in range(2_000):
         digests.keep(str(number), computed)
     assert len(digests._known) == 1_024
