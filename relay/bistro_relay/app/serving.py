@@ -35,7 +35,6 @@ from bistro_relay.http.collecting import CollectingApi
 from bistro_relay.http.draft import DraftApi
 from bistro_relay.http.listening import RelayHttpPart
 from bistro_relay.http.public import PublicApi, control_endpoint
-from bistro_relay.http.service import ServiceApi
 from bistro_relay.http.tus import TusApi, add_upload_fields
 from bistro_relay.http.upload_front import UploadFront
 from bistro_relay.services.room import Gate
