@@ -3,8 +3,9 @@
 Two relays are drawn by weight and the cheaper one by probed latency and advertised load wins:
 nearly as good as asking all of them, without sending every client to the same best relay. Other
 policies stand behind the same interface; docs/experiments/placement.md compares them.
-No operator gets more than n - k fragments of an envelope where that can be had, so that no
-single operator's loss can make it unrestorable.
+No operator gets more than n - k fragments of an envelope, so that no single operator's loss
+can make it unrestorable: a fragment rather waits. Only where a call names too few operators to
+hold all n so, they share them evenly.
 
 Source: docs/spec/staging.md.
 """
@@ -147,16 +148,21 @@ class Placement:
     fragment_size: int
     policy: Policy = field(default_factory=TwoChoices)
 
-    @property
-    def operator_cap(self) -> int:
-        """Fragments one operator may hold where that can be had; with n = k one each."""
-        return max(1, self.n - self.k)
+    def operator_cap(self, probes: Sequence[RelayProbe]) -> int:
+        """Fragments that one operator may hold.
+
+        Args:
+            probes: Every relay of the terms, also those that cannot be used now.
+        """
+        operator_count = len({probe.operator for probe in probes if probe.weight > 0})
+        even_share = -(-self.n // max(1, operator_count))
+        return max(self.n - self.k, even_share, 1)
 
     def place(self, probes: Sequence[RelayProbe], chooser: Chooser) -> tuple[RelayProbe, ...]:
         """A relay for every fragment index, 0 to n - 1.
 
         Raises:
-            UnavailableError: No relay is usable.
+            UnavailableError: No relay is usable, or not enough under the operator cap.
         """
         placed: list[RelayProbe] = []
         for _ in range(self.n):
@@ -170,6 +176,8 @@ class Placement:
         *,
         others: Sequence[RelayProbe] = (),
         avoid: Collection[str] = (),
+        without: Collection[str] = (),
+        may_exceed: bool = False,
     ) -> RelayProbe:
         """A relay for one fragment, also when an earlier choice has failed.
 
@@ -179,29 +187,46 @@ class Placement:
             others: Where the other fragments of this envelope are or will be.
             avoid: Names of relays that have failed for this fragment: taken only when there
                 is no other, since a relay that failed may work again.
+            without: Names of relays that are not asked now at all.
+            may_exceed: Take the least used operator where all are at the cap.
 
         Raises:
-            UnavailableError: No relay is usable.
+            UnavailableError: No relay is usable, or only such as are run by operators at the
+                cap.
         """
-        usable = [probe for probe in probes if probe.is_usable(self.fragment_size)]
-        if not usable:
+        found = self.allowed(probes, others=others, without=without, may_exceed=may_exceed)
+        if not found:
             raise UnavailableError(
-                f"relays: none of {len(probes)} can take a fragment of {self.fragment_size} bytes",
+                f"relays: none of {len(probes)} can take a fragment of {self.fragment_size} bytes "
+                f"without one operator holding more than {self.operator_cap(probes)}",
                 hint="check the network and run `bistro resume` later; the ticket stays valid",
             )
-        fresh = [probe for probe in usable if probe.name not in avoid] or usable
-        return self.policy.choose(self._least_concentrated(fresh, others), chooser)
+        fresh = [probe for probe in found if probe.name not in avoid] or found
+        at_relay = {p.name: sum(o.name == p.name for o in others) for p in fresh}
+        least = min(at_relay.values())
+        return self.policy.choose([p for p in fresh if at_relay[p.name] == least], chooser)
 
-    def _least_concentrated(
-        self, usable: Sequence[RelayProbe], others: Sequence[RelayProbe]
+    def allowed(
+        self,
+        probes: Sequence[RelayProbe],
+        *,
+        others: Sequence[RelayProbe] = (),
+        without: Collection[str] = (),
+        may_exceed: bool = False,
     ) -> list[RelayProbe]:
-        """Those under the operator cap, else of the least used operators; then unused relays."""
+        """The relays that a fragment may go to now; arguments as for ``place_one``."""
+        cap = self.operator_cap(probes)
+        usable = [
+            probe
+            for probe in probes
+            if probe.is_usable(self.fragment_size) and probe.name not in without
+        ]
         at_operator = {p.operator: sum(o.operator == p.operator for o in others) for p in usable}
-        at_relay = {p.name: sum(o.name == p.name for o in others) for p in usable}
-        ceiling = max(self.operator_cap - 1, min(at_operator.values()))
-        under_cap = [p for p in usable if at_operator[p.operator] <= ceiling]
-        least = min(at_relay[p.name] for p in under_cap)
-        return [p for p in under_cap if at_relay[p.name] == least]
+        under_cap = [probe for probe in usable if at_operator[probe.operator] < cap]
+        if under_cap or not may_exceed:
+            return under_cap
+        least = min(at_operator.values(), default=0)
+        return [probe for probe in usable if at_operator[probe.operator] == least]
 
 
 def _weighted(candidates: Sequence[RelayProbe], chooser: Chooser) -> RelayProbe:

@@ -21,6 +21,7 @@ from bistro_client.home import Home
 from bistro_client.keyring import FilerKey
 from bistro_client.known_servers import KnownServers
 from bistro_client.listening import Listener
+from bistro_client.oversight import Limits
 from bistro_client.patience import Patience, Wait
 
 FIRST_CONTACT_MS: Final = 4_000
@@ -46,6 +47,7 @@ class Equipment:
     patience: Patience
     unlock: Callable[[Path], FilerKey]
     disk: Disk
+    limits: Limits
 
     def key(self, path: Path, *, may_create: bool) -> FilerKey:
         """The filer's key; made now if there is none and one may be made."""

@@ -186,6 +186,17 @@ def left_for_later(index: int, name: str) -> Notice:
     )
 
 
+def concentrated(operator: str, count: int, n: int, name: str) -> Notice:
+    """Better with one operator than lapsed; what that costs."""
+    return _warning(
+        "concentrated",
+        f"no other operator's relay takes fragments, and staging has a deadline: {operator} now "
+        f"gets {count} of {n}. If that operator loses them all, the destination cannot restore "
+        f"your submission; keep this machine's copy, and run `bistro resume {name}` and "
+        "`bistro status` until it is collected",
+    )
+
+
 def not_presented(error: BistroError) -> Notice:
     """Receipts are shown later."""
     return _warning("not-presented", f"receipts not shown to the destination yet: {error.message}")

@@ -172,12 +172,18 @@ def refused(path: Path, refusal: Refusal, terms: Terms) -> BistroError:
 # --- relays ---
 
 
-def no_relay(problems: Mapping[str, str]) -> UnavailableError:
+AT_THE_CAP: Final = "its operator holds as many fragments as one may lose"
+
+
+def no_relay(
+    problems: Mapping[str, str], *, retry_after_s: float | None = None
+) -> UnavailableError:
     """No relay takes a fragment: what stands against each."""
     listed = "; ".join(f"{relay}: {problem}" for relay, problem in sorted(problems.items()))
     return UnavailableError(
         f"no relay takes fragments now ({listed or 'the terms name none'})",
         hint="`bistro resume` tries again; the ticket stays valid",
+        retry_after_s=retry_after_s,
     )
 
 

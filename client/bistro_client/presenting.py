@@ -90,7 +90,10 @@ async def _take(
             submission = submission.record(attempt)
         return submission.observe(SubmissionState.STAGED) if is_staged else submission
 
-    await journal.change(step)
+    before = journal.submission.state
+    after = await journal.change(step)
+    if after.state is SubmissionState.STAGED and before is not SubmissionState.STAGED:
+        patience.listener.tell(notices.staged(after))
 
 
 def _is_about_the_receipt(failure: Failure) -> bool:

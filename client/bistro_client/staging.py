@@ -1,17 +1,20 @@
-"""Stages the fragments: chooses relays, uploads to all at once, and goes elsewhere on failure.
+"""Stages the fragments: chooses relays, uploads side by side, and goes elsewhere on failure.
 
-No operator gets more than n - k fragments where that can be had. Every choice, upload and
-receipt is in the journal before the next step; the destination is shown the receipts as soon
-as they are enough.
+No operator gets more than n - k fragments: what no other may take waits. Where nothing but that
+rule stands in the way of k receipts, it is given up in time, and the filer told what it costs.
+The first k fragments go at once and have the whole line; the others are spares, which start
+when k have arrived, or one of them is slow or failed. Every choice, upload and receipt is in the
+journal before the next step; the destination is shown the receipts as soon as they are enough.
 
-Source: docs/spec/staging.md.
+Source: docs/spec/staging.md, choosing relays.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bistro.errors import (
@@ -26,21 +29,28 @@ from bistro.errors import (
 from bistro.instant import UnixMillis
 from bistro.net.relay_client import RelayClient
 from bistro.net.session import Session
-from bistro.protocol.placement import Placement, RelayProbe
+from bistro.protocol.placement import Placement
 from bistro.protocol.submission import Attempt, Step, SubmissionState
 from bistro.wire.clauses import Relay
 from bistro.wire.terms import SignedTerms, Terms
-from bistro_client import notices, peer_messages
+from bistro_client import notices
 from bistro_client.contact import Destination
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
+from bistro_client.oversight import Limits, Oversight
 from bistro_client.patience import Patience, Wait
 from bistro_client.presenting import present
-from bistro_client.probing import probe_all
-from bistro_client.uploading import Delivery
+from bistro_client.roster import Roster
+from bistro_client.uploading import SMALL_SIZE, Delivery
 
 TRIES_PER_RELAY: Final = 3
 """How often a broken connection is taken up again before another relay is chosen."""
+LINGER_MS: Final = 10_000
+"""How long a run goes on for more fragments than are needed, when no relay takes them."""
+ALONE_MS: Final = 60_000
+"""How long fragments that are needed wait for another operator to be back."""
+RESERVE_MS: Final = 600_000
+"""So long before ``stage_by`` nothing waits for another operator any more."""
 _AT_ONCE: Final = 8
 
 
@@ -55,6 +65,7 @@ class Stager:
         terms: The latest: which relays there are, and until when.
         patience: How long to go on while no relay works.
         listener: Told how far the bytes are.
+        limits: When an upload is hopeless.
     """
 
     journal: Journal
@@ -63,15 +74,28 @@ class Stager:
     terms: Terms
     patience: Patience
     listener: Listener
-    _probes: tuple[RelayProbe, ...] = ()
-    _problems: dict[str, str] = field(default_factory=dict)
-    _chosen: dict[int, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
     _left: set[int] = field(default_factory=set)
     _round: int = 0
     _wait: Wait | None = None
     _waiting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     _presenting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _spares: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _roster: Roster = field(init=False)
+    _oversight: Oversight = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Know who holds what."""
+        sealed = self.journal.submission.sealed
+        if sealed is None:
+            raise ValueError("nothing was sealed")
+        layout = sealed.cut.layout
+        holders = {f.index: f.relay for f in self.journal.submission.fragments if f.relay}
+        rule = Placement(k=layout.k, n=layout.n, fragment_size=layout.fragment_size)
+        self._roster = Roster(self.session, self.terms, rule, self.patience, holders)
+        self._oversight = Oversight(self._may_leave, self._spares.set, self.limits)
 
     async def stage(self) -> bool:
         """Bring every fragment without receipt to a relay; whether none was left out.
@@ -84,75 +108,122 @@ class Stager:
             UnavailableError: Too few relays could be used, and there is no more patience.
         """
         missing = self.journal.submission.missing
-        self._chosen = {
-            one.index: one.relay for one in self.journal.submission.fragments if one.relay
-        }
-        size = self._placement.fragment_size
-        self.listener.begin(Task.UPLOADING, size * len(missing))
-        await self._probe()
+        needed = self._needed
+        if self._size <= SMALL_SIZE or needed <= 0:
+            self._spares.set()
+        self.listener.begin(Task.UPLOADING, self._size * len(missing))
+        await self._roster.probe()
+        watch = asyncio.ensure_future(self._oversight.run())  # noqa: TID251 - ended below
         try:
-            await run_all(self._place(fragment.index) for fragment in missing)
+            await run_all(
+                self._place(fragment.index, is_spare=at >= needed)
+                for at, fragment in enumerate(missing)
+            )
         finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
             self.listener.end(Task.UPLOADING)
         return not self._left
 
     @property
-    def _placement(self) -> Placement:
-        sealed = self.journal.submission.sealed
-        if sealed is None:
-            raise ValueError("nothing was sealed")
-        layout = sealed.cut.layout
-        return Placement(k=layout.k, n=layout.n, fragment_size=layout.fragment_size)
+    def _size(self) -> int:
+        return self._roster.placement.fragment_size
+
+    @property
+    def _needed(self) -> int:
+        """Receipts that are still missing to be staged."""
+        submission = self.journal.submission
+        return self._roster.placement.k - (len(submission.fragments) - len(submission.missing))
 
     @property
     def _is_staged(self) -> bool:
         return self.journal.submission.state is SubmissionState.STAGED
 
-    async def _place(self, index: int) -> None:
+    async def _place(self, index: int, *, is_spare: bool) -> None:
         """Find a relay for one fragment, and another one as often as it fails."""
+        if is_spare:
+            await self._spares.wait()
         tried: set[str] = set()
         while True:
             round_seen = self._round
             async with self._slots:
                 is_held = await self._try_one(index, tried)
+            self._tell_waiters()
             if is_held:
                 await self._present_if_enough()
                 return
-            if not self._has_fresh_relay(tried):
-                if self._is_staged:
+            self._spares.set()
+            if not self._has_fresh(index, tried):
+                if not await self._wait_for_relays(index, round_seen):
                     self._left.add(index)
                     self.listener.tell(notices.left_for_later(index, self.journal.submission.id))
                     return
-                await self._wait_for_relays(round_seen)
                 tried.clear()
 
-    @property
-    def _until(self) -> UnixMillis:
-        return self.terms.repair_by if self._is_staged else self.terms.stage_by
+    async def _wait_for_relays(self, index: int, round_seen: int) -> bool:
+        """Wait and ask all relays again, once for all fragments that wait; false: no longer.
 
-    def _has_fresh_relay(self, tried: set[str]) -> bool:
-        size = self._placement.fragment_size
-        return any(p.is_usable(size) and p.name not in tried for p in self._probes)
-
-    async def _probe(self) -> None:
-        """Ask all relays how they are, and tell what is new about those that cannot be used."""
-        found = await probe_all(self.session, self.terms, self.patience.clock)
-        self._probes = tuple(one.probe for one in found)
-        self._problems = {one.probe.name: one.problem for one in found if one.problem}
-        for name, problem in self._problems.items():
-            self.patience.tell(f"{name}: {problem}", notices.relay_unusable(name, problem))
-
-    async def _wait_for_relays(self, round_seen: int) -> None:
-        """All relays failed: wait and ask them again, once for all fragments that wait."""
+        Raises:
+            UnavailableError: The fragment is needed, and there is no more patience.
+        """
         async with self._waiting:
             if self._round != round_seen:
-                return
-            time = None if self.destination is None else self.destination.time
+                return True
+            is_needed = self._needed > 0
+            if is_needed and self._has_enough_without(index):
+                # The others are on their way: until one of them fails this one can wait.
+                await self._news.wait()
+                return await self._ask_again()
+            async with self._presenting:
+                pass  # whether it is staged is just being said
+            may_exceed = is_needed and self._roster.has_fresh(index, (), may_exceed=True)
             if self._wait is None:
-                self._wait = self.patience.begin(until=self._until, time=time)
-            await self._wait.pause(peer_messages.no_relay(self._problems))
-            await self._probe()
-            self._round += 1
+                self._wait = self._begin_to_wait(is_needed=is_needed, may_exceed=may_exceed)
+            try:
+                await self._wait.pause(self._roster.why_none())
+            except UnavailableError:
+                if not is_needed:
+                    return False
+                if not may_exceed or self._roster.may_exceed:
+                    raise
+                # Better with one operator than lapsed.
+                self._roster.may_exceed = True
+                self._wait = None
+            return await self._ask_again()
+
+    async def _ask_again(self) -> bool:
+        await self._roster.probe()
+        self._round += 1
+        return True
+
+    def _has_fresh(self, index: int, tried: set[str]) -> bool:
+        """Whether there is a relay that the fragment was not tried at in this round."""
+        is_lost = bool(self.journal.submission.fragments[index].lost)
+        return self._roster.has_fresh(index, tried, may_exceed=is_lost)
+
+    def _has_enough_without(self, index: int) -> bool:
+        """Whether k other fragments have arrived, or are on their way."""
+        others = [at for at in self._roster.holders if at != index]
+        return len(others) >= self._roster.placement.k
+
+    def _tell_waiters(self) -> None:
+        """A fragment has arrived, or failed."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _begin_to_wait(self, *, is_needed: bool, may_exceed: bool) -> Wait:
+        """Patience for as long as it is worth."""
+        time = None if self.destination is None else self.destination.time
+        limits = [self.patience.limit_ms]
+        until = self.terms.stage_by if is_needed else self.terms.repair_by
+        if not is_needed:
+            limits.append(LINGER_MS)
+        elif may_exceed:
+            limits.append(ALONE_MS)
+            until = UnixMillis(max(0, until - RESERVE_MS))
+        limit_ms = min((one for one in limits if one is not None), default=None)
+        return replace(self.patience, limit_ms=limit_ms).begin(until=until, time=time)
 
     async def _try_one(self, index: int, tried: set[str]) -> bool:
         """Choose a relay and bring the fragment there; false if there is none, or it failed."""
@@ -175,8 +246,9 @@ class Stager:
             raise
         except BistroError as exc:
             delivery.forget_progress()
-            self._chosen.pop(index, None)
-            self._problems[relay.name] = exc.message
+            self._roster.holders.pop(index, None)
+            busy = exc if isinstance(exc, UnavailableError) else None
+            self._roster.failed(relay.name, busy, exc.message)
             await self._give_up(index, relay, exc)
             return False
         self._wait = None  # patience begins anew with every success
@@ -191,40 +263,54 @@ class Stager:
 
     async def _choose(self, index: int, tried: set[str]) -> Relay:
         """The relay of an upload that was begun, else a new choice; in the journal."""
-        known = self._chosen.get(index)
-        relay = None if known is None or known in tried else self.terms.relay(known)
+        known = self._roster.holders.get(index)
+        if known is not None and (known in tried or not self._roster.is_up(known)):
+            # It may be back later; until then the fragment goes where it can.
+            self._roster.holders.pop(index)
+            known = None
+        fragment = self.journal.submission.fragments[index]
+        is_lost = bool(fragment.lost)
+        name = known or self._roster.choose(
+            index, tried=tried, failed=fragment.failed, is_lost=is_lost
+        )
+        relay = self.terms.relay(name)
         if relay is None:
-            failed = {*tried, *self.journal.submission.fragments[index].failed}
-            elsewhere = [name for at, name in self._chosen.items() if at != index]
-            others = [p for name in elsewhere for p in self._probes if p.name == name]
-            usable = [p for p in self._probes if p.name not in tried] or self._probes
-            probe = self._placement.place_one(
-                usable, self.patience.chooser, others=others, avoid=failed
-            )
-            # Set before anything is awaited: the next fragment must see this choice.
-            self._chosen[index] = probe.name
-            relay = self.terms.relay(probe.name)
-        if relay is None:
-            raise UnavailableError(f"relay {known}: no longer in the terms")
-        name = relay.name
+            raise UnavailableError(f"relay {name}: no longer in the terms")
         await self.journal.change(lambda s: s.assign(index, name))
+        if self._roster.may_exceed or is_lost:
+            self._tell_what_it_costs()
         return relay
+
+    def _tell_what_it_costs(self) -> None:
+        operator, count = self._roster.crowd()
+        rule = self._roster.placement
+        if count > rule.n - rule.k:
+            notice = notices.concentrated(operator, count, rule.n, self.journal.submission.id)
+            self.patience.tell(f"{operator}: {count}", notice)
+
+    def _may_leave(self, delivery: Delivery) -> bool:
+        """Whether a slow upload may be given up: the fragment is not needed, or goes elsewhere."""
+        is_fresh = self._roster.has_fresh(delivery.index, {delivery.relay.name})
+        return is_fresh or self._needed <= 0
 
     async def _bring(self, delivery: Delivery) -> None:
         for attempt in range(TRIES_PER_RELAY):
             try:
-                await delivery.bring()
+                async with self._oversight.watching(delivery, self._size):
+                    await delivery.bring()
             except RelayFullError:
                 raise
             except ChecksumMismatchError:
                 await delivery.require_intact()
                 raise
             except UnavailableError as exc:
+                # One that names a time, or was given up, is not asked again at once.
+                is_told = exc.retry_after_s is not None
+                if is_told or isinstance(exc.__cause__, TimeoutError):
+                    raise
                 if attempt + 1 == TRIES_PER_RELAY:
                     raise
-                delay_ms = self.patience.backoff.delay_ms(
-                    attempt, self.patience.chooser, retry_after_s=None
-                )
+                delay_ms = self.patience.backoff.delay_ms(attempt, self.patience.chooser)
                 name = delivery.relay.name
                 self.patience.tell(f"{name}: {exc.message}", notices.upload_broke(name, exc))
                 await self.patience.sleep(delay_ms / 1_000)
@@ -241,9 +327,11 @@ class Stager:
     async def _present_if_enough(self) -> None:
         """Show the destination what there is, as soon as it is enough to be staged."""
         async with self._presenting:
-            submission = self.journal.submission
-            count = sum(one.receipt is not None for one in submission.fragments)
-            if self.destination is None or count < self._placement.k or self._is_staged:
+            if self._needed > 0:
+                return
+            # The line is free for what goes beyond what is needed.
+            self._spares.set()
+            if self.destination is None or self._is_staged:
                 return
             try:
                 await present(self.journal, self.destination, self.patience)

@@ -59,23 +59,30 @@ class Steps:
         for _ in range(MAX_ROUNDS):
             step = journal.submission.next_step
             if step is Step.SEAL:
-                await self._seal(
-                    journal, visit or await self.equipment.visit(journal.submission), key
-                )
+                await self._seal(journal, visit or await self._visit(journal), key)
             elif step is Step.TICKET:
-                visit = visit or await self.equipment.visit(journal.submission)
+                visit = visit or await self._visit(journal)
                 await self.ticket(journal, visit)
             elif step is Step.UPLOAD:
-                if not await self._stage(journal, visit):
-                    break  # staged already, and no relay takes the rest now
+                if not await self._stage(journal, visit) and await self._is_enough(journal, visit):
+                    break
             elif step is Step.PRESENT:
-                visit = visit or await self.equipment.visit(journal.submission)
+                visit = visit or await self._visit(journal)
                 await self._present(journal, visit)
             else:
                 break
         else:
             raise peer_messages.receipts_not_taken(journal.submission.id)
         return journal.submission
+
+    async def _is_enough(self, journal: Journal, visit: Visit | None) -> bool:
+        """Whether it is staged without the fragments that no relay takes now."""
+        if journal.submission.unpresented:
+            await self._present(journal, visit or await self._visit(journal))
+        return journal.submission.state is SubmissionState.STAGED
+
+    async def _visit(self, journal: Journal) -> Visit:
+        return await self.equipment.visit(journal.submission)
 
     async def _seal(self, journal: Journal, visit: Visit, key: FilerKey | None) -> None:
         request = journal.submission.request
@@ -185,7 +192,6 @@ class Steps:
         raise peer_messages.refused(journal.folder.refusal, refusal, visit.versions.terms)
 
     async def _stage(self, journal: Journal, visit: Visit | None) -> bool:
-        before = journal.submission.state
         sealed = journal.submission.sealed
         if visit is not None:
             terms = visit.versions.terms
@@ -203,26 +209,19 @@ class Steps:
             terms,
             self.equipment.patience,
             self.equipment.listener,
+            self.equipment.limits,
         )
         try:
             return await stager.stage()
         finally:
             await self._renew_evidence(journal)
-            self._tell_if_staged(journal, before)
 
     async def _present(self, journal: Journal, visit: Visit) -> None:
-        before = journal.submission.state
         wait = self.equipment.patience.begin(
             until=visit.versions.terms.stage_by, time=visit.destination.time
         )
         await wait.ask(lambda: present(journal, visit.destination, self.equipment.patience))
         await self._renew_evidence(journal)
-        self._tell_if_staged(journal, before)
-
-    def _tell_if_staged(self, journal: Journal, before: SubmissionState) -> None:
-        state = SubmissionState.STAGED
-        if journal.submission.state is state and before is not state:
-            self.equipment.listener.tell(notices.staged(journal.submission))
 
     async def _renew_evidence(self, journal: Journal) -> None:
         """Bring the evidence up to date; a failure is told and stops nothing."""

@@ -31,6 +31,7 @@ from bistro_client.home import Folder, Home
 from bistro_client.journal import Journal
 from bistro_client.keyring import FilerKey
 from bistro_client.listening import SILENT, Listener
+from bistro_client.oversight import Limits
 from bistro_client.patience import Patience
 from bistro_client.steps import Steps
 from bistro_client.times import UNSURE_MS
@@ -75,6 +76,7 @@ class Submitter:
             not given.
         unlock: Loads a key file, asking for its passphrase if it must.
         disk: The system calls to use.
+        limits: When an upload is hopeless.
 
     Attributes:
         current: The submission that was worked on last, for telling where it stands.
@@ -90,6 +92,7 @@ class Submitter:
         patience: Patience | None = None,
         unlock: Callable[[Path], FilerKey] = keyring.load,
         disk: Disk = SYSTEM_DISK,
+        limits: Limits | None = None,
     ) -> None:
         self._equipment = Equipment(
             home=home,
@@ -99,6 +102,7 @@ class Submitter:
             patience=patience or Patience(clock, listener=listener),
             unlock=unlock,
             disk=disk,
+            limits=limits or Limits(),
         )
         self._steps = Steps(self._equipment)
         self.current: Folder | None = None

@@ -23,6 +23,7 @@ from bistro.errors import (
     ChecksumMismatchError,
     ConflictError,
     RelayFullError,
+    UnavailableError,
     UnknownObjectError,
 )
 from bistro.instant import UnixMillis
@@ -60,6 +61,8 @@ class FakeRelay:
     | forged | signs receipts with another key |
     | short | promises to hold for a minute only |
     | blames | says once that the bytes are not what the claim says |
+    | busy | refuses the next upload with 503 and ``retry_after_s``, then is good |
+    | deaf | takes the next upload's connection and never reads from it |
     | gone | forgets the upload that is asked for next, then is good |
     """
 
@@ -74,6 +77,9 @@ class FakeRelay:
     creations: int = 0
     probes: int = 0
     received_size: int = 0
+    retry_after_s: int = 0
+    waited_ms: int = 0
+    _busy_at: int = 0
 
     @property
     def in_terms(self) -> Relay:
@@ -138,6 +144,14 @@ class FakeRelay:
         self.creations += 1
         if self.how == "full" or (self.room is not None and len(self.uploads) >= self.room):
             raise RelayFullError(f"{self.name}: full")
+        now = self.clock.now()
+        if self.how == "busy":
+            self.how, self._busy_at = "good", now
+            raise UnavailableError(f"{self.name}: busy", retry_after_s=self.retry_after_s)
+        if self._busy_at:
+            self.waited_ms, self._busy_at = now - self._busy_at, 0
+        if self.how == "deaf":
+            await asyncio.Event().wait()
         key, _, value = request.headers[routes.METADATA].partition(" ")
         assert key == routes.CLAIM_KEY
         claim = Claim.decode(base64.b64decode(value))

@@ -36,16 +36,46 @@ def probes_of(*operators: str) -> list[RelayProbe]:
 def test_no_operator_can_lose_an_envelope_where_that_can_be_had(
     k: int, parity: int, operators: list[str], seed: int
 ) -> None:
-    """At most n - k fragments with one operator, whenever there are operators enough."""
+    """At most n - k fragments with one operator, whenever the call names operators enough."""
     rule = Placement(k=k, n=k + parity, fragment_size=1)
-    placed = rule.place(probes_of(*operators), random.Random(seed))
+    probes = probes_of(*operators)
+    placed = rule.place(probes, random.Random(seed))
     assert len(placed) == rule.n
     most = max(Counter(probe.operator for probe in placed).values())
     operator_count = len(set(operators))
     if parity and operator_count * parity >= rule.n:
         assert most <= parity
     else:
-        assert most <= max(rule.operator_cap, -(-rule.n // operator_count))
+        assert most <= max(rule.operator_cap(probes), -(-rule.n // operator_count))
+
+
+def test_a_fragment_waits_rather_than_join_others_at_one_operator() -> None:
+    """One of three relays is down: with n - k = 1 the third fragment goes nowhere now."""
+    good, other, silent = (
+        RelayProbe("good.example", "a"),
+        RelayProbe("other.example", "b"),
+        RelayProbe("silent.example", "c", latency_ms=None),
+    )
+    rule, chance = Placement(k=2, n=3, fragment_size=1), random.Random(5)
+    with pytest.raises(UnavailableError, match="more than 1"):
+        rule.place_one([good, other, silent], chance, others=[good, other])
+    found = rule.place_one([good, silent], chance, others=[good], may_exceed=True)
+    assert found is good
+
+
+def test_two_operators_for_three_fragments_share_them() -> None:
+    """Where the call names too few operators, the third fragment is better held than not."""
+    rule = Placement(k=2, n=3, fragment_size=1)
+    placed = rule.place(probes_of("a", "b"), random.Random(6))
+    assert sorted(Counter(probe.operator for probe in placed).values()) == [1, 2]
+
+
+def test_a_relay_that_is_not_to_be_asked_is_not_asked() -> None:
+    """It asked for time, or was tried a moment ago."""
+    one, two = probes_of("a", "b")
+    rule = Placement(k=1, n=2, fragment_size=1)
+    for seed in range(10):
+        assert rule.place_one([one, two], random.Random(seed), without={one.name}) is two
 
 
 @given(st.integers(1, 5), st.integers(0, 2**32))
@@ -98,7 +128,7 @@ def test_relays_that_cannot_take_it_are_passed_over(useless: RelayProbe) -> None
     """Silent, drained or full ones; if there is no other the client is told what to do."""
     good = RelayProbe("good.example", "b", free_size=100)
     rule = Placement(k=1, n=2, fragment_size=100)
-    assert rule.place([useless, good], random.Random(3)) == (good, good)
+    assert rule.place_one([useless, good], random.Random(3)) is good
     with pytest.raises(UnavailableError) as caught:
         rule.place([useless], random.Random(3))
     assert "resume" in caught.value.hint
