@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
+from bistro.crypto.bulk import parent_hashes
 from bistro.crypto.digest import EMPTY_ROOT, HASH_SIZE, node_hash
 from bistro.errors import UnknownObjectError, VerificationError
-
-_PAIR = 2
 
 Coordinate = tuple[int, int]
 """Level and offset of a complete subtree."""
@@ -96,15 +94,16 @@ class BatchTree:
         size: Number of leaves with the batch.
         root: Root hash with the batch.
         frontier: The frontier to start the next batch from.
+        levels: For every level, lowest first, the offset of the first known node, and the nodes
+            from there to the right edge.
     """
 
     def __init__(self, frontier: Frontier, leaf_hashes: Sequence[bytes]) -> None:
         _require_hashes("batch", leaf_hashes)
         self._old_size = frontier.size
         self.size = frontier.size + len(leaf_hashes)
-        # For every level: offset of the first known node, and the nodes from there to the right
-        # edge. A node without a right sibling moves up unchanged, so the last may be incomplete.
-        self._levels: list[tuple[int, list[bytes]]] = []
+        # A node without a right sibling moves up unchanged, so the last may be incomplete.
+        self.levels: list[tuple[int, list[bytes]]] = []
         old_nodes = list(frontier.nodes)
         nodes = list(leaf_hashes)
         kept: list[bytes] = []
@@ -114,18 +113,12 @@ class BatchTree:
                 # The left neighbour belongs to the old tree, where it is complete.
                 nodes = [old_nodes.pop(), *nodes]
                 first -= 1
-            self._levels.append((first, nodes))
+            self.levels.append((first, nodes))
             if self.size >> level & 1:
                 # The last complete subtree of this level has no right neighbour.
                 kept.append(nodes[(self.size >> level) - 1 - first])
-            # As ``node_hash`` does it: a call less for each node is worth it in every batch.
-            if len(nodes) == _PAIR:  # as on most levels, which lie above the batch
-                nodes = [sha256(b"\x01" + nodes[0] + nodes[1]).digest()]
-            elif len(nodes) > _PAIR:
-                above = [
-                    sha256(b"\x01" + left + right).digest()
-                    for left, right in zip(nodes[::2], nodes[1::2], strict=False)
-                ]
+            if len(nodes) > 1:
+                above = parent_hashes(nodes)
                 nodes = above + nodes[-1:] if len(nodes) & 1 else above
         self.frontier = Frontier(self.size, tuple(reversed(kept)))
         # What has moved up to the highest level is the root; an empty tree has none.
@@ -142,47 +135,22 @@ class BatchTree:
                 f"entry {index} is not among the new entries {self._old_size} to {self.size - 1}"
             )
         path: list[bytes] = []
-        for level, (first, nodes) in enumerate(self._levels):
+        for level, (first, nodes) in enumerate(self.levels):
             sibling = ((index >> level) ^ 1) - first
             if 0 <= sibling < len(nodes):
                 path.append(nodes[sibling])
         return tuple(path)
 
-    def spelled_paths(self, spell: Callable[[bytes], bytes]) -> list[bytes]:
-        """The inclusion path of every new leaf as one text, in the order of the leaves.
-
-        Every node is spelled once, and each text continues the one of the node above, which
-        half of the batch, a quarter of it, … have in common.
-
-        Args:
-            spell: Makes a sibling's part of the text.
-        """
-        above, texts = 0, [b""]
-        for first, nodes in reversed(self._levels[:-1]):
-            # Pairs begin at ``first``, which is even; both of a pair continue the same text.
-            at = (first >> 1) - above
-            above = first
-            if 0 < len(nodes) <= _PAIR:
-                text = texts[at]
-                texts = [spell(nodes[1]) + text, spell(nodes[0]) + text] if nodes[1:] else [text]
-                continue
-            known = texts[at:]
-            parts = [*map(spell, nodes), b""]  # the last one of an odd level has no sibling
-            texts = [b""] * len(nodes)
-            texts[::2] = map(bytes.__add__, parts[1::2], known)
-            texts[1::2] = map(bytes.__add__, parts[: len(nodes) - 1 : 2], known)
-        return texts[self._old_size - above :] if self.size else []
-
     def completed_at(self, level: int) -> list[bytes]:
         """Hashes of the subtrees of one level that this batch completed, leftmost first."""
-        if level >= len(self._levels):
+        if level >= len(self.levels):
             return []
-        first, nodes = self._levels[level]
+        first, nodes = self.levels[level]
         return nodes[(self._old_size >> level) - first : (self.size >> level) - first]
 
     def completed(self) -> Iterator[tuple[int, int, bytes]]:
         """Level, offset and hash of every subtree that this batch completed, leaves included."""
-        for level, (first, nodes) in enumerate(self._levels):
+        for level, (first, nodes) in enumerate(self.levels):
             for offset in range(self._old_size >> level, self.size >> level):
                 yield level, offset, nodes[offset - first]
 

@@ -13,6 +13,7 @@ import secrets
 import struct
 import threading
 import zlib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +23,12 @@ from bistro.crypto.bulkmac import SECRET_SIZE, BulkMac
 from bistro.errors import StorageError
 from bistro.ledger.fingerprints import Fingerprints
 from bistro.ledger.merging import Merger, is_mergeable
+from bistro.ledger.rows import make_rows
 from bistro.ledger.runs import (
     CHECK_SIZE,
     NAME,
     Run,
     RunPlace,
-    make_rows,
     merge_rows,
     write_run,
 )
@@ -156,12 +157,13 @@ class DuplicateIndex:
             StorageError: All of it or nothing will be found; or merging has failed.
         """
         self._merger.require_running()
-        indexes = [index for index, key in enumerate(keys, self.reach) if key]
+        indexes = array("Q", [index for index, key in enumerate(keys, self.reach) if key])
         digests = self._mac.joined([key for key in keys if key]) if indexes else b""
         rows = make_rows(digests, indexes)
-        run = write_run(self._place(self.reach, size), [rows] if rows else [], count=len(rows))
+        place = self._place(self.reach, size)
+        run = write_run(place, [rows] if rows else [], count=len(indexes))
         # Whoever asks finds the keys in the ledger's memory until they are in both of these.
-        self._prints.add(b"".join(rows))
+        self._prints.add(rows)
         with self._lock:
             self._runs.append(run)
             self.reach = size

@@ -13,7 +13,8 @@ from typing import Final
 from bistro.crypto.bulkmac import MAC_SIZE
 from bistro.errors import StorageError
 from bistro.ledger.parts import Parts
-from bistro.ledger.runs import ROW_SIZE, Run, merge_rows
+from bistro.ledger.rows import ROW_SIZE, cut
+from bistro.ledger.runs import Run, merge_rows
 
 _MODULUS: Final = 1 << 128
 _HINT: Final = "stop the ledger and delete its index folder: it is made anew from the entries"
@@ -64,13 +65,13 @@ class IndexCheck:
                 raise _used_twice(earlier, self._newest[key])
         total, count, previous = 0, 0, bytes(ROW_SIZE)
         for rows in merge_rows(self._runs, _never_wait) if self._runs else ():
-            for row in rows:
+            for row in cut(rows, ROW_SIZE):
                 if row[:MAC_SIZE] == previous[:MAC_SIZE]:
                     raise _used_twice(_index_of(previous), _index_of(row))
                 total += int.from_bytes(row[:MAC_SIZE], "big") * (2 * _index_of(row) + 1)
                 previous = row
             total %= _MODULUS
-            count += len(rows)
+            count += len(rows) // ROW_SIZE
         if (total, count) != (self._sum, self._count):
             raise StorageError(
                 f"the duplicate index does not match the entries: expected {self._count} keys, "

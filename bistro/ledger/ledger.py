@@ -11,17 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
+from bistro.crypto.bulk import leaf_hashes
 from bistro.crypto.merkle import BatchTree
 from bistro.crypto.signing import Signer, VerifierKey
 from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
 from bistro.ledger.checking import CheckReport, Progress, check_ledger
 from bistro.ledger.parts import Parts
-from bistro.ledger.proofs import CheckpointSpeller, ProofTexts, prove_entry, spell_hash
+from bistro.ledger.proofs import CheckpointSpeller, ProofTexts, prove_entry
 from bistro.ledger.publishing import Boundary, KeyOf
 from bistro.ledger.record import encode_record, time_of
 from bistro.ledger.recovery import recover
@@ -169,7 +169,7 @@ class Ledger:
         return self._parts.view.note
 
     async def append(
-        self, keys: Sequence[bytes], entries: Sequence[bytes], *, last_time: UnixMillis
+        self, keys: Sequence[bytes], entries: list[bytes], *, last_time: UnixMillis
     ) -> Stamped:
         """Append a batch and return the place of each entry once all are durable.
 
@@ -193,11 +193,11 @@ class Ledger:
             return await self._append(keys, entries, last_time)
 
     async def _append(
-        self, keys: Sequence[bytes], entries: Sequence[bytes], last_time: UnixMillis
+        self, keys: Sequence[bytes], entries: list[bytes], last_time: UnixMillis
     ) -> Stamped:
         self._require_running()
         view = self._parts.view
-        leaves = [sha256(b"\x00" + entry).digest() for entry in entries]
+        leaves = leaf_hashes(entries)
         tree = BatchTree(view.frontier, leaves)
         text = self._speller.text(tree.size, tree.root)
         # Nothing signed here leaves before the sync below has returned.
@@ -216,7 +216,7 @@ class Ledger:
         # A crash from here on loses nothing: a restart finds the record and its entries.
         batch = NewEntries(entries, keys, leaves, tree.completed_at(TILE_LEVEL))
         self._extend(tree, batch, note, last_time)
-        proofs = ProofTexts(entries, view.size, tree.spelled_paths(spell_hash), note)
+        proofs = ProofTexts(entries, view.size, tree.levels, note)
         return Stamped(view.size, entries, proofs)
 
     def _extend(

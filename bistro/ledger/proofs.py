@@ -9,15 +9,13 @@ from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from bistro.crypto.bulk import proof_texts
 from bistro.crypto.signing import Note, VerifierKey
 from bistro.ledger.view import View
 from bistro.wire.checkpoint import Checkpoint
 from bistro.wire.proof import MAGIC
 
 _HEAD: Final = f"{MAGIC}\nextra ".encode()
-
-spell_hash = b2a_base64
-"""A hash of a path as its line."""
 
 
 class CheckpointSpeller:
@@ -42,7 +40,7 @@ class CheckpointSpeller:
 
 
 class ProofTexts:
-    """The texts of ``bistro.wire.proof.Proof`` for neighbouring entries under one checkpoint.
+    """The texts of ``bistro.wire.proof.Proof`` for a batch, under one checkpoint.
 
     They are spelled when they are wanted, together with what they stand in, because copying a
     text once more costs as much as half of spelling it.
@@ -50,19 +48,23 @@ class ProofTexts:
     Args:
         entries: The leaf data.
         start: Index of the first.
-        paths: Of each entry the lines of its path, made with ``spell_hash``.
+        levels: Of the tree with the batch, as ``bistro.crypto.merkle.BatchTree`` has them.
         note: The signed checkpoint.
     """
 
-    __slots__ = ("_entries", "_note", "_paths", "_start")
+    __slots__ = ("_entries", "_levels", "_start", "_tail")
 
     def __init__(
-        self, entries: Sequence[bytes], start: int, paths: Sequence[bytes], note: bytes
+        self,
+        entries: list[bytes],
+        start: int,
+        levels: list[tuple[int, list[bytes]]],
+        note: bytes,
     ) -> None:
         self._entries = entries
         self._start = start
-        self._paths = paths
-        self._note = note
+        self._levels = levels
+        self._tail = b"\n" + note
 
     def __getitem__(self, at: int) -> bytes:
         """One of them."""
@@ -81,38 +83,27 @@ class ProofTexts:
         Args:
             begin: The first one.
             end: Behind the last one.
-            before: What stands before a text of so many bytes; asked once for each size.
+            before: What stands before a text of so many bytes; asked once for each of few sizes.
             numbered: If given, this and four hexadecimal digits, which count from 0, stand
                 before all that.
         """
-        lines = list(map(b2a_base64, self._entries[begin:end]))
-        paths = self._paths[begin:end]
-        first, last = self._start + begin, self._start + end
-        # All but what differs: line, path and the index, whose digits are counted by the run.
-        rest = len(_HEAD) + len(b"index \n\n") + len(self._note)
-        sizes = [len(line) + len(path) for line, path in zip(lines, paths, strict=True)]
-        if len(str(first)) == len(str(last - 1)):
-            rest += len(str(first))
-        else:
-            sizes = [size + len(str(index)) for index, size in enumerate(sizes, first)]
-        heads = {size: before(size + rest) + _HEAD for size in set(sizes)}
-        columns = zip(map(heads.__getitem__, sizes), lines, range(first, last), paths, strict=True)
-        # What all have in common is an argument, too: the pattern itself is copied slowly.
-        end_of_all = b"\n" + self._note
-        if numbered is None:
-            return [
-                b"%b%bindex %d\n%b%b" % (head, line, index, path, end_of_all)
-                for head, line, index, path in columns
-            ]
-        return [
-            b"%b%04x%b%bindex %d\n%b%b" % (numbered, number, head, line, index, path, end_of_all)
-            for number, (head, line, index, path) in enumerate(columns)
-        ]
+        return proof_texts(
+            self._levels,
+            self._entries,
+            self._start,
+            begin,
+            end,
+            _HEAD,
+            self._tail,
+            before,
+            numbered,
+        )
 
 
 def format_proof(*, entry: bytes, index: int, path: Sequence[bytes], note: bytes) -> bytes:
     """The text of one proof."""
-    return ProofTexts([entry], index, [b"".join(map(spell_hash, path))], note)[0]
+    lines = b"".join(map(b2a_base64, path))
+    return b"%b%bindex %d\n%b\n%b" % (_HEAD, b2a_base64(entry), index, lines, note)
 
 
 def prove_entry(view: View, index: int, note: bytes | None = None) -> tuple[bytes, bytes]:

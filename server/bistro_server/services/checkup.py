@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bistro.clock import Clock, kernel_error_bound_ms
+from bistro.crypto.bulk import IS_COMPILED
 from bistro.crypto.timestamp.certificate import validity
 from bistro.crypto.timestamp.chain import subject_of, validity_of
 from bistro.errors import BistroError, SettingsError, StorageError, UnavailableError
@@ -147,7 +148,7 @@ class Checkup:
             )
         return "whole"
 
-    async def _ledgers(self) -> str:
+    async def _ledgers(self) -> str | Advice:
         calls = await asyncio.to_thread(CallRegistry(self.folder).load_all)
         for call in calls:
             # Opening a ledger checks it; where serve has it open, serve has checked it.
@@ -158,7 +159,11 @@ class Checkup:
                 async for _, entry in log.entries(size - 1):
                     require_clock_reached(self.clock, entry.time, origin=str(call.origin))
         holder = "held by a running serve" if self.is_served() else "not in use"
-        return f"{len(calls)} calls, {holder}"
+        text = f"{len(calls)} calls, {holder}"
+        if not IS_COMPILED:
+            hint = "tickets cost a third more: install a C compiler, then this package again"
+            return Advice(f"{text}; bistro.crypto._bulk was not compiled", hint)
+        return text
 
 
 async def found(part: str, check: Callable[[], Awaitable[str | Advice]]) -> Finding:

@@ -155,8 +155,6 @@ def test_a_batch_knows_what_the_whole_tree_knows(old_size: int, added: int) -> N
     assert tree.frontier.root() == tree.root
     for index in {old_size, (old_size + size) // 2, size - 1} & set(range(old_size, size)):
         assert list(tree.inclusion_path(index)) == defined_path(index, leaves)
-    paths = [b"".join(tree.inclusion_path(index)) for index in range(old_size, size)]
-    assert tree.spelled_paths(bytes) == paths
 
 
 @given(cuts=st.lists(SIZES, max_size=6))

@@ -3,6 +3,7 @@
 import random  # noqa: TID251 - seeded
 import shutil
 import threading
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from bistro.errors import StorageError
 from bistro.ledger.fingerprints import Fingerprints
 from bistro.ledger.index import DuplicateIndex
 from bistro.ledger.merging import FAN_IN
-from bistro.ledger.runs import Run, RunPlace, make_rows, merge_rows, write_run
+from bistro.ledger.rows import ROW_SIZE, cut, make_rows
+from bistro.ledger.runs import Run, RunPlace, merge_rows, write_run
 from bistro.storage.durable import SYSTEM_DISK
 from tests.support.disks import FaultyDisk, How, KilledError
 
@@ -234,16 +236,16 @@ def place(directory: Path, start: int, end: int, check: bytes = bytes(8)) -> Run
     return RunPlace(directory, start, end, check, SYSTEM_DISK)
 
 
-def rows_of(runs: Iterable[list[bytes]]) -> list[bytes]:
-    return [row for rows in runs for row in rows]
+def rows_of(chunks: Iterable[bytes]) -> list[bytes]:
+    return [row for rows in chunks for row in cut(rows, ROW_SIZE)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 5_000])
 def test_a_run_finds_each_of_its_digests(tmp_path: Path, count: int) -> None:
     """Also where the digest of another row stands across two rows."""
     chooser = random.Random(count)
-    rows = make_rows(chooser.randbytes(16 * count), range(count))
-    chunks = [rows[at : at + 700] for at in range(0, count, 700)]
+    rows = list(cut(make_rows(chooser.randbytes(16 * count), array("Q", range(count))), ROW_SIZE))
+    chunks = [b"".join(rows[at : at + 700]) for at in range(0, count, 700)]
     run = write_run(place(tmp_path, 0, count + 1), chunks, count=count)
     prints = Fingerprints()
     again = Run.open(place(tmp_path, 0, count + 1), prints=prints)
@@ -268,7 +270,7 @@ def test_fingerprints_by_columns_are_those_of_the_digests() -> None:
         while bounds[-1] < 3_000 and int.from_bytes(digests[bounds[-1]][:3], "big") >> 6 == bucket:
             bounds[-1] += 1
     by_rows, by_columns = Fingerprints(), Fingerprints()
-    rows = b"".join(make_rows(b"".join(digests), range(3_000)))
+    rows = make_rows(b"".join(digests), array("Q", range(3_000)))
     by_rows.add(rows)
     by_columns.add_sorted(rows, bounds)
     assert by_rows._buckets == by_columns._buckets
@@ -286,10 +288,10 @@ def test_merging_is_sorting(
     runs, everything = [], []
     for at, some in enumerate(numbers):
         digests = b"".join(mac.digests([b"%d" % number for number in some]))
-        rows = make_rows(digests, [at] * len(some))
+        rows = make_rows(digests, array("Q", [at] * len(some)))
         chunks = [rows] if rows else []
-        runs.append(write_run(place(directory, at, at + 1), chunks, count=len(rows)))
-        everything += rows
+        runs.append(write_run(place(directory, at, at + 1), chunks, count=len(some)))
+        everything += cut(rows, ROW_SIZE)
     assert rows_of(merge_rows(runs, lambda: None)) == sorted(everything)
     for run in runs:
         run.close()

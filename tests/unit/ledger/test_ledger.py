@@ -17,12 +17,12 @@ from hypothesis.stateful import (
 )
 
 from bistro.crypto.digest import leaf_hash
-from bistro.crypto.merkle import root_of, verify_consistency
+from bistro.crypto.merkle import BatchTree, Frontier, root_of, verify_consistency
 from bistro.crypto.signing import SigningKey
 from bistro.errors import StorageError, UnavailableError, UnknownObjectError
 from bistro.instant import UnixMillis
 from bistro.ledger.ledger import Ledger
-from bistro.ledger.proofs import CheckpointSpeller, ProofTexts, format_proof, spell_hash
+from bistro.ledger.proofs import CheckpointSpeller, ProofTexts, format_proof
 from bistro.ledger.tiles import TilePath, decode_bundle
 from bistro.wire.checkpoint import Checkpoint, verify_checkpoint
 from bistro.wire.proof import Proof
@@ -333,28 +333,23 @@ def test_checkpoints_are_spelled_as_the_wire_format_has_them(size: int, root: by
     assert speller.signed(text, signature) == checkpoint.signed(KEY.verifier, signature)
 
 
-@given(
-    st.integers(0, 1_200),
-    st.lists(st.tuples(st.binary(min_size=1, max_size=99), st.integers(0, 3)), min_size=1),
-    st.data(),
-)
-def test_proofs_are_spelled_as_the_wire_format_has_them(
-    start: int, rows: list[tuple[bytes, int]], data: st.DataObject
+@given(start=st.integers(0, 1_200), count=st.integers(1, 9), data=st.data())
+def test_proofs_of_a_batch_are_spelled_as_single_ones(
+    start: int, count: int, data: st.DataObject
 ) -> None:
     """Byte for byte, behind what depends on their size and behind numbers."""
-    entries = [entry for entry, _ in rows]
-    paths = [(b"h%d" % index).ljust(32, b"-") for index in range(4)]
+    entries = [entry(number) for number in range(start, start + count)]
+    frontier = Frontier.empty().extend([leaf_hash(entry(number)) for number in range(start)])
+    tree = BatchTree(frontier, list(map(leaf_hash, entries)))
     note = b"note with 100 % of its lines\n"
-    texts = ProofTexts(
-        entries, start, [b"".join(map(spell_hash, paths[:count])) for _, count in rows], note
-    )
-    begin = data.draw(st.integers(0, len(rows) - 1))
-    end = data.draw(st.integers(begin + 1, len(rows)))
+    texts = ProofTexts(entries, start, tree.levels, note)
+    begin = data.draw(st.integers(0, count - 1))
+    end = data.draw(st.integers(begin + 1, count))
     expected = [
-        format_proof(entry=entry, index=index, path=paths[:count], note=note)
-        for index, (entry, count) in enumerate(rows, start)
+        format_proof(entry=one, index=index, path=tree.inclusion_path(index), note=note)
+        for index, one in enumerate(entries, start)
     ]
-    assert [texts[at] for at in range(len(rows))] == expected
+    assert [texts[at] for at in range(count)] == expected
     spelled = texts.spell(begin, end, lambda size: b"%d bytes: " % size)
     assert spelled == [b"%d bytes: %b" % (len(one), one) for one in expected[begin:end]]
     numbered = texts.spell(begin, end, lambda size: b":%d:" % size, numbered=b"100%-")

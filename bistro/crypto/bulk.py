@@ -1,0 +1,21 @@
+"""What a batch of entries needs many thousand times a second, over whole lists at once.
+
+In C where that was compiled (``_bulk.c``), else in Python, byte for byte the same and several
+times slower. What each function does is said in ``bulk_python``.
+
+Source: docs/decisions/0024-a-few-functions-in-c.md.
+"""
+
+from __future__ import annotations
+
+__all__ = ["IS_COMPILED", "leaf_hashes", "parent_hashes", "proof_texts", "sorted_rows"]
+
+IS_COMPILED = True
+"""Whether these are the functions in C."""
+
+try:
+    from bistro.crypto._bulk import leaf_hashes, parent_hashes, proof_texts, sorted_rows
+except ImportError:
+    from bistro.crypto.bulk_python import leaf_hashes, parent_hashes, proof_texts, sorted_rows
+
+    IS_COMPILED = False

@@ -1,0 +1,112 @@
+"""The functions of ``bistro.crypto.bulk`` in Python, for where they were not compiled.
+
+Source: docs/decisions/0024-a-few-functions-in-c.md.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Final
+
+_FEW: Final = 8
+"""Of a larger batch than so many times what is wanted, not all paths are spelled."""
+
+_Levels = list[tuple[int, list[bytes]]]
+
+
+def leaf_hashes(entries: list[bytes], /) -> list[bytes]:
+    """The hash of each entry as a leaf: ``SHA-256(0x00 ‖ entry)``."""
+    return [sha256(b"\x00" + entry).digest() for entry in entries]
+
+
+def parent_hashes(nodes: list[bytes], /) -> list[bytes]:
+    """The hash over each two neighbours: ``SHA-256(0x01 ‖ left ‖ right)``; an odd one has none."""
+    return [
+        sha256(b"\x01" + left + right).digest()
+        for left, right in zip(nodes[::2], nodes[1::2], strict=False)
+    ]
+
+
+def proof_texts(  # noqa: PLR0913, PLR0917 - columns, as its twin takes them
+    levels: _Levels,
+    entries: list[bytes],
+    start: int,
+    begin: int,
+    end: int,
+    magic: bytes,
+    tail: bytes,
+    before: Callable[[int], bytes],
+    numbered: bytes | None,
+    /,
+) -> list[bytes]:
+    """The texts of proofs of some entries of a batch, each behind something else.
+
+    A text is ``magic``, the entry's line, the index's, those of the path, ``tail``.
+
+    Args:
+        levels: ``bistro.crypto.merkle.BatchTree.levels``.
+        entries: Of the batch.
+        start: Index of the first one.
+        begin: Place in the batch of the first that is wanted.
+        end: Behind the last one.
+        magic: What every text begins with.
+        tail: What every text ends with.
+        before: What stands before a text of so many bytes; asked once for each of few sizes.
+        numbered: If given, this and four hexadecimal digits, which count from 0, stand before
+            all that.
+    """
+    if not 0 <= begin <= end <= len(entries):
+        raise IndexError("no such entries")
+    if (end - begin) * _FEW < len(entries):
+        paths = [_spelled_path(levels, start + at) for at in range(begin, end)]
+    else:
+        paths = _spelled_paths(levels, start)[begin:end]
+    texts = [
+        b"%b%bindex %d\n%b%b" % (magic, b2a_base64(entry), index, path, tail)
+        for index, (entry, path) in enumerate(
+            zip(entries[begin:end], paths, strict=True), start + begin
+        )
+    ]
+    heads = {size: before(size) for size in set(map(len, texts))}
+    if numbered is None:
+        return [heads[len(text)] + text for text in texts]
+    return [
+        b"%b%04x%b%b" % (numbered, number, heads[len(text)], text)
+        for number, text in enumerate(texts)
+    ]
+
+
+def _spelled_path(levels: _Levels, index: int) -> bytes:
+    """The lines of one leaf's path."""
+    places = [((index >> level) ^ 1) - first for level, (first, _) in enumerate(levels)]
+    found = [
+        nodes[at] for at, (_, nodes) in zip(places, levels, strict=True) if 0 <= at < len(nodes)
+    ]
+    return b"".join(map(b2a_base64, found))
+
+
+def _spelled_paths(levels: _Levels, start: int) -> list[bytes]:
+    """The lines of the path of every leaf from ``start`` on.
+
+    Every node is spelled once, and each text continues the one of the node above, which half of
+    the batch, a quarter of it, … have in common.
+    """
+    above, texts = 0, [b""]
+    for first, nodes in reversed(levels[:-1]):
+        # Pairs begin at ``first``, which is even; both of a pair continue the same text.
+        known = texts[(first >> 1) - above :]
+        above = first
+        lines = [*map(b2a_base64, nodes), b""]  # the last one of an odd level has no sibling
+        texts = [b""] * len(nodes)
+        texts[::2] = map(bytes.__add__, lines[1::2], known)
+        texts[1::2] = map(bytes.__add__, lines[: len(nodes) - 1 : 2], known)
+    return texts[start - above :]
+
+
+def sorted_rows(rows: bytes, width: int, /) -> bytes:
+    """Joined rows of ``width`` bytes, sorted; in C others run meanwhile."""
+    if width < 1 or len(rows) % width:
+        raise ValueError(f"{len(rows)} bytes are no rows of {width}")
+    return b"".join(sorted([rows[at : at + width] for at in range(0, len(rows), width)]))

@@ -1,0 +1,165 @@
+"""The functions for whole batches do as their definitions say, in C and in Python."""
+
+import importlib
+import shutil
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bistro.crypto import bulk, bulk_python
+from bistro.crypto.digest import leaf_hash, node_hash
+from bistro.crypto.merkle import BatchTree, Frontier
+from bistro.ledger.proofs import format_proof
+
+MAGIC = b"c2sp.org/tlog-proof@v1\nextra "
+NAMES = ("leaf_hashes", "parent_hashes", "proof_texts", "sorted_rows")
+_CAN_COMPILE = shutil.which("cc") and Path(sysconfig.get_path("include"), "Python.h").exists()
+HASHES = [leaf_hash(b"%d" % number) for number in range(700)]
+
+
+@pytest.fixture(params=["c", "python"], scope="module")
+def functions(request: pytest.FixtureRequest) -> ModuleType:
+    if request.param == "python":
+        return bulk_python
+    if not bulk.IS_COMPILED and not _CAN_COMPILE:
+        pytest.skip("not compiled: there is no C compiler, or no headers of Python")
+    return importlib.import_module("bistro.crypto._bulk")
+
+
+def test_what_is_compiled_is_used() -> None:
+    """Else the difference would be seen in benchmarks only."""
+    home = importlib.import_module("bistro.crypto._bulk") if bulk.IS_COMPILED else bulk_python
+    assert all(getattr(bulk, name) is getattr(home, name) for name in NAMES)
+
+
+@given(entries=st.lists(st.binary(max_size=300), max_size=20))
+def test_leaves_are_hashed_as_rfc_9162_says(functions: ModuleType, entries: list[bytes]) -> None:
+    """Each for itself, whatever its length."""
+    assert functions.leaf_hashes(entries) == list(map(leaf_hash, entries))
+
+
+@given(count=st.integers(0, 40))
+def test_neighbours_are_hashed_in_pairs(functions: ModuleType, count: int) -> None:
+    """An odd one at the end has no parent yet."""
+    nodes = HASHES[:count]
+    expected = [node_hash(*nodes[at : at + 2]) for at in range(0, count - 1, 2)]
+    assert functions.parent_hashes(nodes) == expected
+
+
+@given(
+    old_size=st.integers(0, 600),
+    sizes=st.lists(st.integers(1, 1_024), min_size=1, max_size=100),
+    numbered=st.none() | st.binary(max_size=9),
+    data=st.data(),
+)
+def test_texts_are_those_of_single_proofs(
+    functions: ModuleType,
+    old_size: int,
+    sizes: list[int],
+    numbered: bytes | None,
+    data: st.DataObject,
+) -> None:
+    """Behind what depends on their size, and behind numbers."""
+    entries = [bytes(range(256)) * 4 for _ in sizes]
+    entries = [entry[:size] for entry, size in zip(entries, sizes, strict=True)]
+    begin = data.draw(st.integers(0, len(entries)))
+    end = data.draw(st.integers(begin, len(entries)))
+    tree = BatchTree(Frontier.empty().extend(HASHES[:old_size]), functions.leaf_hashes(entries))
+    note = b"note with 100 % of its lines\n"
+    texts = functions.proof_texts(
+        *(tree.levels, entries, old_size, begin, end, MAGIC, b"\n" + note),
+        lambda size: b":%d:" % size,
+        numbered,
+    )
+    expected = [
+        format_proof(
+            entry=entries[at],
+            index=old_size + at,
+            path=tree.inclusion_path(old_size + at),
+            note=note,
+        )
+        for at in range(begin, end)
+    ]
+    assert texts == [
+        (b"" if numbered is None else b"%b%04x" % (numbered, number)) + b":%d:" % len(one) + one
+        for number, one in enumerate(expected)
+    ]
+
+
+def test_what_stands_before_is_asked_once_for_each_size(functions: ModuleType) -> None:
+    """A batch of tickets has one size or two, so this costs nothing for each."""
+    entries = [b"a" * 10, b"b" * 20] * 50
+    tree = BatchTree(Frontier.empty(), functions.leaf_hashes(entries))
+    asked: list[int] = []
+
+    def before(size: int) -> bytes:
+        asked.append(size)
+        return b""
+
+    functions.proof_texts(tree.levels, entries, 0, 0, 64, MAGIC, b"\n", before, None)
+    assert len(asked) == len(set(asked)) <= 6
+
+
+@given(rows=st.lists(st.binary(min_size=3, max_size=3), max_size=200), is_sorted=st.booleans())
+def test_rows_are_sorted_as_bytes(
+    functions: ModuleType, rows: list[bytes], *, is_sorted: bool
+) -> None:
+    """Also where they were, or partly."""
+    given_rows = sorted(rows[:100]) + sorted(rows[100:]) if is_sorted else rows
+    assert functions.sorted_rows(b"".join(given_rows), 3) == b"".join(sorted(rows))
+
+
+@pytest.mark.parametrize(("size", "width"), [(10, 3), (10, 0), (10, -2), (1, 2)])
+def test_what_are_no_rows_is_refused(functions: ModuleType, size: int, width: int) -> None:
+    """Nothing behind the end is read."""
+    with pytest.raises(ValueError, match="no rows"):
+        functions.sorted_rows(bytes(size), width)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(-1, 1), (0, 3), (2, 1)])
+def test_entries_that_are_not_there_are_refused(
+    functions: ModuleType, begin: int, end: int
+) -> None:
+    """Nothing outside of a batch is read."""
+    entries = [b"a", b"b"]
+    tree = BatchTree(Frontier.empty(), functions.leaf_hashes(entries))
+    with pytest.raises(IndexError, match="no such entries"):
+        functions.proof_texts(tree.levels, entries, 0, begin, end, b"", b"", bytes, None)
+
+
+@pytest.mark.parametrize("wrong", [None, 1, "text", bytearray(32)])
+def test_only_bytes_are_hashed_in_c(functions: ModuleType, wrong: object) -> None:
+    """Whatever else is in a list is an error, not memory that is read."""
+    if functions is bulk_python and isinstance(wrong, bytearray):
+        pytest.skip("in Python a bytearray is as good")
+    with pytest.raises(TypeError):
+        functions.leaf_hashes([b"", wrong])
+    with pytest.raises(TypeError):
+        functions.parent_hashes([bytes(32), wrong])
+
+
+def test_nodes_of_another_size_are_refused_in_c() -> None:
+    """Each is copied to a place of 45 bytes."""
+    functions = pytest.importorskip("bistro.crypto._bulk")
+    with pytest.raises(ValueError, match="expected a hash of 32 bytes, found 33"):
+        functions.parent_hashes([bytes(32), bytes(33)])
+    levels = [(0, [bytes(32), bytes(31)]), (0, [bytes(32)])]
+    with pytest.raises(ValueError, match="expected a hash of 32 bytes, found 31"):
+        functions.proof_texts(levels, [b"a"], 0, 0, 1, b"", b"", bytes, None)
+    with pytest.raises(ValueError, match="too many levels"):
+        functions.proof_texts([(0, [])] * 65, [b"a"], 0, 0, 1, b"", b"", bytes, None)
+
+
+def test_an_error_of_the_caller_is_passed_on(functions: ModuleType) -> None:
+    """Whatever asks what stands before may refuse."""
+
+    def before(size: int) -> bytes:
+        raise RuntimeError(f"{size} bytes")
+
+    tree = BatchTree(Frontier.empty(), functions.leaf_hashes([b"a"]))
+    with pytest.raises(RuntimeError, match="bytes"):
+        functions.proof_texts(tree.levels, [b"a"], 0, 0, 1, b"", b"", before, None)
