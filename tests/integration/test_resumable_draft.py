@@ -37,9 +37,11 @@ async def ask(
     version: str,
     *,
     body: bytes | None = None,
+    more: Mapping[str, str] = NO_FIELDS,
     **fields: str,
 ) -> Reply:
-    said = {"Tus-Resumable": "", "Upload-Draft-Interop-Version": version, **hyphened(fields)}
+    said = {"Tus-Resumable": "", "Upload-Draft-Interop-Version": version}
+    said |= hyphened({**more, **fields})
     if method == "PATCH" and version == "6":
         said.setdefault("Content-Type", "application/partial-upload")
     return await site.relay.ask(method, path, body=body, fields=said)
@@ -48,7 +50,7 @@ async def ask(
 async def created(site: Site, sealed: Sealed, version: str, **fields: str) -> str:
     """An upload that was begun carefully: first its address, then its bytes."""
     usual = {"Upload_Metadata": metadata(site.call.claim(sealed)), "Upload_Complete": "?0"}
-    reply = await ask(site, "POST", "/uploads", version, **(usual | fields))
+    reply = await ask(site, "POST", "/uploads", version, more=usual | fields)
     assert (reply.status, reply.offset, complete(reply)) == (201, 0, False)
     return reply.path
 
@@ -237,7 +239,7 @@ async def test_a_malformed_creation_is_400(
 ) -> None:
     """Among them an end with no byte of an upload that has some."""
     usual = {"Upload_Metadata": metadata(site.call.claim(Sealed(1))), "Upload_Complete": "?0"}
-    reply = await ask(site, "POST", "/uploads", version, **(usual | fields))
+    reply = await ask(site, "POST", "/uploads", version, more=usual | fields)
     assert reply.status == 400
     assert site.relay.services.room.used(SPRING.server) == 0
 
@@ -249,7 +251,7 @@ async def test_looks_and_cancellations_with_fields_of_appends_are_400(
     path = await created(site, Sealed(1), version)
     for method in ("HEAD", "DELETE"):
         for field in ({"Upload_Offset": "0"}, {"Upload_Complete": "?0"}):
-            assert (await ask(site, method, path, version, **field)).status == 400
+            assert (await ask(site, method, path, version, more=field)).status == 400
     reply = await ask(site, "HEAD", path, version, Upload_Length="5000")
     assert reply.status == (400 if version == "6" else 204)
     assert (await ask(site, "HEAD", path, version)).offset == 0
