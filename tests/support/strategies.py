@@ -7,6 +7,7 @@ change their bytes to get bad ones (``corrupted``).
 from __future__ import annotations
 
 import unicodedata
+from itertools import permutations
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
@@ -19,10 +20,7 @@ from bistro.crypto.signing import SigningKey, VerifierKey, sign_message
 from bistro.errors import FormatError
 from bistro.ids import Origin
 from bistro.instant import MAX_INSTANT, UnixMillis
-from bistro.wire import batches, clauses, codec, document, fragment, staging, ticketing
-from bistro.wire.admission import Admission
-from bistro.wire.anchor import Anchor, StampedEntry, Timestamp
-from bistro.wire.checkpoint import Checkpoint
+from bistro.wire import clauses, codec, document, fragment
 from bistro.wire.claim import Claim
 from bistro.wire.fragment import Cut, Descriptor, Layout
 from bistro.wire.header import SIGNATURE_PREFIX, Header, SignedHeader
@@ -68,17 +66,35 @@ SIGNATURES = st.binary(min_size=64, max_size=64)
 INSTANTS = st.integers(0, MAX_INSTANT).map(UnixMillis)
 UNICODE = st.characters(codec="utf-8")
 
-_LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
-HOST_NAMES = st.lists(_LABELS, min_size=2, max_size=4).map(".".join)
-CALL_IDS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True).filter(
+
+def _host_name(text: str) -> str:
+    """Two to four labels of the characters of ``text``, as many as its length says."""
+    count = 2 + len(text) % 3
+    parts = (text[at * len(text) // count : (at + 1) * len(text) // count] for at in range(count))
+    return ".".join(part.strip("-") or "a" for part in parts)
+
+
+def _code(text: str) -> str:
+    words = [word[:12] for word in text.split("-") if word]
+    return "-".join(words[:4]) or "a"
+
+
+# One text is drawn and made to fit, for a regular expression is drawn sign by sign.
+_LOWER = "abcdefghijklmnopqrstuvwxyz"
+_DIGITS = "0123456789"
+_LABEL_TEXTS = st.text(_LOWER + _DIGITS + "-", min_size=1, max_size=63)
+HOST_NAMES = _LABEL_TEXTS.map(_host_name)
+CALL_IDS = _LABEL_TEXTS.map(lambda text: text.strip("-") or "a").filter(
     lambda call: call not in {"collect", "custody", "postmarks", "refusals", "status"}
 )
 ORIGINS = st.builds(Origin, HOST_NAMES, CALL_IDS)
-SLOTS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
-LINES = (
-    st.text(UNICODE, min_size=1, max_size=60)
-    .map(lambda text: "".join(filter(str.isprintable, text)))
-    .filter(bool)
+SLOTS = st.text(_LOWER + _LOWER.upper() + _DIGITS + "._-", min_size=1, max_size=64).map(
+    lambda text: text.lstrip("._-") or "0"
+)
+LINES = st.text(
+    st.characters(codec="utf-8", exclude_categories=("C", "Z"), include_characters=" "),
+    min_size=1,
+    max_size=60,
 )
 _SEGMENTS = st.text(
     st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters='<>:"|?*\\/'),
@@ -86,7 +102,7 @@ _SEGMENTS = st.text(
     max_size=30,
 ).map(lambda text: unicodedata.normalize("NFC", text))
 FILE_PATHS = st.lists(_SEGMENTS, min_size=1, max_size=4).map("/".join).filter(_is_path)
-CODES = st.from_regex(r"[a-z]{1,12}(-[a-z]{1,12}){0,3}", fullmatch=True)
+CODES = st.text(_LOWER + "-", min_size=1, max_size=60).map(_code)
 PROMISES = st.text(st.characters(codec="ascii"), min_size=1, max_size=600)
 
 CODEC_VALUES: st.SearchStrategy[codec.Value] = st.recursive(
@@ -213,8 +229,13 @@ DESCRIPTORS = st.builds(
 
 HYBRID_RECIPIENTS = [HybridIdentity(sha256(bytes([i]))).recipient.format() for i in range(2)]
 X25519_RECIPIENTS = [X25519Identity(sha256(bytes([i]))).recipient.format() for i in range(3)]
-RECIPIENTS = st.sampled_from([HYBRID_RECIPIENTS, X25519_RECIPIENTS]).flatmap(
-    lambda keys: st.lists(st.sampled_from(keys), min_size=1, unique=True).map(tuple)
+RECIPIENTS = st.sampled_from(
+    [
+        chosen
+        for keys in (HYBRID_RECIPIENTS, X25519_RECIPIENTS)
+        for count in range(1, len(keys) + 1)
+        for chosen in permutations(keys, count)
+    ]
 )
 BASE_URLS = st.builds(
     "{}://{}{}{}".format,
@@ -264,6 +285,19 @@ def _outages(times: list[int]) -> tuple[clauses.Outage, ...]:
     return tuple(clauses.Outage(UnixMillis(since), UnixMillis(until)) for since, until in pairs)
 
 
+_POSTMARKS = st.none() | st.builds(clauses.Postmark, st.integers(2, 255))
+_RELAY_LISTS = st.lists(RELAYS, max_size=3, unique_by=lambda relay: relay.name).map(tuple)
+_OUTAGES = st.lists(st.integers(0, 2**42), max_size=4, unique=True).map(_outages)
+_AUTHORITIES = st.lists(
+    st.builds(clauses.Authority, HASHES, BASE_URLS),
+    max_size=3,
+    unique_by=lambda authority: authority.certificate,
+).map(tuple)
+_OFFICERS = st.sampled_from(
+    [None, Officers(2, tuple(Officer(f"Officer {key[-6:]}", key) for key in X25519_RECIPIENTS))]
+)
+
+
 @st.composite
 def terms(draw: st.DrawFn) -> Terms:
     """Terms of any call that obey every rule; sign with ``note_key(origin.server)``."""
@@ -275,7 +309,7 @@ def terms(draw: st.DrawFn) -> Terms:
     stage_by = closes + grace_ms + draw(st.integers(0, 2**35))
     n = draw(st.integers(1, 255))
     filers = draw(st.sampled_from(["anyone", "registered"]))
-    postmark = draw(st.none() | st.builds(clauses.Postmark, st.integers(2, 255)))
+    postmark = draw(_POSTMARKS)
     sealed = ["stage_by", "none"] if postmark else ["stage_by", "none", "closes"]
     return Terms(
         origin=origin,
@@ -297,134 +331,12 @@ def terms(draw: st.DrawFn) -> Terms:
         filers=filers,  # type: ignore[arg-type]
         tickets_per_filer=draw(st.none() | st.integers(1, 9)) if filers == "registered" else None,
         keys=call_keys(origin),
-        relays=tuple(draw(st.lists(RELAYS, max_size=3, unique_by=lambda relay: relay.name))),
+        relays=draw(_RELAY_LISTS),
         postmark=postmark,
-        outages=_outages(draw(st.lists(st.integers(0, 2**42), max_size=4, unique=True))),
-        timestamping=tuple(
-            draw(
-                st.lists(
-                    st.builds(clauses.Authority, HASHES, BASE_URLS),
-                    max_size=3,
-                    unique_by=lambda authority: authority.certificate,
-                )
-            )
-        ),
-        officers=draw(
-            st.none()
-            | st.just(
-                Officers(
-                    threshold=2,
-                    keys=tuple(Officer(f"Officer {key[-6:]}", key) for key in X25519_RECIPIENTS),
-                )
-            )
-        ),
+        outages=draw(_OUTAGES),
+        timestamping=draw(_AUTHORITIES),
+        officers=draw(_OFFICERS),
     )
 
 
 TERMS = terms()
-
-ADMISSIONS = st.builds(Admission, HASHES, SLOTS, SIGNATURES)
-TICKET_REQUEST_ITEMS = st.builds(ticketing.TicketRequest, HASHES, HASHES, st.none() | ADMISSIONS)
-TICKET_REQUESTS = st.one_of(
-    st.builds(ticketing.TicketRequests, st.tuples(TICKET_REQUEST_ITEMS), st.just(value=False)),
-    st.builds(
-        ticketing.TicketRequests,
-        st.lists(TICKET_REQUEST_ITEMS, min_size=1, max_size=5).map(tuple),
-        st.just(value=True),
-    ),
-)
-TICKET_ANSWER_ITEMS: st.SearchStrategy[ticketing.TicketAnswer] = st.one_of(
-    st.builds(ticketing.Ticketed, PROMISES),
-    st.builds(ticketing.Refused, PROMISES),
-    st.builds(ticketing.Postponed, CODES, st.integers(0, ticketing.MAX_RETRY_MS)),
-)
-TICKET_ANSWERS = st.one_of(
-    st.builds(ticketing.TicketAnswers, st.tuples(TICKET_ANSWER_ITEMS), st.just(value=False)),
-    st.builds(
-        ticketing.TicketAnswers,
-        st.lists(TICKET_ANSWER_ITEMS, min_size=1, max_size=5).map(tuple),
-        st.just(value=True),
-    ),
-)
-FAILURES = st.builds(staging.Failure, CODES, st.text(UNICODE, max_size=100))
-PRESENTED = st.lists(
-    st.builds(staging.PresentedReceipt, st.binary(min_size=1, max_size=200), PROMISES),
-    min_size=1,
-    max_size=4,
-).map(tuple)
-RECEIPT_ANSWERS = st.lists(
-    FAILURES | st.builds(staging.ReceiptAccepted, st.integers(1, 255), st.booleans()),
-    min_size=1,
-    max_size=5,
-).map(tuple)
-_CURSORS = st.lists(st.integers(1, codec.MAX_UINT), max_size=5, unique=True).map(sorted)
-STAGED = _CURSORS.flatmap(
-    lambda cursors: st.tuples(
-        *(
-            st.builds(
-                staging.StagedRow, st.just(cursor), st.binary(min_size=1, max_size=200), INSTANTS
-            )
-            for cursor in cursors
-        )
-    )
-)
-_INDEXES = st.lists(st.integers(0, 254), min_size=1, max_size=9, unique=True).map(
-    lambda found: tuple(sorted(found))
-)
-REPAIRS = _CURSORS.flatmap(
-    lambda cursors: st.tuples(
-        *(st.builds(staging.Repair, st.just(at), HASHES, _INDEXES, INSTANTS) for at in cursors)
-    )
-)
-BATCH_REQUESTS = st.lists(
-    st.builds(batches.BatchItem, HASHES, st.integers(0, 254), st.integers(0, 2**40)),
-    min_size=1,
-    max_size=9,
-).map(tuple)
-FRAME_HEADS = st.one_of(
-    st.builds(
-        batches.FrameHead,
-        HASHES,
-        st.integers(0, 254),
-        st.integers(0, 2**40),
-        length=st.integers(0, 300),
-    ),
-    st.builds(batches.FrameHead, HASHES, st.integers(0, 254), st.integers(0, 2**40), code=CODES),
-)
-RELEASES = st.lists(
-    st.builds(batches.Release, ORIGINS, HASHES, st.integers(0, 254), HASHES),
-    min_size=1,
-    max_size=5,
-).map(tuple)
-RELEASE_ANSWERS = st.lists(FAILURES | st.just(batches.Released()), min_size=1, max_size=5).map(
-    tuple
-)
-SIGNED_REQUESTS = st.builds(
-    batches.SignedRequest,
-    signature_base=st.text(UNICODE, min_size=1, max_size=300),
-    signature=SIGNATURES,
-    body=st.binary(max_size=300),
-)
-
-TIMESTAMPS = st.builds(
-    Timestamp,
-    st.binary(min_size=1, max_size=80),
-    st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=8).map(tuple),
-)
-ANCHORS = st.builds(
-    lambda size, root, timestamp: Anchor(_checkpoint_note(size, root), timestamp),
-    st.integers(1, 1 << 50),
-    st.binary(min_size=32, max_size=32),
-    TIMESTAMPS,
-)
-STAMPED = st.builds(
-    StampedEntry,
-    st.text(alphabet="abc \n=", min_size=1, max_size=80),
-    st.lists(TIMESTAMPS, min_size=1, max_size=16).map(tuple),
-)
-
-
-def _checkpoint_note(size: int, root: bytes) -> bytes:
-    key = note_key("permits.example/spring")
-    checkpoint = Checkpoint(origin=key.verifier.name, size=size, root=root)
-    return checkpoint.signed(key.verifier, key.sign(checkpoint.text()))

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from bistro.errors import BistroError, FormatError, VerificationError
 from bistro.wire.admission import Admission, Admitted
+from tests.support.strategies import HASHES, SLOTS
 from tests.support.vectors import Vector, each_vector
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
-HASHES = st.binary(min_size=32, max_size=32)
-SLOTS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @each_vector("admission", "valid")

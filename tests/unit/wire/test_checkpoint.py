@@ -10,16 +10,16 @@ from bistro.crypto.digest import EMPTY_ROOT
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError, FormatError
 from bistro.wire.checkpoint import Checkpoint, verify_checkpoint
-from tests.support.strategies import note_key
+from tests.support.strategies import HOST_NAMES, ORIGINS, note_key
 from tests.support.vectors import Vector, each_vector
 
-ORIGINS = st.from_regex(r"[a-z0-9.]{1,20}(?:/[a-z]{1,8}){0,3}", fullmatch=True)
+NAMES = HOST_NAMES | ORIGINS.map(str)
 CHECKPOINTS = st.builds(
     Checkpoint,
-    origin=ORIGINS,
+    origin=NAMES,
     size=st.integers(1, 2**53 - 1),
     root=st.binary(min_size=32, max_size=32),
-) | st.builds(Checkpoint, origin=ORIGINS, size=st.just(0), root=st.just(EMPTY_ROOT))
+) | st.builds(Checkpoint, origin=NAMES, size=st.just(0), root=st.just(EMPTY_ROOT))
 
 
 @each_vector("checkpoint", "valid")

@@ -22,7 +22,7 @@ from bistro.wire.ticketing import (
     TicketRequest,
     TicketRequests,
 )
-from tests.support import strategies
+from tests.support import messages
 
 REQUEST = TicketRequest(bytes(32), bytes(32))
 
@@ -159,7 +159,7 @@ def test_a_page_has_at_most_a_thousand_rows(
 
 
 @given(
-    st.lists(st.tuples(strategies.FRAME_HEADS, st.binary(max_size=50)), max_size=5),
+    st.lists(st.tuples(messages.FRAME_HEADS, st.binary(max_size=50)), max_size=5),
     st.lists(st.integers(1, 60)),
 )
 def test_a_stream_of_frames_reads_the_same_however_it_is_cut(

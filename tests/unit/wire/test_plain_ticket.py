@@ -20,7 +20,7 @@ from bistro.wire.ticketing import (
     TicketRequest,
     TicketRequests,
 )
-from tests.support import strategies
+from tests.support import messages
 
 HASHES = st.binary(min_size=32, max_size=32)
 PLAIN = st.tuples(HASHES, HASHES)
@@ -68,7 +68,7 @@ def test_plain_arrays_are_read_up_to_the_limit(count: int) -> None:
         assert quick(longer) is None
 
 
-@given(strategies.TICKET_REQUESTS)
+@given(messages.TICKET_REQUESTS)
 def test_what_is_read_is_what_the_strict_decoder_reads(requests: TicketRequests) -> None:
     """Requests with admissions are left to it, and arrays for several terms."""
     data = requests.encode()
@@ -97,7 +97,7 @@ def test_one_odd_request_among_others_is_seen(at: int, change: int) -> None:
     assert (found is not None) == is_commitment
 
 
-@given(strategies.TICKET_REQUESTS, st.data())
+@given(messages.TICKET_REQUESTS, st.data())
 def test_changed_bytes_are_never_read_otherwise(
     requests: TicketRequests, data: st.DataObject
 ) -> None:
