@@ -189,6 +189,7 @@ class RelayDiscovery:
         free_bytes: Room for further fragments, reservations taken off.
         load: 0 (idle) to 1,000 (takes nothing more), for choosing among relays.
         accepting: Whether new uploads are taken: not while draining or full.
+        abuse_contact: Whom to tell of abuse, a mail address or a URL; may be empty.
     """
 
     name: str
@@ -200,6 +201,7 @@ class RelayDiscovery:
     free_bytes: int
     load: int
     accepting: bool
+    abuse_contact: str = ""
     protocols: tuple[int, ...] = (PROTOCOL,)
 
     def __post_init__(self) -> None:
@@ -229,6 +231,7 @@ class RelayDiscovery:
                 "free_bytes": self.free_bytes,
                 "load": self.load,
                 "accepting": self.accepting,
+                "abuse_contact": self.abuse_contact,
             }
         )
 
@@ -255,6 +258,7 @@ class RelayDiscovery:
             free_bytes=fields.uint("free_bytes"),
             load=fields.uint("load", FULL_LOAD),
             accepting=fields.boolean("accepting"),
+            abuse_contact=fields.text("abuse_contact", _MAX_TITLE_LENGTH),
         )
         fields.end()
         return discovery

@@ -261,6 +261,12 @@ class Fields:
             found.append(item)
         return tuple(found)
 
+    def optional_uints(
+        self, name: str, maximum: int, *, highest: int = MAX_INTEGER
+    ) -> tuple[int, ...] | None:
+        """As ``uints``, or ``None`` for null."""
+        return None if self._take_optional(name) else self.uints(name, maximum, highest=highest)
+
     def nested(self, name: str) -> Fields:
         """A reader of the object that is the field."""
         return Fields(f"{self._kind}, {name!r}", self._take(name, "object"))

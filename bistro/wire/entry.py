@@ -12,7 +12,7 @@ time, hash, then the lines of its kind, each ending in LF.
 | postmark | ``<relay>/postmarks`` | commitment | ``for <server>/<call>`` |
 | receipt | ``<relay>/custody/<server>/<call>`` | commitment | ``fragment <index> <size> sha256:<hex>``, ``hold-until <ms>`` |
 | held | as receipt | commitment | ``fragment <index>``, ``hold-until <ms>`` |
-| released | as receipt | commitment | ``fragment <index>``, ``by released sha256:<hex>`` or ``by expired`` |
+| released | as receipt | commitment | ``fragment <index>``, then by what: see ``ReleasedEntry`` |
 
 Source: docs/spec/promises.md, entries.
 """  # noqa: E501 - the table's rows are lines
@@ -277,22 +277,37 @@ class ReleasedEntry(CustodyEntry):
     """A relay let a fragment go.
 
     Attributes:
-        request: SHA-256 of the destination's signed release, or None when the hold expired.
+        request: SHA-256 of the destination's signed release, if that is why.
+        takedown: SHA-256 of the operator's signed takedown, if that is why; with neither, the
+            hold expired.
     """
 
     KIND = "released"
-    TAIL = re.compile(rf"fragment {DECIMAL}\nby (?:released {HASH}|expired)\n")
+    TAIL = re.compile(rf"fragment {DECIMAL}\nby (?:released {HASH}|taken-down {HASH}|expired)\n")
 
     request: bytes | None
+    takedown: bytes | None = None
 
     def _tail(self) -> str:
-        by = "expired" if self.request is None else f"released sha256:{self.request.hex()}"
+        by = "expired"
+        if self.request is not None:
+            by = f"released sha256:{self.request.hex()}"
+        elif self.takedown is not None:
+            by = f"taken-down sha256:{self.takedown.hex()}"
         return f"fragment {self.index}\nby {by}\n"
 
     @classmethod
     def _read(cls, origin: str, time: UnixMillis, digest: bytes, tail: re.Match[str]) -> Self:
-        request = None if tail[2] is None else bytes.fromhex(tail[2])
-        return cls(origin=origin, time=time, digest=digest, index=int(tail[1]), request=request)
+        named = tail.group(2, 3)
+        request, takedown = (None if one is None else bytes.fromhex(one) for one in named)
+        return cls(
+            origin=origin,
+            time=time,
+            digest=digest,
+            index=int(tail[1]),
+            request=request,
+            takedown=takedown,
+        )
 
 
 _KINDS: Final[dict[str, type[Entry]]] = {

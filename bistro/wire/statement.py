@@ -24,11 +24,26 @@ _LINES = 3
 
 def encode_statement(kind: str, origin: Origin, content: dict[str, Json]) -> bytes:
     """The text of a statement: what is signed."""
-    return f"bistro/{kind}/v1\n{origin}\n".encode() + encode_json(content) + b"\n"
+    return encode_saying(kind, str(origin), content)
 
 
 def decode_statement(kind: str, text: bytes) -> tuple[Origin, Fields]:
     """Origin and content of a statement of the one ``kind`` that is expected.
+
+    Raises:
+        FormatError: As ``decode_saying``, or about no call.
+    """
+    about, fields = decode_saying(kind, text)
+    return Origin.parse(about), fields
+
+
+def encode_saying(kind: str, about: str, content: dict[str, Json]) -> bytes:
+    """The text of a statement about anything that has a name of one line."""
+    return f"bistro/{kind}/v1\n{about}\n".encode() + encode_json(content) + b"\n"
+
+
+def decode_saying(kind: str, text: bytes) -> tuple[str, Fields]:
+    """What a statement of the one ``kind`` that is expected is about, and its content.
 
     Raises:
         FormatError: Another kind, too long, not exactly three lines, or JSON that is not
@@ -42,4 +57,4 @@ def decode_statement(kind: str, text: bytes) -> tuple[Origin, Fields]:
     if lines[0] != f"bistro/{kind}/v1":
         raise FormatError(f"{kind}: expected bistro/{kind}/v1, found {lines[0][:80]!r}")
     fields = Fields(kind, lines[2].encode(), max_size=MAX_STATEMENT_SIZE)
-    return Origin.parse(lines[1]), fields
+    return lines[1], fields

@@ -39,6 +39,9 @@ class RelaySettings(Section):
     region: str = Field(
         default="", max_length=64, description="Where it stands, for people; may be empty"
     )
+    abuse_contact: str = Field(
+        default="", max_length=200, description="Whom to tell of abuse: mail address or URL"
+    )
     key_path: LocalPath = Field(
         default=Path("keys/relay.key"), description="File of the relay's private key, mode 0600"
     )

@@ -45,6 +45,7 @@ RELAY_DOCUMENT: dict[str, Any] = {
     "free_bytes": 10_000_000_000,
     "load": 120,
     "accepting": True,
+    "abuse_contact": "abuse@example.net",
 }
 
 

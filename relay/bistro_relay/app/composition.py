@@ -31,9 +31,12 @@ from bistro_relay.services.orders import HandingPace, StandingOrders
 from bistro_relay.services.overview import Identity, Overview
 from bistro_relay.services.pacing import Pacing
 from bistro_relay.services.receiving import Receiver
+from bistro_relay.services.records import Records
 from bistro_relay.services.recovery import Recovery
 from bistro_relay.services.room import Gate, Room, SampledDisk
 from bistro_relay.services.shelf_recovery import ShelfRecovery
+from bistro_relay.services.statement import Statements
+from bistro_relay.services.takedowns import Takedowns
 from bistro_relay.services.tending import Tending
 from bistro_relay.services.terms_book import Pace, TermsBook
 from bistro_relay.services.whole import WholeIntake
@@ -45,6 +48,7 @@ from bistro_relay.store.placing import PlacedUploads
 from bistro_relay.store.segments import SegmentFiles
 from bistro_relay.store.shared import SharedFiles
 from bistro_relay.store.shelf import Shelf
+from bistro_relay.store.takedowns import TakedownFiles
 from bistro_relay.store.terms import NonceStore, TermsStore
 from bistro_relay.store.uploads import UploadStore
 
@@ -148,6 +152,11 @@ class Services:
             clock=clock,
             metrics=metrics,
         )
+        self.takedowns = Takedowns(
+            TakedownFiles(directory, disk=disk), key.verifier, placed, custody, clock
+        )
+        self.records = Records(uploads, self.ledgers)
+        self.statements = Statements(key, self.accounts, self.room, clock)
         receiver = Receiver(
             uploads=uploads, files=files, room=self.room, clock=clock, metrics=metrics
         )
@@ -155,6 +164,7 @@ class Services:
             self.book,
             self.ledgers,
             self.orders,
+            self.takedowns,
             clock,
             IntakeLimits(limits.fragment_bytes, limits.quota_bytes),
         )
@@ -172,8 +182,8 @@ class Services:
         self.intake = Intake(
             desk=desk,
             uploads=uploads,
-            files=files,
             whole=self.whole,
+            files=files,
             custody=custody,
             receiver=receiver,
             room=self.room,
@@ -215,6 +225,7 @@ class Services:
             settings.relay.region,
             key.verifier,
             settings.http.base_url,
+            settings.relay.abuse_contact,
         )
         self.overview = Overview(
             self.identity,
@@ -224,6 +235,7 @@ class Services:
             room=self.room,
             gate=self.gate,
             orders=self.orders,
+            accounts=self.accounts,
             clock=clock,
             quota_bytes=limits.quota_bytes,
         )

@@ -2,8 +2,9 @@
 
 Parts, in the order in which they depend on each other: ``ledgers`` order promises, ``orders``
 hear what the operator wants, ``terms`` polls destinations, ``keeper`` recovers and then keeps
-promises, ``shelf`` tends segments, ``whole`` keeps small fragments, ``control`` and ``http``
-answer once recovery is done. Sockets are bound before anything runs.
+promises, ``shelf`` tends segments, ``takedowns`` are carried out, ``whole`` keeps small
+fragments, ``control`` and ``http`` answer once recovery is done. Sockets are bound before
+anything runs.
 
 Source: docs/architecture.md.
 """
@@ -35,6 +36,7 @@ from bistro_relay.http.collecting import CollectingApi
 from bistro_relay.http.draft import DraftApi
 from bistro_relay.http.listening import RelayHttpPart
 from bistro_relay.http.public import PublicApi, control_endpoint
+from bistro_relay.http.service import ServiceApi
 from bistro_relay.http.tus import TusApi, add_upload_fields
 from bistro_relay.http.upload_front import UploadFront
 from bistro_relay.services.room import Gate
@@ -160,6 +162,7 @@ class Relay:
                 "terms": services.book.run,
                 "keeper": services.keeper.run,
                 "shelf": partial(_when, recovered, services.tending.run),
+                "takedowns": partial(_when, recovered, services.takedowns.run),
                 "whole": services.whole.run,
                 "control": partial(_after, recovered, control),
                 # Stopped behind ``http``, which ends the connections that they pass on.
@@ -185,6 +188,7 @@ def _new_app(services: Services) -> web.Application:
             *tus.endpoints(),
             *CollectingApi(services.desk, services.handing, collectors).endpoints(),
             *PublicApi(services.overview, services.book).endpoints(),
+            *_new_service_api(services).endpoints(),
         ],
         registry=services.registry,
         is_ready=services.overview.require_ready,
@@ -200,6 +204,10 @@ def _new_app(services: Services) -> web.Application:
     return app
 
 
+def _new_service_api(services: Services) -> ServiceApi:
+    return ServiceApi(services.statements, services.takedowns, services.records)
+
+
 def _new_front(services: Services) -> UploadFront:
     http = services.settings.http
     return UploadFront(
@@ -213,7 +221,10 @@ def _new_front(services: Services) -> UploadFront:
 
 def _new_control(services: Services) -> HttpPart:
     app = new_app(
-        [control_endpoint(partial(services.overview.status, is_serving=True))],
+        [
+            control_endpoint(partial(services.overview.status, is_serving=True)),
+            *_new_service_api(services).endpoints(),
+        ],
         registry=CollectorRegistry(),
         is_ready=services.overview.require_ready,
     )

@@ -11,6 +11,7 @@ import click
 
 from bistro import __version__
 from bistro.daemon.commands import run_commands
+from bistro_relay.cli.answering import statement, takedown
 from bistro_relay.cli.doctor import doctor
 from bistro_relay.cli.operating import drain, pause, resume, undrain
 from bistro_relay.cli.serving import serve
@@ -24,7 +25,11 @@ def main_group() -> None:
     """Hold sealed fragments for destinations, as promised and no longer."""
 
 
-for _command in (init, allow, serve, status, drain, undrain, pause, resume, doctor):
+for _command in (
+    *(init, allow, serve, status, doctor),
+    *(drain, undrain, pause, resume),
+    *(statement, takedown),
+):
     main_group.add_command(_command)
 
 

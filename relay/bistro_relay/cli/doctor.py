@@ -26,8 +26,10 @@ from bistro.net.session import Session
 from bistro.storage.durable import read_file, write_atomically
 from bistro.wire.document import encode_json
 from bistro_relay.app.serving import load_key
+from bistro_relay.cli.asking import ask_running
 from bistro_relay.cli.reporting import directory_option
-from bistro_relay.cli.status import ask_running, format_size
+from bistro_relay.cli.status import format_size
+from bistro_relay.http.public import CONTROL_STATUS
 from bistro_relay.services import examination
 from bistro_relay.services.room import free_disk_bytes
 from bistro_relay.settings import Settings, load_settings
@@ -82,7 +84,7 @@ async def examine(settings: Settings) -> list[Finding]:
         "network": lambda: _network(settings),
     }
     findings = [await _look(part, look) for part, look in looks.items()]
-    if await ask_running(settings) is not None:
+    if await ask_running(settings, CONTROL_STATUS.template) is not None:
         findings.append(Finding("database", "in use by the running relay, which answers"))
     else:
         folder, key = settings.relay.data_path, load_key(settings)
@@ -166,7 +168,7 @@ async def _tls(settings: Settings) -> str:
 
 async def _network(settings: Settings) -> str:
     url = settings.http.base_url
-    if await ask_running(settings) is None:
+    if await ask_running(settings, CONTROL_STATUS.template) is None:
         return f"not looked at: the relay does not serve now; others reach it at {url}"
     async with Session(allow_http=True, ca_path=settings.terms.ca_path) as session:
         found = await RelayClient(session, url).fetch_discovery()

@@ -28,6 +28,7 @@ from bistro.wire.terms import Terms
 from bistro.wire.ticket import Ticket
 from bistro_relay.services.ledgers import CustodyLedgers
 from bistro_relay.services.orders import StandingOrders
+from bistro_relay.services.takedowns import Takedowns
 from bistro_relay.services.terms_book import TermsBook
 from bistro_relay.store.destinations import Destination
 
@@ -160,6 +161,7 @@ class ClaimDesk:
         book: Knows terms.
         ledgers: Must be able to promise.
         orders: May say that nothing new is taken.
+        takedowns: What is not taken again.
         clock: Tells whether it is too late.
         limits: What is taken at most.
 
@@ -172,11 +174,13 @@ class ClaimDesk:
         book: TermsBook,
         ledgers: CustodyLedgers,
         orders: StandingOrders,
+        takedowns: Takedowns,
         clock: Clock,
         limits: IntakeLimits,
     ) -> None:
         self.limits = limits
         self._orders = orders
+        self._takedowns = takedowns
         self._book = book
         self._ledgers = ledgers
         self._clock = clock
@@ -216,6 +220,8 @@ class ClaimDesk:
     ) -> Examined:
         verify_claim(claim, terms, self._checkpoints)
         require_length(claim, length)
+        index = claim.descriptor.index
+        self._takedowns.require_allowed(claim.origin, claim.commitment, index)
         if length > self.limits.fragment_bytes:
             raise LimitExceededError(
                 f"fragment: expected at most {self.limits.fragment_bytes} bytes, found {length}"

@@ -184,14 +184,21 @@ class Custody:
         key = held_key(upload.commitment, upload.index, until)
         return Draft(key, self._clock.now(), build)
 
-    async def release(self, uploads: Sequence[Upload], *, request: bytes) -> None:
-        """End the holds of fragments of one call that its destination has.
+    async def release(
+        self,
+        uploads: Sequence[Upload],
+        *,
+        request: bytes | None = None,
+        takedown: bytes | None = None,
+    ) -> None:
+        """End the holds of fragments of one call, because somebody said so.
 
         Args:
             uploads: Released by ``Transfer.release``.
-            request: SHA-256 of the signed request, which is kept already.
+            request: SHA-256 of the destination's signed request, which is kept already.
+            takedown: Or that of the operator's signed takedown.
         """
-        await self._end(uploads, request)
+        await self._end(uploads, request, takedown)
 
     async def expire(self, upload: Upload) -> None:
         """End a hold whose time is over.
@@ -200,20 +207,26 @@ class Custody:
             ConflictError: It is too early.
         """
         ended = upload.with_transfer(upload.transfer.expire(self._clock.now()))
-        await self._end([ended], None)
+        await self._end([ended], None, None)
 
-    async def _end(self, uploads: Sequence[Upload], request: bytes | None) -> None:
+    async def _end(
+        self, uploads: Sequence[Upload], request: bytes | None, takedown: bytes | None
+    ) -> None:
         async with self._ending:
             found = await self._uploads.find_all([one.id for one in uploads])
             held = {one.id for one in found if one.transfer.state is TransferState.HELD}
             uploads = [one for one in uploads if one.id in held]
             if uploads:
                 with full_answered():
-                    await self._end_held(uploads, request)
+                    await self._end_held(uploads, request, takedown)
 
-    async def _end_held(self, uploads: Sequence[Upload], request: bytes | None) -> None:
+    async def _end_held(
+        self, uploads: Sequence[Upload], request: bytes | None, takedown: bytes | None
+    ) -> None:
         ledger = await self._ledgers.of(uploads[0].origin)
-        await ledger.append(*(self._ended_draft(ledger.origin, one, request) for one in uploads))
+        await ledger.append(
+            *(self._ended_draft(ledger.origin, one, request, takedown) for one in uploads)
+        )
         # A crash here: the entry is there, the row still held. Asking again finds the entry.
         await self._uploads.update(*uploads, now=self._clock.now())
         state = uploads[0].transfer.state.value
@@ -237,7 +250,9 @@ class Custody:
                 # A crash here leaves a file whose row has ended: swept at the next start.
                 await asyncio.to_thread(self._files.delete, upload.id)
 
-    def _ended_draft(self, ledger: str, upload: Upload, request: bytes | None) -> Draft:
+    def _ended_draft(
+        self, ledger: str, upload: Upload, request: bytes | None, takedown: bytes | None
+    ) -> Draft:
         def build(time: UnixMillis) -> bytes:
             return ReleasedEntry(
                 origin=ledger,
@@ -245,6 +260,7 @@ class Custody:
                 digest=upload.commitment,
                 index=upload.index,
                 request=request,
+                takedown=takedown,
             ).encode()
 
         key = released_key(upload.commitment, upload.index)

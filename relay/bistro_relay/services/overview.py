@@ -15,10 +15,12 @@ from bistro.ids import Origin
 from bistro.protocol.transfer import TransferState
 from bistro.wire.discovery import FULL_LOAD, RelayDiscovery, ServedDestination
 from bistro.wire.document import Json
+from bistro_relay.services.accounts import Accounts
 from bistro_relay.services.ledgers import CustodyLedgers
 from bistro_relay.services.orders import StandingOrders
 from bistro_relay.services.room import Gate, Room
 from bistro_relay.services.terms_book import TermsBook
+from bistro_relay.store.destinations import Destination
 from bistro_relay.store.uploads import Tally, UploadStore
 
 
@@ -31,6 +33,7 @@ class Identity:
     region: str
     vkey: VerifierKey
     base_url: str
+    abuse_contact: str
 
 
 class Overview:
@@ -46,6 +49,7 @@ class Overview:
         room: Room,
         gate: Gate,
         orders: StandingOrders,
+        accounts: Accounts,
         clock: Clock,
         quota_bytes: int | None,
     ) -> None:
@@ -56,6 +60,7 @@ class Overview:
         self._room = room
         self._gate = gate
         self._orders = orders
+        self._accounts = accounts
         self._clock = clock
         self._quota_bytes = quota_bytes
 
@@ -103,6 +108,7 @@ class Overview:
             free_bytes=self._room.free_bytes(),
             load=self._gate.load if accepting else FULL_LOAD,
             accepting=accepting,
+            abuse_contact=self._identity.abuse_contact,
         )
 
     async def status(self, *, is_serving: bool) -> dict[str, Json]:
@@ -114,6 +120,7 @@ class Overview:
             for origin in self._book.calls(destination.server):
                 tallies.setdefault(origin, [])
         bound, refusal = self._clock.error_bound_ms(), self.why_refusing()
+        orders, rest_ends_at = self._orders.current, self._orders.rest_ends_at()
         return {
             "version": 1,
             "name": self._identity.name,
@@ -126,18 +133,28 @@ class Overview:
             "refusing_because": None if refusal is None else refusal.message,
             "next": None if refusal is None else refusal.hint,
             "clock_error_ms": bound,
+            "draining_since": orders.draining_since,
+            "paused_until": rest_ends_at,
+            "bytes_per_s": self._orders.bytes_per_s(),
             "free_bytes": self._room.free_bytes(),
+            "traffic_bytes": self._accounts.traffic,
+            "traffic_limit_bytes": self._accounts.limit,
+            "last_hold_until": await self._uploads.last_hold(),
             "load": self._gate.load,
-            "destinations": [
-                {
-                    "server": one.server,
-                    "url": one.url,
-                    "quota_bytes": one.quota_bytes or self._quota_bytes,
-                    "used_bytes": self._room.used(one.server),
-                }
-                for one in self._book.destinations
-            ],
+            "destinations": [self._describe(one) for one in self._book.destinations],
             "calls": [_describe(origin, tallies[origin]) for origin in sorted(tallies)],
+        }
+
+    def _describe(self, destination: Destination) -> dict[str, Json]:
+        server = destination.server
+        accounts = [one for one in self._accounts.accounts() if one.server == server]
+        return {
+            "server": server,
+            "url": destination.url,
+            "quota_bytes": destination.quota_bytes or self._quota_bytes,
+            "used_bytes": self._room.used(server),
+            "accepted_bytes": sum(one.accepted_bytes for one in accounts),
+            "delivered_bytes": sum(one.delivered_bytes for one in accounts),
         }
 
 

@@ -109,6 +109,11 @@ class Room:
                 missing_size = tally.size - tally.durable_size
                 self.count(tally.origin.server, size=tally.size, missing_size=missing_size)
 
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The destinations for which anything is held or promised."""
+        return tuple(server for server, size in self._used.items() if size)
+
     def used(self, server: str) -> int:
         """Bytes held for, or promised to uploads of, a destination."""
         return self._used[server]

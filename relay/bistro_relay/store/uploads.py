@@ -234,6 +234,15 @@ class UploadStore:
         )
         return late or await self._page("upload_holds", "state = 'held' AND hold_until < ?", (now,))
 
+    async def last_hold(self) -> UnixMillis | None:
+        """When the last hold ends of all that last; None: nothing is held."""
+        row = await self._database.fetch_one(
+            "SELECT MAX(hold_until) AS until FROM upload INDEXED BY upload_holds "
+            "WHERE state = 'held'"
+        )
+        until = None if row is None else row["until"]
+        return None if until is None else UnixMillis(until)
+
     async def list_held_shorter(self, origin: Origin, until: UnixMillis) -> list[Upload]:
         """Some held fragments of a call whose hold ends before ``until``."""
         return await self._page(

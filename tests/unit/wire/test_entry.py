@@ -74,6 +74,15 @@ ENTRIES: st.SearchStrategy[Entry] = st.one_of(
         index=INDEXES,
         request=st.none() | HASHES,
     ),
+    st.builds(
+        ReleasedEntry,
+        origin=CUSTODY,
+        time=INSTANTS,
+        digest=HASHES,
+        index=INDEXES,
+        request=st.none(),
+        takedown=HASHES,
+    ),
 )
 
 TICKET = TicketEntry(origin="a.example/b", time=UnixMillis(7), digest=bytes(32))
