@@ -9,7 +9,7 @@
 #   make experiments          the studies of docs/experiments with their plots, from their seeds
 #   make workload PROFILE=D   replay a national deadline; C, D, F or G, see docs/reference/workload.md
 #   make fairness             a greedy filer, a forger, an office behind one address; also ROUNDS, SECONDS
-#   make crash [RUNS=200]     kill a server in many ways; also SEED, MINUTES, AT_ONCE, MODE
+#   make crash [RUNS=200]     kill server and relay in many ways; also SUBJECT, SEED, MINUTES, AT_ONCE, MODE
 #   make kills [RUNS=100]     kill a filer's client at random moments; also SEED, AT_ONCE
 #   make lock                 requirements.lock from pyproject.toml
 
@@ -69,7 +69,8 @@ workload: $(STAMP)
 
 crash: $(STAMP)
 	@$(BIN)/python -m tests.crash $(if $(RUNS),--runs $(RUNS)) $(if $(MINUTES),--minutes $(MINUTES)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(AT_ONCE),--jobs $(AT_ONCE)) $(if $(MODE),--mode $(MODE))
+		$(if $(SEED),--seed $(SEED)) $(if $(AT_ONCE),--jobs $(AT_ONCE)) $(if $(MODE),--mode $(MODE)) \
+		$(if $(SUBJECT),--subject $(SUBJECT))
 
 fairness: $(STAMP)
 	@$(BIN)/python -m tests.fairness $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))

@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.crash.campaign import Orders, conduct
+from tests.crash.campaign import Orders, Result, conduct
 from tests.crash.runs import Mode, RunReport, Wish
 from tests.crash.sabotage import SABOTAGES
 from tests.crash.tables import show, show_run, to_json
@@ -26,6 +26,7 @@ from tests.crash.worker import SUBJECTS
 
 BROKEN = 1
 NOT_TESTED = 5
+ALL = "all"
 _DEFAULT_RUNS = 200
 
 
@@ -34,7 +35,13 @@ _DEFAULT_RUNS = 200
 @click.option("--runs", type=click.IntRange(min=1), help="How many; 200 if nothing is said.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--subject", type=click.Choice(list(SUBJECTS)), default="tickets", show_default=True)
+@click.option(
+    "--subject",
+    type=click.Choice([ALL, *SUBJECTS]),
+    default=ALL,
+    show_default=True,
+    help="What is killed; of all, each gets its part of the runs or of the time.",
+)
 @click.option(
     "--full",
     type=click.FloatRange(min=0, max=1),
@@ -73,17 +80,39 @@ def main(  # noqa: PLR0913 - one for each option
     if runs is None and minutes is None:
         runs = _DEFAULT_RUNS
     place = home or Path(tempfile.mkdtemp(prefix="bistro-crash-"))
-    orders = Orders(
-        seed=secrets.randbelow(10**9) if seed is None else seed,
-        runs=runs,
-        seconds=None if minutes is None else minutes * 60,
-        jobs=jobs,
-        subject=subject,
-        home=place.absolute(),
-        wish=Wish(full_share=full, mode=mode, keep=keep),
-        sabotage=sabotage or "",
-    )
-    console.print(f"seed {orders.seed}, folders below {place}", markup=False)
+    subjects = list(SUBJECTS) if subject == ALL else [subject]
+    seed = secrets.randbelow(10**9) if seed is None else seed
+    console.print(f"seed {seed}, folders below {place}", markup=False)
+    results = []
+    for at, name in enumerate(subjects):
+        # Their parts differ by one at most, and there may be fewer runs than subjects.
+        share = None if runs is None else (runs + at) // len(subjects)
+        orders = Orders(
+            seed=seed,
+            runs=share,
+            seconds=None if minutes is None else minutes * 60 / len(subjects),
+            jobs=jobs,
+            subject=name,
+            home=place.absolute() / name,
+            wish=Wish(full_share=full, mode=mode, keep=keep),
+            sabotage=sabotage or "",
+        )
+        result = _conduct(orders)
+        show(console, orders, result)
+        results.append((orders, result))
+    if json_file is not None:
+        found = {orders.subject: to_json(orders, result) for orders, result in results}
+        text = json.dumps(found, indent=2, sort_keys=True)
+        json_file.write_text(f"{text}\n", encoding="utf-8")
+    is_broken = any(result.failed for _, result in results)
+    is_good = not is_broken and not any(result.problems for _, result in results)
+    if is_good and home is None and not keep:
+        shutil.rmtree(place)
+    sys.exit(BROKEN if is_broken else 0 if is_good else NOT_TESTED)
+
+
+def _conduct(orders: Orders) -> Result:
+    """All runs of a subject, shown as they go on."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -91,22 +120,14 @@ def main(  # noqa: PLR0913 - one for each option
         TimeElapsedColumn(),
         console=Console(stderr=True),
     ) as progress:
-        bar = progress.add_task("runs", total=runs)
+        bar = progress.add_task(orders.subject, total=orders.runs)
 
         def tell(report: RunReport) -> None:
             progress.advance(bar)
             if report.findings.faults or report.problem:
                 show_run(progress.console, report)
 
-        result = asyncio.run(conduct(orders, tell))
-    show(console, orders, result)
-    if json_file is not None:
-        text = json.dumps(to_json(orders, result), indent=2, sort_keys=True)
-        json_file.write_text(f"{text}\n", encoding="utf-8")
-    is_good = not result.failed and not result.problems
-    if is_good and home is None and not keep:
-        shutil.rmtree(place)
-    sys.exit(BROKEN if result.failed else 0 if is_good else NOT_TESTED)
+        return asyncio.run(conduct(orders, tell))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from pathlib import Path
 from tests.crash.traces import Call, Event
 
 _EXTRA = re.compile(rb"\nextra ([A-Za-z0-9+/]+=*)\n")
+_HEADER = re.compile(rb"\r\nBistro-Receipt: ([A-Za-z0-9+/]+=*)\r\n")
+_ANY = re.compile(rb"bistro/")
 _ENTRY = re.compile(
     rb"bistro/[a-z]+/v1\n[^\n]{1,300}\n[1-9][0-9]*\nsha256:[0-9a-f]{64}\n"
     rb"(?:[a-z-]+ [^\n\0]{1,120}\n)*"
@@ -26,7 +28,7 @@ _ENTRY = re.compile(
 _WRITES = frozenset({"write", "writev", "pwrite64", "pwritev", "pwritev2"})
 _SENDS = frozenset({"write", "writev", "sendto", "sendmsg"})
 _SYNCS = frozenset({"fdatasync", "fsync"})
-_LONGEST = 4_096
+_LONGEST = 8_192
 """No line of a promise is longer."""
 
 
@@ -51,14 +53,17 @@ def entries_in(folder: Path) -> set[bytes]:
     return {entry for path in files for entry in _ENTRY.findall(path.read_bytes())}
 
 
-def examine(events: Sequence[Event], earlier: set[bytes]) -> OrderFindings:
+def examine(
+    events: Sequence[Event], earlier: set[bytes], own: re.Pattern[bytes] = _ANY
+) -> OrderFindings:
     """Look at every promise that left in a trace; its strings are whole, ``-yy`` names files.
 
     Args:
         events: The trace.
         earlier: Entries that were there before: promises of them are not looked at.
+        own: What entries of the service begin with: it may pass on promises of others.
     """
-    order = _Order(earlier)
+    order = _Order(earlier, own)
     for event in events:
         order.take(event)
     return order.findings
@@ -85,9 +90,11 @@ class _Order:
 
     Attributes:
         earlier: Entries that are not looked at.
+        own: What others begin with.
     """
 
     earlier: set[bytes]
+    own: re.Pattern[bytes]
     findings: OrderFindings = field(default_factory=OrderFindings)
     _durable: set[bytes] = field(default_factory=set)
     _waiting: dict[str, set[bytes]] = field(default_factory=dict)
@@ -116,10 +123,16 @@ class _Order:
             return
         data, end = self._streams.get(stream, b"") + b"".join(call.strings()), 0
         for match in _EXTRA.finditer(data):
-            entry, end = base64.b64decode(match[1]), match.end() - 1
-            if entry in self.earlier:
-                continue
+            end = match.end() - 1
+            self._look_at(base64.b64decode(match[1]))
+        for match in _HEADER.finditer(data):
+            end = max(end, match.end() - 2)
+            for inner in _EXTRA.finditer(base64.b64decode(match[1])):
+                self._look_at(base64.b64decode(inner[1]))
+        self._streams[stream] = data[end:][-_LONGEST:]
+
+    def _look_at(self, entry: bytes) -> None:
+        if entry not in self.earlier and self.own.match(entry):
             self.findings.promises += 1
             if entry not in self._durable:
                 self.findings.early.append(entry)
-        self._streams[stream] = data[end:][-_LONGEST:]

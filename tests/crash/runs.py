@@ -7,6 +7,7 @@ far a process has come when it dies: a run with the same seed makes the same pla
 from __future__ import annotations
 
 import random  # noqa: TID251 - seeded
+import re
 import shutil
 import time
 from collections import Counter
@@ -30,8 +31,6 @@ _WHOLE_SHARE: Final = 0.5
 _NAMES_SHARE: Final = 0.6
 _AGAIN_SHARE: Final = 0.4
 """So many of those who survived a power cut die again, half of them by another one."""
-_AT_REST_SHARE: Final = 0.4
-_SERVING_S: Final = (0.03, 0.3)
 
 
 Mode = Literal["mixed", "kill", "cut"]
@@ -126,7 +125,8 @@ class _Run:
     async def perform(self, mode: Mode) -> None:
         """Lives and deaths, then the checks."""
         place = self.folder / "service"
-        stage = await self.subject.prepare(place, self.chance)
+        is_warm = self.victims is not None
+        stage = await self.subject.prepare(place, self.chance, is_warm=is_warm)
         cuts = mode == "cut" or (mode == "mixed" and self.chance.random() < _CUT_SHARE)
         count = self.chance.choice((1, 1, 2, 3))
         if cuts:
@@ -146,7 +146,7 @@ class _Run:
         *,
         amid_names: bool = False,
     ) -> None:
-        serving_s = self.chance.uniform(*_SERVING_S)
+        serving_s = self.chance.uniform(*stage.serving_s)
         death = draw(
             self.chance,
             is_warm=self.victims is not None,
@@ -183,7 +183,7 @@ class _Run:
             await self._life(stage, place, life, trace, amid_names=amid_names)
             with trace.open(encoding="ascii", errors="replace") as lines:
                 events = read_events(lines)
-            self._examine(events, earlier)
+            self._examine(events, earlier, stage.own)
             target.mkdir(exist_ok=True)
             wanted = draw_cuts(events, self.chance, max(1, cuts // lives))
             for cut, folder in recording.cuts(events, wanted, target=target, chance=self.chance):
@@ -205,8 +205,10 @@ class _Run:
                 trace.unlink()
         shutil.rmtree(base)
 
-    def _examine(self, events: Sequence[Event], earlier: set[bytes]) -> None:
-        order = examine(events, earlier)
+    def _examine(
+        self, events: Sequence[Event], earlier: set[bytes], own: re.Pattern[bytes]
+    ) -> None:
+        order = examine(events, earlier, own)
         self.report.findings.counts["answers after their sync"] += order.promises
         self.report.findings.faults += [
             f"an answer left before its sync: {entry!r}" for entry in order.early[:3]
@@ -233,7 +235,7 @@ class _Run:
         except NotServingError as exc:
             found.faults.append(f"{name}: it does not serve again: {exc}")
         else:
-            if self.victims is None or self.chance.random() < _AT_REST_SHARE:
+            if self.victims is None or self.chance.random() < stage.at_rest_share:
                 found.add(await stage.check_at_rest(place, is_full=self.victims is None))
         if len(found.faults) > before:
             self.report.steps.append(f"faults at check {name}, folder {place}")

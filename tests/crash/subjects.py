@@ -1,12 +1,14 @@
 """What the campaign asks of whoever is killed: to be set up, loaded, and checked afterwards.
 
 A subject knows the service, its promises and its files; the rest of the campaign knows none of
-that. ``tests.crash.tickets`` is the one for ``bistro-server serve``.
+that. ``tests.crash.tickets`` is the one for ``bistro-server serve``, ``tests.crash.relays`` the
+one for ``bistro-relay serve``.
 """
 
 from __future__ import annotations
 
 import random  # noqa: TID251 - passed in, seeded
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +38,13 @@ class Findings:
 
 class Stage(Protocol):
     """A service that was set up for one run."""
+
+    own: re.Pattern[bytes]
+    """What entries begin with that it promises; what it passes on of others is left out."""
+    serving_s: tuple[float, float]
+    """How long a life serves at least and at most."""
+    at_rest_share: float
+    """Of how many checks its disk is a part; full runs always have it."""
 
     @property
     def promise_count(self) -> int:
@@ -87,6 +96,16 @@ class Subject(Protocol):
     modules: tuple[str, ...]
     """What a warm process imports before."""
 
-    async def prepare(self, folder: Path, chance: random.Random) -> Stage:
-        """Set one up in ``folder``, which does not exist."""
+    async def prepare(self, folder: Path, chance: random.Random, *, is_warm: bool) -> Stage:
+        """Set one up in ``folder``, which does not exist.
+
+        Args:
+            folder: The service's.
+            chance: Decides how.
+            is_warm: Whether its processes are forked, and may be set up for short lives.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End what was started for all runs."""
         ...

@@ -52,19 +52,21 @@ class Call:
     began: int
     ended: int | None = None
     result: int | None = None
+    _strings: list[bytes] | None = None
 
     def strings(self) -> list[bytes]:
-        """The strings among the arguments, in order.
+        """The strings among the arguments, in order; to be asked for once all are known.
 
         Raises:
             ValueError: One was cut short: strace has to be given a larger ``-s``.
         """
-        found = []
-        for match in _STRING.finditer(self.arguments):
-            if match[2]:
-                raise ValueError(f"{self.name}: strace has cut a string short")
-            found.append(bytes.fromhex(match[1].replace("\\x", "")))
-        return found
+        if self._strings is None:
+            self._strings = []
+            for match in _STRING.finditer(self.arguments):
+                if match[2]:
+                    raise ValueError(f"{self.name}: strace has cut a string short")
+                self._strings.append(_decode(match[1]))
+        return self._strings
 
     def words(self) -> list[str]:
         """The arguments, strings left out, split at commas."""
@@ -88,6 +90,14 @@ class Event:
     at: int
     call: Call
     is_end: bool
+
+
+def _decode(text: str) -> bytes:
+    r"""The bytes that are written as ``\x41`` each."""
+    codes = text.encode("ascii")
+    digits = bytearray(len(codes) // 2)
+    digits[0::2], digits[1::2] = codes[2::4], codes[3::4]
+    return bytes.fromhex(digits.decode("ascii"))
 
 
 def read_events(lines: Iterable[str]) -> list[Event]:

@@ -89,6 +89,7 @@ class Launch:
         environment: Variables beside ours.
         log: Where outputs go.
         sabotage: A name of ``sabotage.SABOTAGES``, or nothing.
+        setup: ``module:function``, called before a warm start; or nothing.
     """
 
     program: str
@@ -97,6 +98,7 @@ class Launch:
     environment: Mapping[str, str]
     log: Path
     sabotage: str = ""
+    setup: str = ""
 
 
 @dataclass
@@ -141,6 +143,7 @@ class Victim:
                 is_stopped=True,
                 tampering=tampering,
                 sabotage=launch.sabotage,
+                setup=launch.setup,
             )
             victim = cls(*await warm.run(order), mark)
         await victim._wait_for(lambda: _state(victim.pid) == "T", "stop before it begins")

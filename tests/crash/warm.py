@@ -43,6 +43,7 @@ class Order:
         is_stopped: Whether it waits for SIGCONT before it begins.
         tampering: Calls that fail after their effect; see ``Tampering``.
         sabotage: A name of ``SABOTAGES``, or nothing.
+        setup: ``module:function``, called before anything else; or nothing.
     """
 
     program: str
@@ -52,16 +53,18 @@ class Order:
     is_stopped: bool = False
     tampering: Mapping[str, Any] = field(default_factory=dict)
     sabotage: str = ""
+    setup: str = ""
 
     def encode(self) -> bytes:
         """One line."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
-    def function(self) -> Callable[[], None]:
-        """The program's entry point."""
-        module, _, name = self.program.partition(":")
-        function: Callable[[], None] = getattr(importlib.import_module(module), name)
-        return function
+
+def _function(place: str) -> Callable[[], None]:
+    """What ``module:function`` names."""
+    module, _, name = place.partition(":")
+    function: Callable[[], None] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def _say(**facts: int) -> None:
@@ -84,7 +87,9 @@ def _become(order: Order) -> NoReturn:
         sys.argv = [order.program, *order.arguments]
         # Asked with SIGABRT, a process that does not end says where it is.
         faulthandler.enable()
-        function = order.function()
+        function = _function(order.program)
+        if order.setup:
+            _function(order.setup)()
         if order.sabotage:
             SABOTAGES[order.sabotage]()
         if order.is_stopped:

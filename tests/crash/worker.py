@@ -17,6 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from tests.crash.relays.subject import RelaySubject
 from tests.crash.runs import Mode, RunReport, Wish, run
 from tests.crash.subjects import Findings, Subject
 from tests.crash.tickets.subject import TicketSubject
@@ -28,6 +29,10 @@ SUBJECTS: Final[dict[str, tuple[tuple[str, ...], Make]]] = {
     TicketSubject.name: (
         TicketSubject.modules,
         lambda templates, warm, sabotage: TicketSubject(templates, warm, sabotage=sabotage),
+    ),
+    RelaySubject.name: (
+        RelaySubject.modules,
+        lambda templates, warm, sabotage: RelaySubject(templates, warm, sabotage=sabotage),
     ),
 }
 """By name: what a warm process imports, and what makes the subject."""
@@ -62,8 +67,11 @@ async def _work(home: Path, subject_name: str, sabotage: str, wish: Wish) -> Non
     warm = await Warm.start(modules)
     try:
         subject = make(home / "templates", warm, sabotage)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            os.write(1, encode_report(await _run(int(line), subject, warm, wish, home)))
+        try:
+            while line := await asyncio.to_thread(sys.stdin.readline):
+                os.write(1, encode_report(await _run(int(line), subject, warm, wish, home)))
+        finally:
+            await subject.close()
     finally:
         await warm.close()
 

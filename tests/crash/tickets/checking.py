@@ -28,7 +28,7 @@ from bistro.wire.proof import Proof
 from bistro.wire.terms import Terms
 from tests.crash.subjects import Findings
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
-from tests.crash.tickets.reading import leaf, roots_at
+from tests.crash.trees import leaf, roots_at
 
 _ENOUGH: Final = 8
 _KINDS: Final = {"log": "ticket", "refusals": "refused"}

@@ -22,8 +22,8 @@ from bistro.wire.ticketing import (
     TicketRequests,
 )
 from tests.bench.loads.requests import post
-from tests.crash.tickets.connections import Connection, GoneError, connected, get
-from tests.crash.tickets.memory import Asked, Held, LedgerName, Seen, TicketMemory
+from tests.crash.connections import Asked, Connection, GoneError, connected, get
+from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
 
 _SIZES: Final = (1, 1, 1, 2, 5, 20, 60, 200)
 _PAUSE_S: Final = 0.004

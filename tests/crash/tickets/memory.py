@@ -7,28 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from bistro.instant import UnixMillis
+from tests.crash.connections import Asked
 
 LedgerName = tuple[str, Literal["log", "refusals"]]
 """The call, and which of its ledgers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The circumstances of an answer.
-
-    Attributes:
-        life: In which life of the service it came.
-        port: The client's port.
-        end: Bytes that had come over the connection when it was complete.
-        sent_at: When it was asked for.
-        received_at: When it had come.
-    """
-
-    life: int
-    port: int
-    end: int
-    sent_at: UnixMillis
-    received_at: UnixMillis
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +73,12 @@ class TicketMemory:
 
     def until(self, sent: Mapping[int, int]) -> Self:
         """What was known when this much had been sent in the present life."""
-
-        def was_known(asked: Asked) -> bool:
-            return asked.life < self.life or asked.end <= sent.get(asked.port, 0)
-
         known = type(self)(life=self.life, asked_at=dict(self.asked_at))
         for held in self.held:
-            if was_known(held.asked):
+            if held.asked.was_sent(self.life, sent):
                 known.hold(held)
         for seen in self.seen:
-            if was_known(seen.asked):
+            if seen.asked.was_sent(self.life, sent):
                 known.see(seen)
         return known
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random  # noqa: TID251 - passed in, seeded
+import re
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
@@ -19,11 +20,11 @@ from bistro.wire.terms import Terms
 from bistro_server.services.calls import CallRegistry
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers
+from tests.crash.connections import Asked, GoneError, connected
 from tests.crash.subjects import Findings
 from tests.crash.tickets.checking import LedgerCheck, Verifier, repetition_faults, shortened
 from tests.crash.tickets.clients import Crowd
-from tests.crash.tickets.connections import GoneError, connected
-from tests.crash.tickets.memory import Asked, Held, LedgerName, Seen, TicketMemory
+from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
 from tests.crash.tickets.reading import read_log, static_faults
 from tests.crash.victims import Launch
 
@@ -48,11 +49,16 @@ _BULK: Final = 200
 class TicketStage:
     """A server and what its clients know; made by ``TicketSubject.prepare``."""
 
+    own = re.compile(rb"bistro/")
+    serving_s = (0.03, 0.3)
+    at_rest_share = 0.4
+
     calls: dict[str, Terms]
     memory: TicketMemory
     crowd: Crowd
     verifier: Verifier = field(default_factory=Verifier)
     sabotage: str = ""
+    setup: str = ""
 
     @classmethod
     def of(
@@ -92,6 +98,7 @@ class TicketStage:
             environment=_ENVIRONMENT,
             log=log,
             sabotage=self.sabotage,
+            setup=self.setup,
         )
 
     def begin_life(self, folder: Path) -> None:

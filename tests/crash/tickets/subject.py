@@ -16,6 +16,7 @@ from bistro_server.services.creating import create_call, init_server, load_terms
 from bistro_server.services.folder import ServerFolder
 from bistro_server.settings import initial_settings
 from tests.crash.lives import serving
+from tests.crash.thresholds import PUBLISH_AFTER as SMALL
 from tests.crash.tickets.stage import ERROR_MS, TicketStage
 from tests.crash.victims import Warm
 from tests.support.destinations import NAME, plan
@@ -23,6 +24,11 @@ from tests.support.destinations import NAME, plan
 SHAPES: Final = (*("one", "closing", "two") * 4, *("long",) * 3)
 LONG: Final = (PUBLISH_AFTER - 150, 2 * PUBLISH_AFTER - 150)
 """Entries of a long log: a little more, and tiles, index and snapshot are written."""
+LONG_FOR_SMALL: Final = (3 * SMALL - 60, 8 * SMALL - 60)
+"""The same where ledgers publish often; there runs of the index are merged as well."""
+_REAL_SHARE: Final = 0.3
+"""Of the forked servers, so many have ledgers of real sizes."""
+_SMALL_SETUP: Final = "tests.crash.thresholds:small_ledgers"
 FAR_MS: Final = 3_600_000
 
 
@@ -44,25 +50,31 @@ class TicketSubject:
         self._sabotage = sabotage
         self._kept: dict[int, tuple[Path, TicketStage]] = {}
 
-    async def prepare(self, folder: Path, chance: random.Random) -> TicketStage:
+    async def prepare(self, folder: Path, chance: random.Random, *, is_warm: bool) -> TicketStage:
         """A server with one or two calls: empty, about to close, or with a long log."""
         shape = chance.choice(SHAPES)
         salt = chance.randbytes(8)
+        setup = _SMALL_SETUP if is_warm and chance.random() >= _REAL_SHARE else ""
         if shape == "long":
-            stage = await self._long(folder, chance.choice(LONG), salt)
+            count = chance.choice(LONG_FOR_SMALL if setup else LONG)
+            stage = await self._long(folder, count, salt, setup)
         else:
             closes_ms = {"autumn": FAR_MS} if shape == "two" else {}
             # With the shortest grace there is, that is a moment after it was made.
             closes_ms["spring"] = FAR_MS if shape == "one" else chance.randint(-900, 300)
             stage = await new_stage(folder, closes_ms, salt)
-        stage.sabotage = self._sabotage
+        stage.sabotage, stage.setup = self._sabotage, setup
         return stage
 
-    async def _long(self, folder: Path, count: int, salt: bytes) -> TicketStage:
+    async def close(self) -> None:
+        """There is nothing to end: templates go with the folder of all runs."""
+
+    async def _long(self, folder: Path, count: int, salt: bytes, setup: str) -> TicketStage:
         if count not in self._kept:
             template = self._templates / f"long-{count}"
             shutil.rmtree(template, ignore_errors=True)
             stage = await new_stage(template, {"spring": FAR_MS, "autumn": FAR_MS}, b"%d" % count)
+            stage.setup = setup
             stage.begin_life(template)
             launch = stage.launch(template, template.with_suffix(".log"))
             async with serving(launch, self._warm) as port:

@@ -1,0 +1,1 @@
+"""The subject ``bistro-relay serve``: its receipts, offsets and answers to releases."""

@@ -1,0 +1,104 @@
+"""Sets up relays in several shapes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random  # noqa: TID251 - passed in, seeded
+import shutil
+from pathlib import Path
+from typing import Final
+
+from tests.crash.lives import serving
+from tests.crash.relays.asking import RelayClients
+from tests.crash.relays.filing import Filers
+from tests.crash.relays.memory import RelayMemory
+from tests.crash.relays.stage import RelayStage
+from tests.crash.relays.town import Town, publishing
+from tests.crash.victims import Warm
+
+_REAL_SHARE: Final = 0.15
+"""Of the forked relays, so many have the real sizes: a segment is 16 MiB then."""
+_KNOWING_SHARE: Final = 0.7
+_LIVED_SHARE: Final = 0.5
+_LIVED_COUNT: Final = 100
+"""Receipts of a relay that has lived before."""
+_LIVED_S: Final = 60.0
+_LOOK_S: Final = 0.01
+_SMALL_SETUP: Final = "tests.crash.thresholds:small_relay"
+
+
+class RelaySubject:
+    """``bistro-relay serve``, with small sizes or real ones.
+
+    Args:
+        templates: Where relays that have lived before are kept for further runs.
+        warm: Runs them.
+        sabotage: A name of ``sabotage.SABOTAGES``, or nothing.
+    """
+
+    name = "relays"
+    modules: tuple[str, ...] = ("bistro_relay.cli", "bistro_relay.cli.serving", "bistro_relay.app")
+
+    def __init__(self, templates: Path, warm: Warm, *, sabotage: str = "") -> None:
+        self._templates = templates
+        self._warm = warm
+        self._sabotage = sabotage
+        self._town: Town | None = None
+        self._stack = contextlib.ExitStack()
+        self._lived: dict[bool, tuple[Path, RelayMemory]] = {}
+
+    async def prepare(self, folder: Path, chance: random.Random, *, is_warm: bool) -> RelayStage:
+        """A relay that holds something, or is empty, or has to fetch its call's terms first."""
+        if self._town is None:
+            self._town = self._stack.enter_context(publishing())
+        is_small = is_warm and chance.random() >= _REAL_SHARE
+        if chance.random() < _LIVED_SHARE:
+            if is_small not in self._lived:
+                self._lived[is_small] = await self._live(self._town, is_small=is_small)
+            template, memory = self._lived[is_small]
+            shutil.copytree(template, folder, ignore=shutil.ignore_patterns("*.sock"))
+            stage = self._stage(self._town, memory.copy(), chance, is_small=is_small)
+        else:
+            await self._town.make_relay(folder, knows_terms=chance.random() < _KNOWING_SHARE)
+            stage = self._stage(self._town, RelayMemory(), chance, is_small=is_small)
+        stage.sabotage = self._sabotage
+        return stage
+
+    async def _live(self, town: Town, *, is_small: bool) -> tuple[Path, RelayMemory]:
+        """A relay after one undisturbed life."""
+        folder = self._templates / ("small" if is_small else "real")
+        shutil.rmtree(folder, ignore_errors=True)
+        await town.make_relay(folder, knows_terms=True)
+        stage = self._stage(town, RelayMemory(life=1), random.Random(0), is_small=is_small)
+        memory = stage.filers.clients.memory
+        launch = stage.launch(folder, folder.with_suffix(".log"))
+        async with serving(launch, self._warm) as port, asyncio.TaskGroup() as group:
+            load = group.create_task(stage.load(port, random.Random(1)))
+            async with asyncio.timeout(_LIVED_S):
+                while len(memory.held) < _LIVED_COUNT:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(_LOOK_S)
+            load.cancel()
+        return folder, memory
+
+    def _stage(
+        self, town: Town, memory: RelayMemory, chance: random.Random, *, is_small: bool
+    ) -> RelayStage:
+        call = town.begin_run()
+        clients = RelayClients(call.origin, call.collect_key, memory)
+        filers = Filers(
+            clients,
+            small=town.small if is_small else [*town.small, *town.large],
+            large=town.large if is_small else town.huge,
+        )
+        return RelayStage(
+            town,
+            call,
+            filers,
+            random.Random(chance.random()),
+            setup=_SMALL_SETUP if is_small else "",
+        )
+
+    async def close(self) -> None:
+        """End the destination."""
+        self._stack.close()
