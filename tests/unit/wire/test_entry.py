@@ -77,7 +77,7 @@ ENTRIES: st.SearchStrategy[Entry] = st.one_of(
     st.builds(
         ReleasedEntry,
         origin=CUSTODY,
-        time=INSTANTS,
+        time=TIMES,
         digest=HASHES,
         index=INDEXES,
         request=st.none(),
