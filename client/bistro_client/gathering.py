@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bistro.errors import FormatError
 from bistro.ids import require_file_path
+from bistro.wire.header import Kind
 from bistro.wire.manifest import MAX_FILES, find_clash
 from bistro.wire.terms import Terms
 from bistro_client import messages
@@ -36,6 +37,15 @@ class Source:
     path: str
     disk: Path
     size: int
+
+
+def sources_of(kind: Kind, paths: Sequence[Path]) -> tuple[Source, ...]:
+    """The files of a submission of this kind: a withdrawal has none.
+
+    Raises:
+        SettingsError: As ``gather``.
+    """
+    return () if kind == "withdraw" else gather(paths)
 
 
 def gather(paths: Sequence[Path]) -> tuple[Source, ...]:

@@ -15,6 +15,7 @@ from typing import Final
 from bistro.errors import (
     BistroError,
     LimitExceededError,
+    RefusedError,
     SettingsError,
     StorageError,
     UnavailableError,
@@ -133,14 +134,6 @@ def disk_too_small(path: Path, *, needed: int, free: int) -> StorageError:
     )
 
 
-def spool_changed(path: Path) -> StorageError:
-    """A fragment on the filer's own disk is not what was written a moment ago."""
-    return StorageError(
-        f"{path}: what was read back is not what was written",
-        hint="check the disk and the memory of this machine; nothing was promised yet",
-    )
-
-
 # --- keys ---
 
 
@@ -164,6 +157,16 @@ def another_key(path: Path, expected: bytes) -> SettingsError:
     return SettingsError(
         f"{path}: expected the key {expected.hex()}, which sealed this submission, found another",
         hint="put that key back from a backup; nobody else can ask for this ticket",
+    )
+
+
+def key_of_another(path: Path, expected: bytes) -> SettingsError:
+    """Only the key that signed the earlier submission may change it."""
+    return SettingsError(
+        f"{path}: expected the key {expected.hex()}, which signed the earlier submission, found "
+        "another",
+        hint="nothing was sent; put that key back from a backup: only its holder can amend or "
+        "withdraw",
     )
 
 
@@ -192,6 +195,16 @@ def no_such_submission(name: str, found: Sequence[str]) -> SettingsError:
         )
     return SettingsError(
         f"there is no submission {name!a}", hint="`bistro status` lists them; check --home"
+    )
+
+
+def nothing_to_change(name: str, kind: str) -> RefusedError:
+    """A submission without ticket can be neither amended nor withdrawn."""
+    return RefusedError(
+        f"{name}: there is no ticket, so the destination knows nothing that could be {kind}"
+        + ("ed" if kind == "amend" else "n"),
+        hint=f"nothing was sent; `bistro resume {name}` asks for its ticket, and `bistro submit` "
+        "files something else",
     )
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from bistro.errors import BistroError
 from bistro.instant import UnixMillis, format_duration
 from bistro.protocol.submission import Submission, SubmissionState
+from bistro.wire.header import Kind
 from bistro.wire.status import Outcome
 from bistro.wire.terms import SignedTerms, Terms
 from bistro.wire.ticket import Ticket
@@ -100,7 +102,14 @@ def sealed(submission: Submission) -> Notice:
     return _info("sealed", f"sealed: {size:,} bytes in {count} fragments; asking for the ticket")
 
 
-def on_time(path: Path, ticket: Ticket, terms: Terms) -> Notice:
+_ON_TIME: Final[dict[Kind, str]] = {
+    "submit": "YOU ARE ON TIME",
+    "amend": "YOUR AMENDMENT IS ON TIME",
+    "withdraw": "YOUR WITHDRAWAL IS ON TIME",
+}
+
+
+def on_time(path: Path, ticket: Ticket, terms: Terms, *, kind: Kind = "submit") -> Notice:
     """The one thing that matters."""
     at = show(ticket.effective_at, terms.time_zone)
     left_ms = terms.closes - ticket.effective_at
@@ -112,7 +121,7 @@ def on_time(path: Path, ticket: Ticket, terms: Terms) -> Notice:
     return Notice(
         Level.SUCCESS,
         "on-time",
-        f"YOU ARE ON TIME: {at}, {margin}\n  signed proof: {path}",
+        f"{_ON_TIME[kind]}: {at}, {margin}\n  signed proof: {path}",
     )
 
 

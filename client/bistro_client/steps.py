@@ -31,7 +31,7 @@ from bistro_client.admitting import admit, find_admission, needs_admission
 from bistro_client.discarding import discard
 from bistro_client.equipment import Equipment, Visit
 from bistro_client.evidence_file import load_terms, save_terms, update
-from bistro_client.gathering import gather, require_fits
+from bistro_client.gathering import require_fits, sources_of
 from bistro_client.journal import Journal
 from bistro_client.keyring import FilerKey
 from bistro_client.presenting import present
@@ -90,7 +90,7 @@ class Steps:
         stop = threading.Event()
 
         def work() -> None:
-            sources = gather([Path(source) for source in request.sources])
+            sources = sources_of(request.kind, [Path(source) for source in request.sources])
             require_fits(sources, visit.versions.terms)
             path = Path(request.key_file) if request.key_file else self.equipment.home.key_file
             filer = key or self.equipment.key(path, may_create=request.key_file is None)
@@ -180,7 +180,12 @@ class Steps:
         await journal.change(lambda s: s.take_ticket(text))
         await self._renew_evidence(journal)
         self.equipment.listener.tell(
-            notices.on_time(journal.folder.ticket, ticket, visit.versions.terms)
+            notices.on_time(
+                journal.folder.ticket,
+                ticket,
+                visit.versions.terms,
+                kind=journal.submission.request.kind,
+            )
         )
 
     async def _take_refusal(self, journal: Journal, refusal: Refusal, visit: Visit) -> None:

@@ -23,10 +23,11 @@ from bistro.instant import format_rfc3339
 from bistro.net.session import Session
 from bistro.protocol.submission import Request, Step, Submission, SubmissionState
 from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro.wire.header import Kind
 from bistro.wire.refusal import Refusal
 from bistro_client import keyring, messages, notices, peer_messages
 from bistro_client.equipment import Equipment, Visit
-from bistro_client.gathering import Source, gather, require_fits
+from bistro_client.gathering import Source, require_fits, sources_of
 from bistro_client.home import Folder, Home
 from bistro_client.journal import Journal
 from bistro_client.keyring import FilerKey
@@ -53,6 +54,9 @@ class Wish:
         form: Form type, in the destination's words.
         key_file: The filer's key, if not the one at home.
         trust: The destination's terms key, if it is known beforehand.
+        kind: Whether it is new, amends or withdraws.
+        previous: Commitment of what is amended or withdrawn.
+        filer_key: The public key that must sign it, where only one may.
     """
 
     paths: Sequence[Path]
@@ -62,6 +66,9 @@ class Wish:
     form: str | None = None
     key_file: Path | None = None
     trust: VerifierKey | None = None
+    kind: Kind = "submit"
+    previous: bytes | None = None
+    filer_key: bytes | None = None
 
 
 class Submitter:
@@ -115,11 +122,13 @@ class Submitter:
                 sealing failed, nothing was promised and nothing is kept.
         """
         require_slot(wish.slot)
-        sources = await asyncio.to_thread(gather, wish.paths)
+        sources = await asyncio.to_thread(sources_of, wish.kind, wish.paths)
         key_file = wish.key_file or self._equipment.home.key_file
         key = await asyncio.to_thread(
             self._equipment.key, key_file, may_create=wish.key_file is None
         )
+        if wish.filer_key not in {None, key.public}:
+            raise messages.key_of_another(key_file, wish.filer_key or b"")
         destination = await self._equipment.reach(wish.url, given=wish.trust)
         origin = destination.choose_call(wish.call)
         visit = await self._equipment.fetch_terms(destination, origin)
@@ -130,6 +139,8 @@ class Submitter:
             terms_key=destination.terms_key.format(),
             origin=origin,
             slot=wish.slot,
+            kind=wish.kind,
+            previous=wish.previous,
             form=wish.form,
             key_file=None if wish.key_file is None else _as_text(wish.key_file),
         )

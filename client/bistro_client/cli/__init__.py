@@ -22,6 +22,8 @@ from bistro_client.cli.output import Output
 
 _COMMANDS: Final = {
     "submit": ("submit", "Submit files: seal them, get the ticket, stage the fragments."),
+    "amend": ("amend", "Replace an earlier submission by other files."),
+    "withdraw": ("withdraw", "Withdraw an earlier submission."),
     "resume": ("resume", "Go on with submissions that are not finished."),
     "status": ("status", "Show where submissions stand, fetched and verified."),
     "verify": ("verify", "Check evidence, a ticket, a receipt or a refusal; no network."),

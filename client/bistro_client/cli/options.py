@@ -100,6 +100,21 @@ def parse_vkeys(texts: tuple[str, ...]) -> tuple[VerifierKey, ...]:
         ) from exc
 
 
+def require_form(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A form type as manifests take it.
+
+    Raises:
+        BadParameter: It is empty or too long.
+    """
+    from bistro.wire.manifest import MAX_FORM_LENGTH  # noqa: PLC0415 - help needs no formats
+
+    if value is not None and not 1 <= len(value) <= MAX_FORM_LENGTH:
+        raise click.BadParameter(
+            f"expected 1 to {MAX_FORM_LENGTH} characters, found {len(value)}; nothing was sent"
+        )
+    return value
+
+
 network = (
     click.option(
         "--allow-http",

@@ -23,7 +23,7 @@ from bistro_client.cli.options import Frame, unlocker
 from bistro_client.home import Folder
 from bistro_client.journal import read_journal
 from bistro_client.patience import Patience
-from bistro_client.submitting import Submitter
+from bistro_client.submitting import Submitter, Wish
 
 T = TypeVar("T")
 INTERRUPTED_EXIT = 130
@@ -84,6 +84,18 @@ def run(
                 hint += "; `bistro resume` goes on where this stopped"
             frame.output.failure("interrupted", "interrupted", hint)
             sys.exit(INTERRUPTED_EXIT)
+
+
+def submit(frame: Frame, connection: Connection, wish: Wish) -> None:
+    """Submit, and show the result."""
+
+    async def work(submitter: Submitter) -> None:
+        submission = await submitter.submit(wish)
+        folder = frame.home.folder(submission.id)
+        frame.output.result({"submission": describe(submission, folder)}, None)
+        frame.output.line(f"evidence: {folder.evidence}")
+
+    run(frame, connection, work, before=NOTHING_SENT)
 
 
 def _standing(submitters: list[Submitter], before: str) -> str:

@@ -8,10 +8,16 @@ import click
 
 from bistro.errors import FormatError
 from bistro.ids import require_slot
-from bistro.wire.manifest import MAX_FORM_LENGTH
-from bistro_client.cli.options import Frame, framed, parse_vkeys, unlocking, with_network
-from bistro_client.cli.running import NOTHING_SENT, Connection, describe, run
-from bistro_client.submitting import Submitter, Wish
+from bistro_client.cli.options import (
+    Frame,
+    framed,
+    parse_vkeys,
+    require_form,
+    unlocking,
+    with_network,
+)
+from bistro_client.cli.running import Connection, submit
+from bistro_client.submitting import Wish
 
 
 def _require_slot(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -19,14 +25,6 @@ def _require_slot(_: click.Context, __: click.Parameter, value: str) -> str:
         require_slot(value)
     except FormatError as exc:
         raise click.BadParameter(f"{exc.message}; nothing was sent") from exc
-    return value
-
-
-def _require_form(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not 1 <= len(value) <= MAX_FORM_LENGTH:
-        raise click.BadParameter(
-            f"expected 1 to {MAX_FORM_LENGTH} characters, found {len(value)}; nothing was sent"
-        )
     return value
 
 
@@ -44,7 +42,7 @@ def _require_form(_: click.Context, __: click.Parameter, value: str | None) -> s
     "Letters a-z, digits, dots, hyphens and underscores, at most 64.",
 )
 @click.option(
-    "--form", metavar="TYPE", callback=_require_form, help="Form type, in the destination's words."
+    "--form", metavar="TYPE", callback=require_form, help="Form type, in the destination's words."
 )
 @click.option(
     "--key",
@@ -112,12 +110,4 @@ def command(  # noqa: PLR0913 - one argument for each option
         key_file=key,
         trust=parse_vkeys((trust,))[0] if trust else None,
     )
-    connection = Connection(allow_http, ca_file, patience, passphrase_file)
-
-    async def work(submitter: Submitter) -> None:
-        submission = await submitter.submit(wish)
-        folder = frame.home.folder(submission.id)
-        frame.output.result({"submission": describe(submission, folder)}, None)
-        frame.output.line(f"evidence: {folder.evidence}")
-
-    run(frame, connection, work, before=NOTHING_SENT)
+    submit(frame, Connection(allow_http, ca_file, patience, passphrase_file), wish)

@@ -1,0 +1,58 @@
+"""``bistro withdraw``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from bistro.errors import SettingsError
+from bistro_client.changing import withdrawal
+from bistro_client.cli.options import Frame, framed, unlocking, with_network
+from bistro_client.cli.running import Connection, submit
+
+
+@click.command("withdraw")
+@click.argument("submission")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@unlocking
+@with_network
+@framed
+def command(  # noqa: PLR0913 - one argument for each option
+    frame: Frame,
+    *,
+    submission: str,
+    yes: bool,
+    passphrase_file: Path | None,
+    allow_http: bool,
+    ca_file: Path | None,
+    patience: int | None,
+) -> None:
+    """Withdraw what you submitted in the slot of SUBMISSION: nobody will open it.
+
+    A withdrawal is a submission without files and needs a ticket before the deadline. You may
+    submit again in the same slot afterwards, as long as the call is open. That you filed, and
+    when, stays visible to the destination.
+
+    \b
+    Examples:
+      bistro withdraw 2026-11-22-173000
+      bistro withdraw 2026-11-22-173000 --yes --json
+
+    Exit codes are those of `bistro submit`.
+    """  # noqa: D301 - click reads the backspace
+    folder = frame.home.find(submission)
+    wish = withdrawal(folder)
+    if not yes:
+        _ask(folder.id)
+    submit(frame, Connection(allow_http, ca_file, patience, passphrase_file), wish)
+
+
+def _ask(name: str) -> None:
+    if not sys.stdin.isatty():
+        raise SettingsError(
+            f"{name}: there is nobody to ask whether it shall be withdrawn",
+            hint="nothing was sent; give --yes if it shall",
+        )
+    click.confirm(f"withdraw {name}?", abort=True, err=True)
