@@ -17,6 +17,7 @@
 
 #define HASH_SIZE 32
 #define LINE_SIZE 45 /* a hash in base64 and a line feed */
+#define PRINT_SIZE 3
 #define MAX_LEVELS 64
 #define MAX_SIZES 16
 
@@ -403,7 +404,91 @@ sorted_rows(PyObject *module, PyObject *args)
     return found;
 }
 
+/* The bucket of a digest: its first `bits` bits. A fingerprint there is its bytes 4 to 6. */
+static Py_ssize_t
+bucket_of(const char *digest, int bits)
+{
+    const unsigned char *from = (const unsigned char *)digest;
+    uint32_t word = (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 |
+                    from[3];
+    return (Py_ssize_t)(word >> (32 - bits));
+}
+
+/* Reads `buckets, digests, width, bits`; false with an exception. */
+static int
+parse_prints(PyObject *args, PyObject **buckets, const char **digests, Py_ssize_t *count,
+             Py_ssize_t *width, int *bits)
+{
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "Oy#ni", buckets, digests, &size, width, bits))
+        return 0;
+    if (*width < 7 || size % *width || *bits < 1 || *bits > 32) {
+        PyErr_Format(PyExc_ValueError, "%zd bytes are no digests of %zd", size, *width);
+        return 0;
+    }
+    *count = size / *width;
+    return 1;
+}
+
+static PyObject *
+add_prints(PyObject *module, PyObject *args)
+{
+    PyObject *buckets;
+    const char *digests;
+    Py_ssize_t count, width, size;
+    int bits;
+    if (!parse_prints(args, &buckets, &digests, &count, &width, &bits))
+        return NULL;
+    for (Py_ssize_t at = 0; at < count; at++) {
+        const char *digest = digests + at * width;
+        Py_ssize_t bucket = bucket_of(digest, bits);
+        char *old = item_bytes(buckets, bucket, &size);
+        PyObject *new = old == NULL ? NULL : PyBytes_FromStringAndSize(NULL, size + PRINT_SIZE);
+        if (new == NULL)
+            return NULL;
+        put(put(PyBytes_AsString(new), old, size), digest + 4, PRINT_SIZE);
+        PyList_SetItem(buckets, bucket, new);
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+contains(const char *prints, Py_ssize_t size, const char *print)
+{
+    /* At any place, as Python's `in`: what only seems to be there is looked for on disk. */
+    for (Py_ssize_t at = 0; at + PRINT_SIZE <= size; at++)
+        if (memcmp(prints + at, print, PRINT_SIZE) == 0)
+            return 1;
+    return 0;
+}
+
+static PyObject *
+known_prints(PyObject *module, PyObject *args)
+{
+    PyObject *buckets;
+    const char *digests;
+    Py_ssize_t count, width, size;
+    int bits;
+    if (!parse_prints(args, &buckets, &digests, &count, &width, &bits))
+        return NULL;
+    PyObject *found = PyList_New(0);
+    for (Py_ssize_t at = 0; found != NULL && at < count; at++) {
+        const char *digest = digests + at * width;
+        char *prints = item_bytes(buckets, bucket_of(digest, bits), &size);
+        PyObject *place = NULL;
+        if (prints != NULL && !contains(prints, size, digest + 4))
+            continue;
+        if (prints == NULL || (place = PyLong_FromSsize_t(at)) == NULL ||
+            PyList_Append(found, place) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(place);
+    }
+    return found;
+}
+
 static PyMethodDef METHODS[] = {
+    {"add_prints", add_prints, METH_VARARGS, NULL},
+    {"known_prints", known_prints, METH_VARARGS, NULL},
     {"leaf_hashes", leaf_hashes, METH_O, NULL},
     {"parent_hashes", parent_hashes, METH_O, NULL},
     {"proof_texts", proof_texts, METH_VARARGS, NULL},

@@ -8,14 +8,36 @@ Source: docs/decisions/0024-a-few-functions-in-c.md.
 
 from __future__ import annotations
 
-__all__ = ["IS_COMPILED", "leaf_hashes", "parent_hashes", "proof_texts", "sorted_rows"]
+__all__ = [
+    "IS_COMPILED",
+    "add_prints",
+    "known_prints",
+    "leaf_hashes",
+    "parent_hashes",
+    "proof_texts",
+    "sorted_rows",
+]
 
 IS_COMPILED = True
 """Whether these are the functions in C."""
 
 try:
-    from bistro.crypto._bulk import leaf_hashes, parent_hashes, proof_texts, sorted_rows
+    from bistro.crypto._bulk import (
+        add_prints,
+        known_prints,
+        leaf_hashes,
+        parent_hashes,
+        proof_texts,
+        sorted_rows,
+    )
 except ImportError:
-    from bistro.crypto.bulk_python import leaf_hashes, parent_hashes, proof_texts, sorted_rows
+    from bistro.crypto.bulk_python import (
+        add_prints,
+        known_prints,
+        leaf_hashes,
+        parent_hashes,
+        proof_texts,
+        sorted_rows,
+    )
 
     IS_COMPILED = False

@@ -5,15 +5,47 @@ Source: docs/decisions/0024-a-few-functions-in-c.md.
 
 from __future__ import annotations
 
+import struct
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Final
 
 _FEW: Final = 8
 """Of a larger batch than so many times what is wanted, not all paths are spelled."""
 
+_LEAST: Final = 7
+_WORD_BITS: Final = 32
+
 _Levels = list[tuple[int, list[bytes]]]
+
+
+def add_prints(buckets: list[bytes], digests: bytes, width: int, bits: int, /) -> None:
+    """Add the fingerprint of each digest, its bytes 4 to 6, to its bucket, its first bits.
+
+    Args:
+        buckets: 2 to the power of ``bits``.
+        digests: Joined; each of ``width`` bytes, at least 7.
+        width: As said.
+        bits: As said, at most 32.
+    """
+    for word, fingerprint in _prints(digests, width, bits):
+        buckets[word >> (_WORD_BITS - bits)] += fingerprint
+
+
+def known_prints(buckets: list[bytes], digests: bytes, width: int, bits: int, /) -> list[int]:
+    """The places of digests that may have been added; none that was is missing."""
+    return [
+        place
+        for place, (word, fingerprint) in enumerate(_prints(digests, width, bits))
+        if fingerprint in buckets[word >> (_WORD_BITS - bits)]
+    ]
+
+
+def _prints(digests: bytes, width: int, bits: int) -> Iterator[tuple[int, bytes]]:
+    if width < _LEAST or len(digests) % width or not 1 <= bits <= _WORD_BITS:
+        raise ValueError(f"{len(digests)} bytes are no digests of {width}")
+    return struct.iter_unpack(f">I3s{width - _LEAST}x", digests)
 
 
 def leaf_hashes(entries: list[bytes], /) -> list[bytes]:

@@ -103,6 +103,17 @@ class Coder:
         self._require_row(units)
         return self._build(tuple(range(self.k)), units, range(self.k, self.n))
 
+    def parity(self, units: Sequence[BytesLike], index: int) -> bytes:
+        """Parity unit ``index``, k to n - 1, of k data units of equal size.
+
+        Raises:
+            FormatError: Another number of units, their sizes differ, or no such parity unit.
+        """
+        self._require_row(units)
+        if not self.k <= index < self.n:
+            raise FormatError(f"erasure code: no parity unit {index} for {self.k} of {self.n}")
+        return self._build(tuple(range(self.k)), units, [index])[0]
+
     def encode_into(self, units: Sequence[BytesLike], parity: Sequence[Writable]) -> None:
         """As ``encode``, into n - k buffers of the units' size that are used again and again.
 

@@ -7,17 +7,17 @@ at 10^8; those are looked for on disk.
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from bistro.crypto.bulk import add_prints, known_prints
+
 BUCKET_BITS: Final = 18
 
-_DIGEST = struct.Struct(">I3s9x")
-_ROW = struct.Struct(">I3s14x")
-_SHIFT: Final = 32 - BUCKET_BITS
+_DIGEST_SIZE: Final = 16
+_ROW_SIZE: Final = 21
 
 
 class Fingerprints:
@@ -29,9 +29,7 @@ class Fingerprints:
 
     def add(self, rows: bytes) -> None:
         """Remember the digests of some rows."""
-        buckets = self._made()
-        for word, fingerprint in _ROW.iter_unpack(rows):
-            buckets[word >> _SHIFT] += fingerprint
+        add_prints(self._made(), rows, _ROW_SIZE, BUCKET_BITS)
 
     def add_sorted(self, rows: bytes, bounds: Sequence[int]) -> None:
         """Remember the digests of many sorted rows, by columns.
@@ -41,9 +39,9 @@ class Fingerprints:
             bounds: For every bucket and the end, the number of its first row in ``rows``.
         """
         buckets = self._made()
-        prints = bytearray(len(rows) // _ROW.size * 3)
+        prints = bytearray(len(rows) // _ROW_SIZE * 3)
         for column in range(3):
-            prints[column::3] = rows[4 + column :: _ROW.size]
+            prints[column::3] = rows[4 + column :: _ROW_SIZE]
         joined = bytes(prints)
         for bucket, (begin, end) in enumerate(pairwise(bounds)):
             if begin < end:
@@ -64,11 +62,7 @@ class Fingerprints:
         buckets = self._buckets
         if not buckets:
             return []
-        return [
-            text
-            for text, (word, fingerprint) in zip(texts, _DIGEST.iter_unpack(digests), strict=True)
-            if fingerprint in buckets[word >> _SHIFT]
-        ]
+        return [texts[at] for at in known_prints(buckets, digests, _DIGEST_SIZE, BUCKET_BITS)]
 
 
 def bucket_bounds(table: array[int], bits: int) -> list[int] | None:

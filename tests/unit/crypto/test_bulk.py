@@ -16,7 +16,7 @@ from bistro.crypto.merkle import BatchTree, Frontier
 from bistro.ledger.proofs import format_proof
 
 MAGIC = b"c2sp.org/tlog-proof@v1\nextra "
-NAMES = ("leaf_hashes", "parent_hashes", "proof_texts", "sorted_rows")
+NAMES = ("add_prints", "known_prints", "leaf_hashes", "parent_hashes", "proof_texts", "sorted_rows")
 _CAN_COMPILE = shutil.which("cc") and Path(sysconfig.get_path("include"), "Python.h").exists()
 HASHES = [leaf_hash(b"%d" % number) for number in range(700)]
 
@@ -163,3 +163,45 @@ def test_an_error_of_the_caller_is_passed_on(functions: ModuleType) -> None:
     tree = BatchTree(Frontier.empty(), functions.leaf_hashes([b"a"]))
     with pytest.raises(RuntimeError, match="bytes"):
         functions.proof_texts(tree.levels, [b"a"], 0, 0, 1, b"", b"", before, None)
+
+
+DIGESTS = st.lists(st.binary(min_size=8, max_size=8), max_size=60)
+
+
+@given(added=DIGESTS, asked=DIGESTS, bits=st.integers(1, 12))
+def test_what_was_added_is_known(
+    functions: ModuleType, added: list[bytes], asked: list[bytes], bits: int
+) -> None:
+    """And of the rest what has the same first bits, and the same bytes somewhere behind them."""
+    buckets = [b""] * (1 << bits)
+    for some in (added[:20], added[20:]):
+        functions.add_prints(buckets, b"".join(some), 8, bits)
+    expected = [b""] * (1 << bits)
+    for digest in added:
+        expected[int.from_bytes(digest[:4]) >> (32 - bits)] += digest[4:7]
+    assert buckets == expected
+    everything = added + asked
+    known = functions.known_prints(buckets, b"".join(everything), 8, bits)
+    assert known == [
+        at
+        for at, digest in enumerate(everything)
+        if digest[4:7] in expected[int.from_bytes(digest[:4]) >> (32 - bits)]
+    ]
+    assert known[: len(added)] == list(range(len(added)))
+
+
+@pytest.mark.parametrize(("size", "width", "bits"), [(8, 6, 4), (9, 8, 4), (8, 8, 0), (8, 8, 33)])
+def test_what_are_no_digests_is_refused(
+    functions: ModuleType, size: int, width: int, bits: int
+) -> None:
+    """Nothing outside of them, or of the buckets, is read."""
+    for function in (functions.add_prints, functions.known_prints):
+        with pytest.raises(ValueError, match="no digests"):
+            function([b""] * 16, bytes(size), width, bits)
+
+
+def test_buckets_that_are_missing_are_an_error(functions: ModuleType) -> None:
+    """Not memory behind the list."""
+    for function in (functions.add_prints, functions.known_prints):
+        with pytest.raises(IndexError):
+            function([b""], b"\xff" * 8, 8, 4)
