@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from bistro.api import media, message_signatures, routes
 from bistro.clock import SystemClock
@@ -86,7 +87,7 @@ class RelayClients:
         answer, asked = await self._exchange(connection, self.creation(fragment, body))
         if answer.status != 201:
             return None
-        path = answer.fields["location"]
+        path = urlsplit(answer.fields["location"]).path
         self._take(fragment, path, answer, asked)
         return path
 
