@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import http.client
+import shutil
 import socket
 import ssl
 import tempfile
@@ -17,6 +19,7 @@ from tests.bench.proc import file_system
 
 IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _TIMEOUT_S: Final = 30.0
+_LARGE: Final = 1 << 20
 
 
 def root() -> Path:
@@ -27,9 +30,19 @@ def root() -> Path:
 
 @contextlib.contextmanager
 def work_folder() -> Iterator[Path]:
-    """A folder that is gone after the block."""
-    with tempfile.TemporaryDirectory(prefix="bistro-bench-", dir=root()) as name:
-        yield Path(name)
+    """A folder whose large files are gone after the block, and the others with the process.
+
+    For minutes after many deletions ext4 takes many times as long to make a file (it looks for an
+    inode that was not used lately): what one case leaves must not be measured in the next one.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bistro-bench-", dir=root()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        for path in folder.rglob("*"):
+            if path.is_file() and path.stat().st_size >= _LARGE:
+                path.unlink()
 
 
 def ask(
