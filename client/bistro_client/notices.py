@@ -11,7 +11,7 @@ from typing import Final
 
 from bistro.errors import BistroError
 from bistro.instant import UnixMillis, format_duration
-from bistro.protocol.submission import Submission, SubmissionState
+from bistro.protocol.submission import Step, Submission, SubmissionState
 from bistro.wire.header import Kind
 from bistro.wire.status import Outcome
 from bistro.wire.terms import SignedTerms, Terms
@@ -89,9 +89,21 @@ def begun(submission: Submission) -> Notice:
     return _info("begun", f"submission {submission.id}")
 
 
+_NEXT: Final = {
+    Step.SEAL: "nothing was promised yet: sealing the files again",
+    Step.TICKET: "sealed, and not on time yet: asking for the ticket",
+    Step.UPLOAD: "on time: bringing fragments to relays",
+    Step.PRESENT: "on time: showing the relays' receipts to the destination",
+    Step.WATCH: "on time, and your part is done: looking what became of it",
+    Step.REST: "over: there is nothing to do",
+}
+
+
 def resumed(submission: Submission) -> Notice:
     """A submission is taken up again."""
-    return _info("resumed", f"{submission.id}: {submission.state}, next: {submission.next_step}")
+    is_refused = submission.state is SubmissionState.REFUSED
+    doing = "refused: looking whether the call was extended" if is_refused else None
+    return _info("resumed", f"{submission.id}: {doing or _NEXT[submission.next_step]}")
 
 
 def sealed(submission: Submission) -> Notice:
@@ -140,6 +152,16 @@ def staged(submission: Submission) -> Notice:
 def state_changed(submission: Submission) -> Notice:
     """The destination says something new."""
     return _info("state", f"{submission.id}: {submission.state}")
+
+
+def watching(count: int, every_ms: int) -> Notice:
+    """The program stays and looks now and then."""
+    what = "a submission" if count == 1 else f"{count} submissions"
+    return _info(
+        "watching",
+        f"watching {what} until collected, about every {format_duration(every_ms)}; Ctrl-C stops "
+        "it, and nothing is lost",
+    )
 
 
 def outcome_known(outcome: Outcome) -> Notice:
@@ -241,7 +263,18 @@ _STANDINGS = {
         "you are NOT on time yet: there is no ticket; the sealed submission is safe on disk"
     ),
     SubmissionState.REFUSED: "you are NOT on time: the signed refusal is kept",
-    SubmissionState.LAPSED: "the submission lapsed: it was not staged in time",
+    SubmissionState.LAPSED: (
+        "the submission lapsed: the ticket was on time, but too few fragments were staged; it "
+        "does not count. The evidence is kept: ask the destination"
+    ),
+}
+_AFTERWARDS: Final = {
+    SubmissionState.STAGED: (
+        "staged: your part is done. Keep this machine's copy until it is collected: "
+        "`bistro status` now and then, or `bistro resume --watch`"
+    ),
+    SubmissionState.COLLECTED: "collected: the destination has everything",
+    SubmissionState.OPENED: "opened: `bistro status` shows the outcome",
 }
 
 
@@ -253,7 +286,7 @@ def standing(submission: Submission) -> str:
     at = show(Ticket.parse(submission.ticket).effective_at, _zone(submission))
     if state in {SubmissionState.TICKETED, SubmissionState.STAGING}:
         return f"you ARE on time ({at}), but not staged yet: {_stage_by(submission)}"
-    return f"you ARE on time ({at}) and {state}"
+    return f"you ARE on time ({at}), and {_AFTERWARDS[state]}"
 
 
 def _zone(submission: Submission) -> str:

@@ -72,7 +72,7 @@ def framed(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _read_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+def read_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """``90s``, ``10m``, ``2h``, ``1d`` in milliseconds; a bare number is seconds."""
     if value is None:
         return None
@@ -130,7 +130,7 @@ network = (
     ),
     click.option(
         "--patience",
-        callback=_read_duration,
+        callback=read_duration,
         metavar="TIME",
         help="Give up with exit code 5 when nobody could be reached for this long, such as 10m. "
         "Otherwise the program goes on until it is too late.",

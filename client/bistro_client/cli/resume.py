@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -12,13 +16,23 @@ from bistro.errors import BistroError, SettingsError, UnavailableError
 from bistro.protocol.submission import Step, Submission, SubmissionState
 from bistro.wire.document import Json
 from bistro_client import notices
-from bistro_client.cli.options import Frame, framed, unlocking, with_network
+from bistro_client.cli.options import Frame, framed, read_duration, unlocking, with_network
 from bistro_client.cli.running import Connection, describe, run
 from bistro_client.home import Folder
 from bistro_client.journal import read_journal
 from bistro_client.leftovers import sweep_home
 from bistro_client.submitting import Submitter
 
+_WATCHED: Final = frozenset(
+    {
+        SubmissionState.SEALING,
+        SubmissionState.SEALED,
+        SubmissionState.TICKETED,
+        SubmissionState.STAGING,
+        SubmissionState.STAGED,
+    }
+)
+_MS_PER_S: Final = 1_000
 MANY_PATIENCE_MS = 60_000
 """With several submissions, one whose server is silent must not keep the others waiting."""
 
@@ -28,6 +42,15 @@ MANY_PATIENCE_MS = 60_000
 @click.option(
     "--recover", is_flag=True, help="Its journal is damaged: go on from the copy made at sealing."
 )
+@click.option("--watch", is_flag=True, help="Go on until the destination has collected everything.")
+@click.option(
+    "--every",
+    callback=read_duration,
+    default="5m",
+    show_default=True,
+    metavar="TIME",
+    help="How often --watch looks.",
+)
 @unlocking
 @with_network
 @framed
@@ -36,6 +59,8 @@ def command(  # noqa: PLR0913 - one argument for each option
     *,
     submission: str | None,
     recover: bool,
+    watch: bool,
+    every: int,
     passphrase_file: Path | None,
     allow_http: bool,
     ca_file: Path | None,
@@ -48,9 +73,13 @@ def command(  # noqa: PLR0913 - one argument for each option
     for again once the call was extended. SUBMISSION is an id from `bistro status`, or its
     beginning.
 
+    With --watch it stays, and stages again what relays lost, until everything is collected:
+    until then your machine may hold the only copy of what a relay loses.
+
     \b
     Examples:
       bistro resume
+      bistro resume --watch
       bistro resume 2026-11-22-17
       bistro resume 2026-11-22-173000-spring-3f2a91 --recover
 
@@ -59,30 +88,61 @@ def command(  # noqa: PLR0913 - one argument for each option
     if recover and submission is None:
         raise SettingsError("--recover: expected a submission", hint="name one: `bistro status`")
     sweep_home(frame.home, SystemClock())
-    folders = [frame.home.find(submission)] if submission else frame.home.folders()
-    if patience is None and len(folders) > 1:
+    named = frame.home.find(submission) if submission else None
+
+    def folders() -> list[Folder]:
+        return [named] if named else frame.home.folders()
+
+    if patience is None and (watch or len(folders()) > 1):
         patience = MANY_PATIENCE_MS
     connection = Connection(allow_http, ca_file, patience, passphrase_file)
 
-    async def one(submitter: Submitter) -> int:
-        done = await submitter.resume(folders[0], recover=recover)
-        _show(frame, [done], failure_count=0)
-        return 0
-
-    async def all_of_them(submitter: Submitter) -> int:
-        failures: list[BistroError] = []
-        found: list[Submission] = []
-        for folder in folders:
-            try:
-                if _has_work(folder):
-                    found.append(await submitter.resume(folder))
-            except BistroError as exc:
-                failures.append(exc)
-                _tell(frame, folder, exc)
+    async def work(submitter: Submitter) -> int:
+        if named is not None and (recover or not watch):
+            _show(frame, [await submitter.resume(named, recover=recover)], failure_count=0)
+            if not watch:
+                return 0
+        found, failures = await _all_of_them(frame, submitter, folders())
+        if watch:
+            found, failures = await _stay(frame, submitter, folders, every)
         _show(frame, found, failure_count=len(failures))
         return failures[0].exit_code if failures else 0
 
-    sys.exit(run(frame, connection, one if submission else all_of_them))
+    sys.exit(run(frame, connection, work))
+
+
+Round = tuple[list[Submission], list[BistroError]]
+
+
+async def _all_of_them(frame: Frame, submitter: Submitter, folders: list[Folder]) -> Round:
+    """Go on with each that is not finished; one that fails keeps no other from it."""
+    failures: list[BistroError] = []
+    found: list[Submission] = []
+    for folder in folders:
+        try:
+            if _has_work(folder):
+                found.append(await submitter.resume(folder))
+        except BistroError as exc:
+            failures.append(exc)
+            _tell(frame, folder, exc)
+    return found, failures
+
+
+async def _stay(
+    frame: Frame, submitter: Submitter, folders: Callable[[], list[Folder]], every_ms: int
+) -> Round:
+    """Look again and again, until everything is collected or cannot be any more."""
+    is_told = False
+    last: Round = ([], [])
+    while left := [folder for folder in folders() if _is_watched(folder)]:
+        if not is_told:
+            frame.output.notice(notices.watching(len(left), every_ms))
+            is_told = True
+        # Clients that were started in the same minute must not come in the same second.
+        share = 0.75 + secrets.SystemRandom().random() / 2
+        await asyncio.sleep(every_ms * share / _MS_PER_S)
+        last = await _all_of_them(frame, submitter, left)
+    return last
 
 
 def _show(frame: Frame, found: list[Submission], *, failure_count: int) -> None:
@@ -98,6 +158,15 @@ def _has_work(folder: Folder) -> bool:
     submission = read_journal(folder)
     is_refused = submission.state is SubmissionState.REFUSED
     return submission.next_step is not Step.REST or is_refused
+
+
+def _is_watched(folder: Folder) -> bool:
+    """Whether the destination may still ask for something of this one."""
+    try:
+        submission = read_journal(folder)
+    except BistroError:
+        return False  # told in the first round; only a person can mend it
+    return submission.state in _WATCHED
 
 
 def _tell(frame: Frame, folder: Folder, error: BistroError) -> None:

@@ -1,0 +1,214 @@
+"""``bistro forecast``."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.filesize import decimal
+
+from bistro.clock import SystemClock
+from bistro.errors import RefusedError
+from bistro.instant import UnixMillis, format_duration, format_rfc3339
+from bistro.net.session import Session
+from bistro.wire.document import Json
+from bistro_client.cli.bars import Bars
+from bistro_client.cli.options import Frame, framed, parse_vkeys
+from bistro_client.forecasting import Forecast, forecast
+from bistro_client.times import show
+
+USUAL_LINES: Final = (1_000_000, 10_000_000, 100_000_000)
+_LINE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*([kMG])(?:bit/s|bps|bit)?")
+_UNITS: Final = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+
+
+def _read_line(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    match = _LINE.fullmatch(value)
+    if match is None or not float(match[1]):
+        raise click.BadParameter(f"{value!r}: expected a rate such as 1M, 2.5M or 500k (bits/s)")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+@click.command("forecast")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…")
+@click.option("--to", "url", required=True, metavar="URL", help="Address of the destination.")
+@click.option("--call", metavar="ID", help="Which call; may be left out where only one is open.")
+@click.option(
+    "--line",
+    callback=_read_line,
+    metavar="RATE",
+    help="Your upstream line, such as 1M or 500k bits a second.",
+)
+@click.option("--trust", metavar="VKEY", help="The destination's terms key, if you know it.")
+@click.option("--allow-http", is_flag=True, help="Take plain HTTP to other machines too.")
+@click.option(
+    "--ca-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="PEM file of a private certificate authority.",
+)
+@framed
+def command(  # noqa: PLR0913 - one argument for each option
+    frame: Frame,
+    *,
+    paths: tuple[Path, ...],
+    url: str,
+    call: str | None,
+    line: int | None,
+    trust: str | None,
+    allow_http: bool,
+    ca_file: Path | None,
+) -> None:
+    """Say how long a submission will take, until when to start it, and which relays there are.
+
+    Checks your files against the call's limits, asks all relays how they are, and seals a sample
+    on your disk to see how fast it is. Nothing is sent, pinned or kept.
+
+    \b
+    Examples:
+      bistro forecast report.pdf annexes/ --to https://permits.example --call spring
+      bistro forecast bid/ --to https://tenders.example --line 1M --json
+
+    Exit code 3 if it is too late to be on time, or files are beyond the call's limits.
+    """  # noqa: D301 - click reads the backspace
+    clock = SystemClock()
+
+    async def work() -> Forecast:
+        async with Session(allow_http=allow_http, ca_path=ca_file) as session:
+            return await forecast(
+                frame.home,
+                session,
+                clock,
+                Bars(frame.output),
+                paths=paths,
+                url=url,
+                call=call,
+                trust=parse_vkeys((trust,))[0] if trust else None,
+            )
+
+    found = asyncio.run(work())
+    frame.output.result({"forecast": _document(found, line)}, None)
+    for text in _lines(found, line):
+        frame.output.line(text)
+    _conclude(frame, found)
+
+
+def _conclude(frame: Frame, found: Forecast) -> None:
+    at = show(found.latest_start, found.terms.time_zone)
+    if found.is_in_time:
+        frame.output.line(f"YOU CAN BE ON TIME: start by {at}", "bold green")
+        return
+    if frame.output.as_json:
+        sys.exit(RefusedError.exit_code)
+    raise RefusedError(
+        f"it is too late to be sure: the last moment to start was {at}",
+        hint="you are NOT on time; start now all the same: `bistro submit` gets you a ticket, or a "
+        "signed refusal that proves your attempt",
+    )
+
+
+def _document(found: Forecast, line: int | None) -> dict[str, Json]:
+    terms = found.terms
+    lines = USUAL_LINES if line is None else (line,)
+    return {
+        "call": str(terms.origin),
+        "closes": format_rfc3339(terms.closes),
+        "stage_by": format_rfc3339(terms.stage_by),
+        "clock_offset_ms": found.offset_ms,
+        "files": found.file_count,
+        "bytes": found.size,
+        "sealing_ms": found.sealing_ms,
+        "latest_start": format_rfc3339(found.latest_start),
+        "is_in_time": found.is_in_time,
+        "disk_needed_bytes": found.disk_size,
+        "disk_free_bytes": found.free_size,
+        "needed_bytes": found.needed_size,
+        "least_line_bits": found.least_line_bits,
+        "staging": [
+            {
+                "line_bits": bits,
+                "ms": found.staging_ms(bits),
+                "is_in_time": found.is_staged_in_time(bits),
+            }
+            for bits in lines
+        ],
+        "relays": [
+            {
+                "name": one.probe.name,
+                "operator": one.probe.operator,
+                "latency_ms": None if one.problem else int(one.probe.latency_ms or 0),
+                "load_percent": round(one.probe.load * 100),
+                "problem": one.problem or None,
+            }
+            for one in found.relays
+        ],
+    }
+
+
+def _lines(found: Forecast, line: int | None) -> list[str]:
+    terms, zone = found.terms, found.terms.time_zone
+    left_ms = max(0, terms.closes - found.now)
+    texts = [
+        (
+            f"{terms.origin} ({terms.title}) closes {show(terms.closes, zone)}, "
+            f"in {format_duration(left_ms)}"
+        ),
+        _clock(found.offset_ms),
+        (
+            f"files: {found.file_count:,} with {decimal(found.size)}; allowed are "
+            f"{terms.files_limit:,} and {decimal(terms.envelope_limit)}"
+        ),
+        f"sealing: about {format_duration(found.sealing_ms)} on this machine",
+        f"disk: {decimal(found.disk_size)} until they are collected, "
+        f"{decimal(found.free_size)} are free"
+        + ("" if found.disk_size < found.free_size else ": NOT ENOUGH"),
+        (
+            f"staging: {decimal(found.needed_size)} must reach {terms.spread.k} relays by "
+            f"{show(terms.stage_by, zone)}; that takes at least "
+            f"{_rate(found.least_line_bits)} from now on"
+        ),
+    ]
+    texts += [_staging(found, bits) for bits in (USUAL_LINES if line is None else (line,))]
+    texts.append("relays:")
+    texts += [
+        f"  {one.probe.name}: "
+        + (
+            f"left out: {one.problem}"
+            if one.problem
+            else f"{one.probe.latency_ms or 0:.0f} ms away, load {one.probe.load:.0%}"
+        )
+        for one in found.relays
+    ]
+    return texts
+
+
+def _clock(offset_ms: int | None) -> str:
+    if offset_ms is None:
+        return "clock: the destination does not say what time it is"
+    side = "behind" if offset_ms > 0 else "ahead of"
+    return (
+        f"clock: yours is {format_duration(abs(offset_ms))} {side} the destination's, give or "
+        "take a second; only the destination's counts"
+    )
+
+
+def _staging(found: Forecast, bits: int) -> str:
+    done = UnixMillis(found.now + found.sealing_ms + found.staging_ms(bits))
+    verdict = "in time" if found.is_staged_in_time(bits) else "TOO LATE"
+    return (
+        f"  at {_rate(bits)}: {format_duration(found.staging_ms(bits))}, done "
+        f"{show(done, found.terms.time_zone)}: {verdict}"
+    )
+
+
+def _rate(bits: int) -> str:
+    for unit, size in (("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3)):
+        if bits >= size:
+            return f"{bits / size:.3g} {unit}"
+    return f"{bits} bit/s"
