@@ -33,7 +33,9 @@ from tests.support.relays import (
 )
 from tests.support.strategies import note_key
 
-SEALED = Sealed(1, size=600_001)
+SEALED = Sealed(1, size=2_097_154)
+"""Its fragments are a byte too large for a shared segment."""
+SMALL = Sealed(1, size=200_001)
 DATA = SEALED.fragment(0)
 HALF = len(DATA) // 2
 KEY: VerifierKey = note_key(RELAY).verifier
@@ -57,21 +59,24 @@ class Told:
         return True
 
 
-async def upload(relay: RunningRelay, call: PaperCall, told: Told) -> int:
+async def upload(relay: RunningRelay, call: PaperCall, told: Told, sealed: Sealed = SEALED) -> int:
     """Create, send half, send the rest; the last status."""
-    reply = await relay.create(call.claim(SEALED))
+    data = sealed.fragment(0)
+    half = len(data) // 2
+    reply = await relay.create(call.claim(sealed))
     if told.hear(reply):
-        reply = await relay.patch(reply.path, DATA[:HALF], at=0)
+        reply = await relay.patch(reply.path, data[:half], at=0)
     if told.hear(reply) and told.path is not None:
-        reply = await relay.patch(told.path, DATA[HALF:], at=HALF)
+        reply = await relay.patch(told.path, data[half:], at=half)
         told.hear(reply)
     return reply.status
 
 
-async def finish(relay: RunningRelay, call: PaperCall, told: Told) -> None:
+async def finish(relay: RunningRelay, call: PaperCall, told: Told, sealed: Sealed = SEALED) -> None:
     """Go on after a restart, and find everything that was told still true."""
+    data = sealed.fragment(0)
     if told.path is None:
-        reply = await relay.create(call.claim(SEALED))
+        reply = await relay.create(call.claim(sealed))
         assert reply.status == 201
         told.path = reply.path
     head = await relay.ask("HEAD", told.path)
@@ -79,24 +84,26 @@ async def finish(relay: RunningRelay, call: PaperCall, told: Told) -> None:
     assert head.offset >= told.offset, "an offset never goes down"
     receipt = head.receipt
     if receipt is None:
-        last = await relay.patch(told.path, DATA[head.offset :], at=head.offset)
+        last = await relay.patch(told.path, data[head.offset :], at=head.offset)
         assert last.status == 204
         receipt = last.receipt
     assert receipt is not None
-    receipt.verify(KEY, call.origin, SEALED.commitment)
+    receipt.verify(KEY, call.origin, sealed.commitment)
     if told.receipt is not None:
         assert receipt.entry.encode() == told.receipt, "a promise is given once"
     client = relay.collector(call)
     assert len(await client.fetch_staged()) == 1
     received = b""
-    async with client.fetch_batch([BatchItem(SEALED.commitment, 0, 0)]) as frames:
+    async with client.fetch_batch([BatchItem(sealed.commitment, 0, 0)]) as frames:
         async for frame in frames:
             received += frame if isinstance(frame, bytes) else b""
-    assert received == DATA
-    assert relay.services.room.used(SPRING.server) == len(DATA)
+    assert received == data
+    assert relay.services.room.used(SPRING.server) == len(data)
 
 
-async def break_once(root: Path, call: PaperCall, server: PaperServer, *, at: int, how: How) -> int:
+async def break_once(
+    root: Path, call: PaperCall, server: PaperServer, *, at: int, how: How, sealed: Sealed
+) -> int:
     """Fail one changing call of the disk, start again, and look; how many calls there were."""
     settings = relay_settings(root)
     allow(settings, server)
@@ -104,7 +111,7 @@ async def break_once(root: Path, call: PaperCall, server: PaperServer, *, at: in
     try:
         async with serving_relay(settings, disk=disk) as relay:
             if not relay.task.done():
-                status = await upload(relay, call, told)
+                status = await upload(relay, call, told, sealed)
                 if how == "full" and disk.calls[-1] == "write":
                     assert status in {201, 204, 503, 507}
     except (aiohttp.ClientError, KilledError, BaseExceptionGroup, OSError):
@@ -114,20 +121,22 @@ async def break_once(root: Path, call: PaperCall, server: PaperServer, *, at: in
         if told.path is not None:
             raise AssertionError from exc
     async with serving_relay(settings) as relay:
-        await finish(relay, call, told)
+        await finish(relay, call, told, sealed)
     return len(disk.calls)
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("how", ["not-stored", "stored", "kill", "full"])
-async def test_each_durable_step_may_fail(tmp_path: Path, how: How) -> None:
+@pytest.mark.parametrize("sealed", [SEALED, SMALL], ids=["own", "shared"])
+async def test_each_durable_step_may_fail(tmp_path: Path, how: How, sealed: Sealed) -> None:
     """Failed and not stored, failed but stored, killed before, disk full: nothing told is lost."""
     call = PaperCall()
     async with publishing(call) as server:
-        count = await break_once(tmp_path / "whole", call, server, at=10_000, how=how)
+        root = tmp_path / "whole"
+        count = await break_once(root, call, server, at=10_000, how=how, sealed=sealed)
         assert count > 10
         for at in range(count):
-            await break_once(tmp_path / str(at), call, server, at=at, how=how)
+            await break_once(tmp_path / str(at), call, server, at=at, how=how, sealed=sealed)
 
 
 async def test_a_full_disk_is_507_and_the_upload_goes_on_when_there_is_room(
@@ -142,7 +151,9 @@ async def test_a_full_disk_is_507_and_the_upload_goes_on_when_there_is_room(
             disk.fail_at(0, "full")
             assert (await relay.patch(path, DATA[HALF:], at=HALF)).status == 507
             assert (await relay.ask("HEAD", path)).offset == HALF
-            assert (await relay.create(call.claim(Sealed(2)))).status == 507
+            other = Sealed(2)
+            reply = await relay.create(call.claim(other), body=other.fragment(0))
+            assert reply.status == 507
             assert not relay.task.done()
             disk._is_full = False
             assert (await relay.patch(path, DATA[HALF:], at=HALF)).receipt is not None
@@ -184,7 +195,7 @@ async def test_a_broken_connection_keeps_what_had_come(tmp_path: Path) -> None:
 
 
 async def test_hash_states_are_rebuilt_after_a_restart(tmp_path: Path) -> None:
-    """Resuming in another process reads what is there, and ends with the same SHA-256."""
+    """Resuming in another process reads what is there, and ends with the same hash."""
     async with allowed_relay(tmp_path) as (settings, call):
         told = Told()
         for at in range(0, len(DATA), 120_000):

@@ -35,6 +35,7 @@ from bistro_relay.services.records import Records
 from bistro_relay.services.recovery import Recovery
 from bistro_relay.services.room import Gate, Room, SampledDisk
 from bistro_relay.services.shelf_recovery import ShelfRecovery
+from bistro_relay.services.small_ends import SmallEnds
 from bistro_relay.services.statement import Statements
 from bistro_relay.services.takedowns import Takedowns
 from bistro_relay.services.tending import Tending
@@ -183,7 +184,7 @@ class Services:
             desk=desk,
             uploads=uploads,
             whole=self.whole,
-            files=files,
+            ends=SmallEnds(desk, self.whole, receiver, files),
             custody=custody,
             receiver=receiver,
             room=self.room,

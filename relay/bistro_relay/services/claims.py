@@ -198,6 +198,7 @@ class ClaimDesk:
             NotRegisteredError: The destination is not served here.
             UnknownObjectError: It has no such call.
             VerificationError: The claim does not hold.
+            RefusedError: The fragment was taken down.
             LimitExceededError: The fragment is larger than what is taken here.
             UnavailableError: Terms cannot be fetched.
         """
@@ -214,6 +215,15 @@ class ClaimDesk:
         if served is None:
             return None
         return self._examine(claim, data, served.signed.terms, destination, length)
+
+    def recall(self, data: bytes) -> Examined | None:
+        """A claim that was found good before; None where its call is not served any more."""
+        claim = Claim.decode(data)
+        served = self._book.find(claim.origin)
+        if served is None:
+            return None
+        destination = self._book.require_destination(claim.origin.server)
+        return Examined(claim, data, served.signed.terms, destination)
 
     def _examine(
         self, claim: Claim, data: bytes, terms: Terms, destination: Destination, length: int

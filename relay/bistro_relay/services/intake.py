@@ -1,31 +1,27 @@
 """Uploads from the claim to the receipt: what may begin, go on, end.
 
-A crash while an upload is created leaves a file that no row names, swept at the next start, or
-an upload at offset 0 whose client had no answer: it expires. ``receiving`` says what is left
-behind when bytes come.
+A creation is a row and no file. A crash in it leaves an upload at offset 0 whose client had no
+answer: it expires. ``receiving`` and ``small_ends`` say what is left behind when bytes come.
 
 Source: docs/spec/staging.md; tus 1.0.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from bistro.clock import Clock
 from bistro.daemon import logs
-from bistro.errors import RelayFullError, StorageError, UnknownObjectError
+from bistro.errors import BistroError, RelayFullError, UnknownObjectError
 from bistro.instant import UnixMillis
 from bistro.protocol.transfer import (
     Transfer,
     TransferState,
 )
-from bistro.storage.finishing import finish
 from bistro.wire.claim import Claim
 from bistro_relay.metrics import RelayMetrics
 from bistro_relay.services.busy import BusyUploads, UploadEndedError
@@ -33,8 +29,9 @@ from bistro_relay.services.claims import ClaimDesk, Examined
 from bistro_relay.services.custody import Custody
 from bistro_relay.services.receiving import Checksum, Receiver
 from bistro_relay.services.room import Room, full_answered
+from bistro_relay.services.small_ends import SmallEnds
 from bistro_relay.services.whole import WholeIntake
-from bistro_relay.store.segments import SegmentFiles
+from bistro_relay.services.whole_fragment import Kept
 from bistro_relay.store.shared import SMALL_SIZE
 from bistro_relay.store.uploads import Upload, UploadStore
 
@@ -73,8 +70,8 @@ class Intake:
         *,
         desk: ClaimDesk,
         uploads: UploadStore,
-        files: SegmentFiles,
         whole: WholeIntake,
+        ends: SmallEnds,
         custody: Custody,
         receiver: Receiver,
         room: Room,
@@ -84,8 +81,8 @@ class Intake:
     ) -> None:
         self._desk = desk
         self._uploads = uploads
-        self._files = files
         self._whole = whole
+        self._ends = ends
         self._custody = custody
         self._receiver = receiver
         self._room = room
@@ -163,7 +160,7 @@ class Intake:
         except RelayFullError:
             # No room for a segment; for one fragment there may be, and else this says so.
             return await self._keep_alone(examined.encoded, body)
-        return Progress(kept.id, kept.size, kept.size, None, examined.encoded, kept.receipt)
+        return _finished(kept, examined.encoded)
 
     async def _keep_alone(self, claim: bytes, body: bytes) -> Progress:
         async def chunks() -> AsyncIterator[bytes]:
@@ -172,7 +169,14 @@ class Intake:
         progress = await self.create(claim, length=len(body))
         if progress.receipt is not None:
             return progress
-        return await self.append(progress.id, chunks(), at=0, length=len(body))
+        try:
+            # Without a length it is streamed: there is no other way now.
+            return await self.append(progress.id, chunks(), at=0, length=None)
+        except BistroError:
+            # Nobody was told of this upload, so nobody would go on with it.
+            with suppress(BistroError, UploadEndedError):
+                await self.terminate(progress.id)
+            raise
 
     async def _begin(self, claim: Claim) -> Progress:
         now = self._clock.now()
@@ -180,16 +184,7 @@ class Intake:
         transfer = Transfer.offer(size=descriptor.size, sha256=descriptor.sha256, now=now)
         upload = Upload.of(secrets.token_hex(_ID_SIZE), claim, transfer)
         with full_answered():
-            try:
-                create = partial(self._files.create, upload.id, upload.claim, transfer.size)
-                await finish(asyncio.to_thread(create))
-                # A crash here leaves a file that no row names, and a client without an answer.
-                await self._uploads.insert(upload, now=now)
-            except StorageError:
-                # On a full disk the little that was written goes at once.
-                with suppress(StorageError):
-                    await asyncio.to_thread(self._files.delete, upload.id)
-                raise
+            await self._uploads.insert(upload, now=now)
         self._metrics.uploads.labels(TransferState.RECEIVING.value).inc()
         _log.info(
             "upload_created",
@@ -249,7 +244,10 @@ class Intake:
                 return await self._progress(upload)
             transfer.require_offset(at, length=length)
             with full_answered():
-                upload = await self._receiver.receive(upload, chunks, checksum)
+                ended = await self._ends.receive(upload, chunks, length=length, checksum=checksum)
+            if isinstance(ended, Kept):
+                return _finished(ended, upload.claim)
+            upload = ended
             if upload.transfer.state is TransferState.COMPLETE:
                 upload = await self._custody.hold(upload)
             return await self._progress(upload)
@@ -321,3 +319,7 @@ class Intake:
             claim=upload.claim,
             receipt=receipt,
         )
+
+
+def _finished(kept: Kept, claim: bytes) -> Progress:
+    return Progress(kept.id, kept.size, kept.size, None, claim, kept.receipt)

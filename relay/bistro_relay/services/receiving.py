@@ -4,6 +4,7 @@ What a crash leaves behind at each step:
 
 | step | left behind | what happens then |
 |---|---|---|
+| a new file, torn or without bytes | nothing that counts | begun anew with the next bytes |
 | bytes written, not synced | bytes behind the offset | cut when the upload goes on |
 | bytes synced, offset not recorded | the same | the same |
 | offset recorded | what was acknowledged | goes on there |
@@ -28,7 +29,7 @@ from bistro.protocol.transfer import INCOMPLETE_MS, TransferState, require_intac
 from bistro.storage.finishing import finish
 from bistro_relay.metrics import RelayMetrics
 from bistro_relay.services.room import Room, full_answered
-from bistro_relay.services.writing import Digests, Writing
+from bistro_relay.services.writing import Blocks, Digests, Writing
 from bistro_relay.store.segments import Segment, SegmentFiles
 from bistro_relay.store.uploads import Upload, UploadStore
 
@@ -67,6 +68,7 @@ class Receiver:
         self._clock = clock
         self._metrics = metrics
         self._digests = Digests()
+        self._blocks = Blocks()
 
     async def receive(
         self, upload: Upload, chunks: AsyncIterator[bytes], checksum: Checksum | None
@@ -91,18 +93,37 @@ class Receiver:
             StorageError: The disk is full or failed; the offset stays.
         """
         offset = upload.transfer.offset
-        segment = await finish(asyncio.to_thread(self._files.open, upload.id, durable_size=offset))
+        segment = await finish(asyncio.to_thread(self._open, upload))
+        writing: Writing | None = None
         try:
             digest = await self._digests.take(upload.id, segment, size=offset)
             self._digests.keep(upload.id, digest)
             check = None if checksum is None else hashlib.new(checksum.algorithm)
-            writing = Writing(segment, digest.copy(), check=check)
+            writing = Writing(segment, digest.copy(), self._blocks, check=check)
             upload = await self._write(upload, writing, chunks, checksum)
             if writing.digest.size < upload.transfer.size:
                 return upload
             return await self._complete(upload, writing)
         finally:
+            if writing is not None:
+                writing.give_up()
+                offset = max(offset, writing.recorded)
             await finish(asyncio.to_thread(self._close, segment, upload.id, offset))
+
+    def _open(self, upload: Upload) -> Segment:
+        """The upload's segment, which is made for its first bytes and not before."""
+        offset = upload.transfer.offset
+        if not offset:
+            # What a crash or a failure left of an earlier beginning may be torn.
+            self._files.delete(upload.id)
+            try:
+                self._files.create(upload.id, upload.claim, upload.transfer.size)
+            except StorageError:
+                # On a full disk the little that was written goes at once.
+                with suppress(StorageError):
+                    self._files.delete(upload.id)
+                raise
+        return self._files.open(upload.id, durable_size=offset)
 
     def _close(self, segment: Segment, upload_id: str, offset: int) -> None:
         is_broken = segment.is_broken
@@ -159,6 +180,7 @@ class Receiver:
         upload = upload.with_transfer(replace(accepted, expires_at=UnixMillis(now + INCOMPLETE_MS)))
         # A crash here leaves bytes behind the offset, which are cut: nobody was told of them.
         await self._uploads.update(upload, now=now)
+        writing.recorded = upload.transfer.offset
         self._digests.keep(upload.id, writing.digest.copy())
         self._room.fill(upload.origin.server, size)
         return upload
@@ -198,11 +220,15 @@ class Receiver:
 
     async def discard(self, upload: Upload) -> None:
         """Forget the bytes of an upload whose row has ended."""
-        self._digests.forget(upload.id)
         transfer = upload.transfer
         self._room.give_back(
             upload.origin.server, size=transfer.size, missing_size=transfer.missing_size
         )
         self._metrics.uploads.labels(TransferState.TERMINATED.value).inc()
-        # A crash here leaves a file whose row has ended: swept at the next start.
+        await self.forget(upload)
+
+    async def forget(self, upload: Upload) -> None:
+        """Delete the file of an upload whose row needs none any more."""
+        self._digests.forget(upload.id)
+        # A crash here leaves a file that no row names: swept at the next start.
         await asyncio.to_thread(self._files.delete, upload.id)

@@ -5,7 +5,8 @@
 | file | no row, no receipt | deleted: its creation was never answered |
 | whole file | no row, but a receipt in the ledger | the row is made again |
 | file | row ended | deleted |
-| no file | row receiving | the upload ends |
+| no file | row receiving, nothing had come | goes on |
+| no file | row receiving, bytes had come | the upload ends |
 | no file, damaged | row complete or held | said loudly; the promise cannot be kept |
 | whole file | row receiving, but a receipt in the ledger | complete again, then held |
 | anything | row held or ended, and no such entry in the ledger | the relay does not start |
@@ -110,10 +111,10 @@ class Recovery:
             if has_file:
                 await self._sweep(upload.id, tally)
         elif state is TransferState.RECEIVING:
-            if not has_file:
+            if not has_file and upload.transfer.offset:
                 ended = replace(upload.transfer, state=TransferState.TERMINATED)
                 await self._uploads.update(upload.with_transfer(ended), now=self._clock.now())
-            elif await self._is_promised(upload):
+            elif has_file and await self._is_promised(upload):
                 await self._restore(upload, tally, is_new=False)
         elif not has_file:
             tally.missing += 1

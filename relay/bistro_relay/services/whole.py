@@ -131,8 +131,15 @@ class WholeIntake:
             return False
         return True
 
-    async def take(self, examined: Examined, body: bytes) -> Kept:
+    async def take(
+        self, examined: Examined, body: bytes | memoryview, *, begun: Upload | None = None
+    ) -> Kept:
         """Keep a fragment; what this returns is durable and promised.
+
+        Args:
+            examined: Its claim.
+            body: As long as the claim says.
+            begun: Its upload, if that was created before; nobody else works on it.
 
         Raises:
             BistroError: As ``begin`` tells it.
@@ -143,13 +150,20 @@ class WholeIntake:
             if not ended.done():
                 ended.set_result(result)
 
-        self.begin(examined, body, tell)
+        self.begin(examined, body, tell, begun=begun)
         result = await ended
         if isinstance(result, BistroError):
             raise copy.copy(result) from result
         return result
 
-    def begin(self, examined: Examined, body: bytes | memoryview, tell: Tell) -> None:
+    def begin(
+        self,
+        examined: Examined,
+        body: bytes | memoryview,
+        tell: Tell,
+        *,
+        begun: Upload | None = None,
+    ) -> None:
         """Keep a fragment; what is told as kept is durable and promised.
 
         Told errors are ``DeadlinePassedError``, ``RelayFullError``, ``ChecksumMismatchError``
@@ -159,15 +173,18 @@ class WholeIntake:
             examined: Its claim.
             body: As long as the claim says.
             tell: Hears how it ended.
+            begun: Its upload, if that was created before: it was let in then.
         """
-        one = Whole(examined, body, tell, now=self._clock.now(), on_settled=self._note_settled)
-        try:
-            quota = self._desk.require_open(examined)
-            self._room.reserve(one.origin.server, one.size, quota_bytes=quota)
-        except BistroError as exc:
-            one.tell(exc)
-            return
-        one.is_reserved = True
+        now = self._clock.now()
+        one = Whole(examined, body, tell, now=now, on_settled=self._note_settled, begun=begun)
+        if begun is None:
+            try:
+                quota = self._desk.require_open(examined)
+                self._room.reserve(one.origin.server, one.size, quota_bytes=quota)
+            except BistroError as exc:
+                one.tell(exc)
+                return
+            one.is_reserved = True
         if one.size <= _HASHED_AT_ONCE:
             one.hashed()
         self._arrived.append(one)
@@ -263,10 +280,13 @@ class WholeIntake:
         if not batch:
             return
         now = self._clock.now()
-        uploads = [one.upload(_new_id(now), now) for one in batch]
+        uploads = [
+            one.upload(_new_id(now) if one.begun is None else one.begun.id, now) for one in batch
+        ]
+        begun = [one.begun.id for one in batch if one.begun is not None]
         try:
             # A crash here leaves records with receipts: the next start makes their rows.
-            await self._placed.insert_held(uploads, now=now)
+            await self._placed.insert_held(uploads, now=now, begun=begun)
         except ConflictError:
             if len(batch) == 1:
                 await self._look_up(batch[0].origin, batch)
@@ -285,7 +305,8 @@ class WholeIntake:
             assert one.place is not None  # noqa: S101 - it was written
             self._shelf.keep(one.place)
         for server in {one.origin.server for one in batch}:
-            self._room.fill(server, sum(one.size for one in batch if one.origin.server == server))
+            sizes = [one.missing_size for one in batch if one.origin.server == server]
+            self._room.fill(server, sum(sizes))
         self._metrics.uploads.labels(TransferState.HELD.value).inc(len(batch))
         for origin in {one.origin for one in batch}:
             self._arrivals.announce(origin)

@@ -52,11 +52,13 @@ class Whole(LedgerClaim):
         body: Its bytes, as many as the claim says.
         tell_end: Hears how it ended, once.
         now: When its last byte had been read.
+        begun: Its upload, if that was created before: receiving still, its room reserved.
         on_settled: Called when the ledger has settled it, or it was refused before.
 
     Attributes:
         examined: As given.
         body: As given.
+        begun: As given.
         ledger: The ledger's origin; set before the claim is enqueued.
         place: Its record, once it is durable.
         is_reserved: Whether room was reserved.
@@ -68,6 +70,7 @@ class Whole(LedgerClaim):
         "_on_settled",
         "_tell_end",
         "_until",
+        "begun",
         "body",
         "examined",
         "is_reserved",
@@ -84,11 +87,13 @@ class Whole(LedgerClaim):
         *,
         now: UnixMillis,
         on_settled: Callable[[Whole], None],
+        begun: Upload | None = None,
     ) -> None:
         claim = examined.claim
         super().__init__(receipt_key(claim.commitment, claim.descriptor.index), now)
         self.examined = examined
         self.body = body
+        self.begun = begun
         self.ledger = ""
         self.place: Place | None = None
         self.is_reserved = False
@@ -107,6 +112,11 @@ class Whole(LedgerClaim):
     def size(self) -> int:
         """Bytes of the fragment."""
         return self.examined.claim.descriptor.size
+
+    @property
+    def missing_size(self) -> int:
+        """Bytes that nobody knew of before it came whole."""
+        return self.size if self.begun is None else self.begun.transfer.missing_size
 
     @property
     def fragment(self) -> tuple[bytes, int]:

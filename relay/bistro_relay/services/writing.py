@@ -1,6 +1,7 @@
 """The bytes of one request on their way to the disk: gathered, hashed, appended, made durable.
 
-Memory is one block, whatever comes. Hashing and writing happen together in a thread.
+Memory is one block, whatever comes, and less where many come slowly. Hashing and writing happen
+together in a thread.
 
 Source: docs/spec/staging.md, continuing and the last byte.
 """
@@ -20,6 +21,8 @@ from bistro_relay.store.segments import CHUNK_SIZE, Segment
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+BLOCKS_SIZE: Final = 16_777_216
+"""Bytes of all requests that are gathered; beyond, each is written as it comes."""
 CHECKPOINT_SIZE: Final = 8_388_608
 """A long request loses at most this much to a crash."""
 
@@ -85,20 +88,38 @@ def _digest_of(segment: Segment, size: int) -> Digest:
     return digest
 
 
+class Blocks:
+    """Bytes that all requests together have gathered and not written yet."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should be gathered."""
+        return self.size > BLOCKS_SIZE
+
+
 class Writing:
     """One request's bytes; its owner closes the segment.
 
     Args:
         segment: Cut to what is durable.
         digest: Of what is durable.
+        blocks: What all requests have gathered.
         check: The hash of the request's ``Upload-Checksum``, if it has one.
 
     Attributes:
         digest: Of everything written.
+        recorded: Bytes that the upload's row counts; its owner keeps this.
     """
 
-    def __init__(self, segment: Segment, digest: Digest, *, check: _Hash | None = None) -> None:
+    def __init__(
+        self, segment: Segment, digest: Digest, blocks: Blocks, *, check: _Hash | None = None
+    ) -> None:
         self.digest = digest
+        self.recorded = digest.size
+        self._blocks = blocks
         self._segment = segment
         self._check = check
         self._block = bytearray()
@@ -107,14 +128,21 @@ class Writing:
     async def add(self, chunk: bytes) -> None:
         """Take bytes; they are written when a block is full."""
         self._block += chunk
-        if len(self._block) >= CHUNK_SIZE:
+        self._blocks.size += len(chunk)
+        if len(self._block) >= CHUNK_SIZE or self._blocks.is_full:
             await self.flush()
 
     async def flush(self) -> None:
         """Write what has been gathered; durable only after ``sync``."""
         if self._block:
             block, self._block = self._block, bytearray()
+            self._blocks.size -= len(block)
             await finish(asyncio.to_thread(self._write, block))
+
+    def give_up(self) -> None:
+        """Drop what has been gathered and will not be written."""
+        self._blocks.size -= len(self._block)
+        self._block = bytearray()
 
     def _write(self, block: bytearray) -> None:
         self._segment.append(memoryview(block))

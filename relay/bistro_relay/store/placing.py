@@ -51,10 +51,17 @@ class PlacedUploads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert_held(self, uploads: Sequence[Upload], *, now: UnixMillis) -> None:
+    async def insert_held(
+        self, uploads: Sequence[Upload], *, now: UnixMillis, begun: Sequence[str] = ()
+    ) -> None:
         """Record fragments whose receipts are durable, and show them; all or none.
 
         A crash before this returns leaves none; recovery makes the rows from the records.
+
+        Args:
+            uploads: Held.
+            now: Dates rows.
+            begun: Ids of those that have rows already, which say less.
 
         Raises:
             ConflictError: One of the fragments has a custody already.
@@ -63,6 +70,10 @@ class PlacedUploads:
         shown = [(one.id, one.origin.server, one.origin.call) for one in uploads]
 
         def insert(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "DELETE FROM upload WHERE id = ? AND state NOT IN ('complete', 'held', 'released')",
+                [(one,) for one in begun],
+            )
             connection.executemany(INSERT, rows)
             connection.executemany(
                 "INSERT INTO staged (upload, server, call) VALUES (?, ?, ?)", shown

@@ -12,7 +12,14 @@ import pytest
 from bistro.crypto.treehash import tree_hash
 from bistro.errors import StorageError
 from bistro_relay.services.busy import BusyUploads, UploadBusyError
-from bistro_relay.services.writing import CHECKPOINT_SIZE, Digest, Digests, Writing
+from bistro_relay.services.writing import (
+    BLOCKS_SIZE,
+    CHECKPOINT_SIZE,
+    Blocks,
+    Digest,
+    Digests,
+    Writing,
+)
 from bistro_relay.store.segments import CHUNK_SIZE, SegmentFiles
 from tests.support.disks import FaultyDisk
 
@@ -29,7 +36,7 @@ async def test_memory_stays_small_whatever_comes(files: SegmentFiles) -> None:
     piece, count = b"x" * 65_536, 1_024
     files.create(ID, b"claim", len(piece) * count)
     segment = files.open(ID, durable_size=0)
-    writing = Writing(segment, Digest.empty())
+    writing = Writing(segment, Digest.empty(), Blocks())
     tracemalloc.start()
     for _ in range(count):
         await writing.add(piece)
@@ -46,7 +53,7 @@ async def test_a_whole_segment_reads_back(files: SegmentFiles) -> None:
     data = bytes(range(256)) * 3_000
     files.create(ID, b"claim", len(data))
     segment = files.open(ID, durable_size=0)
-    writing = Writing(segment, Digest.empty())
+    writing = Writing(segment, Digest.empty(), Blocks())
     for at in range(0, len(data), 1_000):
         await writing.add(data[at : at + 1_000])
     await writing.finish()
@@ -65,7 +72,7 @@ async def test_digests_are_remembered_or_computed_again(files: SegmentFiles) -> 
     data = b"fragment" * 50_000
     files.create(ID, b"claim", len(data))
     segment = files.open(ID, durable_size=0)
-    writing = Writing(segment, Digest.empty())
+    writing = Writing(segment, Digest.empty(), Blocks())
     await writing.add(data)
     await writing.sync()
     digests = Digests()
@@ -86,13 +93,13 @@ async def test_a_checkpoint_is_due_after_so_many_bytes(files: SegmentFiles) -> N
     """Not while a checksum has to hold for all of a request: its bytes may have to go."""
     files.create(ID, b"claim", 2 * CHECKPOINT_SIZE)
     segment = files.open(ID, durable_size=0)
-    plain = Writing(segment, Digest.empty())
+    plain = Writing(segment, Digest.empty(), Blocks())
     await plain.add(bytes(CHECKPOINT_SIZE))
     due = [plain.is_checkpoint_due]
     await plain.sync()
     due.append(plain.is_checkpoint_due)
     assert due == [True, False]
-    checked = Writing(segment, Digest.empty(), check=hashlib.sha256())
+    checked = Writing(segment, Digest.empty(), Blocks(), check=hashlib.sha256())
     await checked.add(bytes(CHECKPOINT_SIZE))
     assert not checked.is_checkpoint_due
     assert checked.checksum() == hashlib.sha256(bytes(CHECKPOINT_SIZE)).digest()
@@ -138,3 +145,20 @@ def test_an_upload_has_one_owner_at_a_time() -> None:
     with pytest.raises(KeyError), busy.held("a"):
         raise KeyError
     assert "a" not in busy
+
+
+async def test_blocks_of_all_requests_have_a_common_limit(files: SegmentFiles) -> None:
+    """Many that come slowly hold little each: beyond the limit what comes is written at once."""
+    blocks, count = Blocks(), 2 * BLOCKS_SIZE // CHUNK_SIZE
+    names = [f"{number:032x}" for number in range(count)]
+    writings: list[Writing] = []
+    for name in names:
+        files.create(name, b"claim", CHUNK_SIZE)
+        segment = files.open(name, durable_size=0)
+        writings.append(Writing(segment, Digest.empty(), blocks))
+        await writings[-1].add(bytes(CHUNK_SIZE - 1))
+        assert blocks.size <= BLOCKS_SIZE
+    for writing in writings:
+        writing.give_up()
+        writing._segment.close()
+    assert blocks.size == 0
