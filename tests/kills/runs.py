@@ -109,7 +109,7 @@ class _Run:
 
     def _command(self) -> list[object]:
         """What a filer types: to submit until there is something to resume."""
-        always = ("--home", self.home.root, "--patience", "20s")
+        always = ("--home", self.home.root, "--patience", "150s")
         if self.home.folders():
             return ["resume", *always]
         where = ("--to", self.town.server.url, "--call", "spring")
