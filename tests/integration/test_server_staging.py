@@ -211,7 +211,10 @@ async def exercise(folder: ServerFolder, clock: ManualClock, *, call_id: str = "
             await log.append_opening()
         clock.advance(HOUR_MS + 2_000)
         closed = await log.append_closed()
-        assert await log.append_closed() == closed or (await log.find_closed()) is not None
+        assert (await log.append_closed()).entry == closed.entry
+        found_closed = await log.find_closed()
+        assert found_closed is not None
+        assert found_closed.entry == closed.entry
         opening = await log.append_opening()
         opening.verify(call.log_key, call.origin, call.terms.hash)
         entries = [entry async for _, entry in log.entries()]

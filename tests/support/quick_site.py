@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from bistro.api import routes
-from bistro.daemon.bodies import read_body
+from bistro.daemon.bodies import UNFINISHED, read_body
 from bistro.daemon.bursts import Bodies, Burst
 from bistro.daemon.connection import Connection
 from bistro.daemon.listening import HttpPart, bind_tcp
@@ -20,6 +20,7 @@ from bistro.daemon.quick import Exchange, Gathering, Heads, Pending, QuickEndpoi
 from bistro.daemon.web import Endpoint, new_app
 from bistro.errors import BistroError
 from tests.support.clocks import ManualClock
+from tests.support.lines import Answer, Line
 from tests.support.serving import is_always_ready, running
 
 MSGPACK = "application/msgpack"
@@ -88,53 +89,20 @@ async def ordinary(request: web.Request) -> web.Response:
 class Site:
     """A running part with one route that is quick and ordinary."""
 
-    def __init__(self, desk: Desk, hall: Hall, port: int, registry: CollectorRegistry) -> None:
+    def __init__(self, part: HttpPart, desk: Desk, hall: Hall, registry: CollectorRegistry) -> None:
         self.desk = desk
         self.hall = hall
-        self.port = port
+        self.port = part.port
         self.registry = registry
+        self.unfinished = part.app[UNFINISHED]
 
     async def connect(self) -> Line:
-        return Line(*await asyncio.open_connection("127.0.0.1", self.port))
+        return await Line.to(self.port)
 
-    async def ask(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def ask(self, data: bytes) -> Answer:
         """One answer over a connection of its own."""
         async with await self.connect() as line:
-            line.send(data)
-            return await line.answer()
-
-
-class Line:
-    """A client's connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    def send(self, data: bytes) -> None:
-        self._writer.write(data)
-
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """The next answer: status, fields, body."""
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        fields = dict(line.split(": ", 1) for line in head[1:-2])
-        body = await self._reader.readexactly(int(fields.get("Content-Length", "0")))
-        return int(head[0].split()[1]), fields, body
-
-    async def ended(self) -> bool:
-        """Whether the server closed without another byte."""
-        with contextlib.suppress(ConnectionError):
-            return await self._reader.read() == b""
-        return True
-
-    def break_off(self) -> None:
-        self._writer.transport.abort()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._writer.transport.abort()
+            return await line.ask(data)
 
 
 @contextlib.asynccontextmanager
@@ -152,7 +120,7 @@ async def quick_site(*, unfinished_limit: int = 1 << 20, **more: Any) -> AsyncIt
     quick = Heads([endpoint], ManualClock())
     part = HttpPart(app, bind_tcp(host="127.0.0.1", port=0), quick=quick, grace_s=0.5, **more)
     async with running(part):
-        yield Site(desk, hall, part.port, registry)
+        yield Site(part, desk, hall, registry)
 
 
 def break_answers(monkeypatch: pytest.MonkeyPatch, mark: bytes) -> list[dict[str, Any]]:

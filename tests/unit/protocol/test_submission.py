@@ -285,9 +285,12 @@ class JournalMachine(RuleBasedStateMachine):
 
     def attempt(self, event: Callable[[], Submission]) -> None:
         before = self.submission
+        after = before
         with contextlib.suppress(BistroError):
-            self.submission = decode_journal(encode_journal(event()))
-        after = self.submission
+            after = event()
+        # Outside: a journal that cannot be read again is the worst that can happen here.
+        self.submission = decode_journal(encode_journal(after))
+        assert self.submission == after
         assert before.sealed in (None, after.sealed)
         assert before.ticket in (None, after.ticket)
         kept = {f.receipt for f in before.fragments} - {None}
