@@ -25,11 +25,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from bistro.clock import SystemClock
 from bistro.daemon import addresses, logs
+from bistro.daemon.activation import passed_listener
 from bistro.daemon.addresses import Addresses
 from bistro.daemon.bodies import UNFINISHED
 from bistro.daemon.connection import Connection
 from bistro.daemon.front import Front, Limits
 from bistro.daemon.outbox import Outbox
+from bistro.daemon.passing import Passage
 from bistro.daemon.peers import Peers
 from bistro.daemon.preface import Introduction
 from bistro.daemon.quick import Heads
@@ -173,6 +175,8 @@ class HttpPart:
     ) -> HttpPart:
         """A part that listens where the settings say; sockets are bound now.
 
+        A socket that the service manager passed on is taken instead.
+
         Args:
             app: What answers.
             settings: Where, how, and with how many workers.
@@ -184,7 +188,9 @@ class HttpPart:
             SettingsError: A socket cannot be bound, or the certificate cannot be used.
         """
         identity = server_tls(settings)
-        listener = bind_tcp(host=settings.host, port=settings.port, backlog=settings.backlog_count)
+        listener = passed_listener() or bind_tcp(
+            host=settings.host, port=settings.port, backlog=settings.backlog_count
+        )
         relayed, workers = None, dict[str, WorkerPart]()
         if settings.workers_count and inner is not None:
             try:
@@ -260,16 +266,17 @@ class HttpPart:
 
     def _front(self, runner: web.AppRunner) -> Front:
         ordinary = cast("Callable[[], asyncio.Protocol]", runner.server)
+        unfinished = self.app[UNFINISHED]
         now_s = asyncio.get_running_loop().time
         outbox = Outbox(observer(self.app), self.app[ALARM].sound, now_s)
         limits = Limits(
             idle_s=self.idle_timeout_s,
             request_s=self.request_timeout_s,
             addresses=Addresses(room_for_connections(self.connections_limit)),
-            unfinished=self.app[UNFINISHED],
+            unfinished=unfinished,
             peers=self.peers,
         )
-        return Front(self.quick, ordinary, outbox, limits)
+        return Front(self.quick, Passage(ordinary, unfinished).protocol, outbox, limits)
 
     async def _listen(self, front: Front) -> asyncio.Server:
         loop = asyncio.get_running_loop()

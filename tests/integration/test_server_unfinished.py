@@ -28,11 +28,11 @@ def resident_bytes(pid: int) -> int:
     return int(line.split()[1]) * 1_024
 
 
-async def begin(port: int) -> asyncio.StreamWriter:
-    """A connection with a request for tickets that lacks its last byte."""
+async def begin(port: int, target: str) -> asyncio.StreamWriter:
+    """A connection with a request that lacks its last byte."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     head = (
-        "POST /calls/spring/tickets HTTP/1.1\r\nHost: h\r\nContent-Type: application/msgpack\r\n"
+        f"POST {target} HTTP/1.1\r\nHost: h\r\nContent-Type: application/msgpack\r\n"
         f"Content-Length: {SIZE}\r\n\r\n"
     )
     writer.write(head.encode() + bytes(SIZE - 1))
@@ -42,10 +42,11 @@ async def begin(port: int) -> asyncio.StreamWriter:
     return writer
 
 
+@pytest.mark.parametrize("target", ["/calls/spring/tickets", "/calls/spring/receipts", "/nothing"])
 async def test_requests_that_never_end_take_no_more_memory_than_their_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    """600 bodies of half a megabyte, and a ticket is given all the same."""
+    """600 bodies of half a megabyte, whoever answers them; a ticket is given all the same."""
     folder, port = tmp_path / "server", free_port()
     command("init", str(folder), "--name", "tenders.example", "--port", str(port))
     command("call", "create", "spring", "--title", "S", "--closes", "+1d", "--dir", str(folder))
@@ -55,7 +56,7 @@ async def test_requests_that_never_end_take_no_more_memory_than_their_budget(
         async with process(folder, api) as serve:
             before = resident_bytes(serve.pid)
             async with asyncio.TaskGroup() as group:
-                begun = [group.create_task(begin(port)) for _ in range(COUNT)]
+                begun = [group.create_task(begin(port, target)) for _ in range(COUNT)]
             # Twice the budget for pieces being joined and what the allocator keeps; unbounded
             # it would be eighteen times as much.
             assert resident_bytes(serve.pid) - before < 3 * LIMIT
