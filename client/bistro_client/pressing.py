@@ -1,7 +1,7 @@
-"""Turns an archive that arrives in slabs into fragments in a spool: seal, cut, write.
+"""Turns an archive that arrives in slabs into rows of an envelope, for the mill to work on.
 
 The first chunks of an archive hold the hashes of its files and are known last. So what comes
-first is what lies behind them; rows of the envelope that touch them are cut at the end.
+first is what lies behind them; rows of the envelope that touch them come at the end.
 
 Source: docs/spec/filing.md, sealing; docs/spec/fragments.md, striping.
 """
@@ -13,8 +13,8 @@ from typing import Self
 
 from bistro.crypto.age.payload import SEALED_CHUNK_SIZE
 from bistro.crypto.sealing import CHUNK_SIZE, Sealer
-from bistro.protocol.fragmenting import RowCutter
-from bistro_client.spool import Spool
+from bistro_client.milling import Mill
+from bistro_client.slabs import SLAB_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,37 +49,39 @@ class Lead:
 
 
 class Press:
-    """Plaintext in, fragments out.
+    """Plaintext in, rows of the envelope out.
 
     Args:
         sealer: With the held chunks of ``lead``.
-        spool: Empty, made for the same first row.
+        mill: Empty, made for the first row of ``lead``, with buffers of ``buffer_size``.
     """
 
-    def __init__(self, sealer: Sealer, lead: Lead, cutter: RowCutter, spool: Spool) -> None:
+    def __init__(self, sealer: Sealer, lead: Lead, mill: Mill) -> None:
         self._sealer = sealer
-        self._cutter = cutter
-        self._spool = spool
-        first_row = lead.first_row(sealer, row_size=cutter.row_size)
-        self._row = first_row
+        self._mill = mill
         self._has_held = lead.held_count > 0
+        self._row = lead.first_row(sealer, row_size=mill.row_size)
         # What lies in the first rows behind the held chunks waits for these.
         self._waiting = bytearray()
-        self._waiting_size = first_row * cutter.row_size - lead.front_size(sealer)
-        self._buffer = memoryview(bytearray())
+        self._waiting_size = self._row * mill.row_size - lead.front_size(sealer)
+        self._buffer = mill.buffer()
         self._filled = 0
         if not self._has_held:
             self._append(sealer.header())
 
+    @staticmethod
+    def buffer_size(row_size: int) -> int:
+        """What a sealed slab needs, behind a row that is not whole yet."""
+        return row_size + (SLAB_SIZE // CHUNK_SIZE + 2) * SEALED_CHUNK_SIZE
+
     def add(self, slab: memoryview) -> None:
-        """Seal the next bytes behind the lead; whole rows go to the spool.
+        """Seal the next bytes behind the lead, ``SLAB_SIZE`` at most; hand on whole rows.
 
         Raises:
             StorageError: The disk is full or failed.
         """
-        self._make_room(self._sealer.room_for(len(slab)))
         self._filled += self._sealer.update_into(slab, self._buffer[self._filled :])
-        self._cut_whole_rows()
+        self._hand_on()
 
     def finish(self, lead: memoryview) -> None:
         """Seal the end and the lead; the spool then has every row, not yet durable.
@@ -88,42 +90,31 @@ class Press:
             StorageError: The disk is full or failed.
         """
         if not self._has_held:
-            self.add(lead)
+            for at in range(0, len(lead), SLAB_SIZE):
+                self.add(lead[at : at + SLAB_SIZE])
         self._append(self._sealer.finish())
-        self._cut_whole_rows()
-        self._cut(self._buffer[: self._filled], row=self._row)
+        self._mill.finish(self._buffer[: self._filled], row=self._row)
         if self._has_held:
             front = self._sealer.header() + self._sealer.seal_held(lead) + self._waiting
-            self._cut(memoryview(front), row=0)
+            self._mill.put_in_front(memoryview(front))
 
     def _append(self, data: bytes) -> None:
-        self._make_room(len(data))
         self._buffer[self._filled : self._filled + len(data)] = data
         self._filled += len(data)
+        self._hand_on()
 
-    def _make_room(self, size: int) -> None:
-        # One buffer is used again and again: fresh memory costs as much as the cipher.
-        if len(self._buffer) < self._filled + size:
-            larger = memoryview(bytearray(size + self._cutter.row_size))
-            larger[: self._filled] = self._buffer[: self._filled]
-            self._buffer = larger
-
-    def _cut_whole_rows(self) -> None:
-        """Cut what is complete of the buffer; less than a row stays, at its beginning."""
-        ready = self._buffer[: self._filled]
-        waiting = ready[: self._waiting_size - len(self._waiting)]
-        self._waiting += waiting
-        ready = ready[len(waiting) :]
-        whole_size = len(ready) // self._cutter.row_size * self._cutter.row_size
-        self._cut(ready[:whole_size], row=self._row)
-        self._row += whole_size // self._cutter.row_size
-        rest = bytes(ready[whole_size:])
+    def _hand_on(self) -> None:
+        """Hand on what is complete; less than a row stays, in another buffer."""
+        begin = min(self._filled, self._waiting_size - len(self._waiting))
+        count = (self._filled - begin) // self._mill.row_size
+        end = begin + count * self._mill.row_size
+        if not end:
+            return
+        self._waiting += self._buffer[:begin]
+        rest = bytes(self._buffer[end : self._filled])
+        if count:
+            self._mill.take(self._buffer, self._buffer[begin:end], row=self._row)
+            self._row += count
+            self._buffer = self._mill.buffer()
         self._buffer[: len(rest)] = rest
         self._filled = len(rest)
-
-    def _cut(self, envelope: memoryview, *, row: int) -> None:
-        """Write rows from ``row`` on; one that is not whole is the envelope's last."""
-        for at in range(0, len(envelope), self._cutter.row_size):
-            units = self._cutter.cut(envelope[at : at + self._cutter.row_size])
-            self._spool.write_row(row, units)
-            row += 1

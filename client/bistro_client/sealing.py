@@ -2,9 +2,9 @@
 
 Header and manifest stand first in an envelope and hold the hashes of the files behind them, so
 they are sealed last: their size is known before. One thread reads and hashes, another seals,
-cuts and writes; then all cores hash the fragments while the disk takes them in. Memory is
-constant: a few slabs, and what stands first. Everything is durable when ``seal`` returns, and
-only then may a ticket be asked for.
+and all cores code, write and hash the rows of the envelope. Memory is constant: a few buffers,
+and what stands first. Everything is durable when ``seal`` returns, and only then may a ticket be
+asked for.
 
 Source: docs/spec/filing.md, sealing; docs/spec/fragments.md, striping.
 """
@@ -20,9 +20,8 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from io import FileIO
 from typing import Final
 
@@ -31,7 +30,7 @@ from bistro.crypto.keys import SIGNATURE_SIZE
 from bistro.crypto.sealing import Sealer, parse_recipient
 from bistro.crypto.signing import sign_message
 from bistro.protocol.archive import ArchiveWriter, changed, require_manifest_size
-from bistro.protocol.fragmenting import RowCutter, fragment_size
+from bistro.protocol.fragmenting import fragment_size
 from bistro.protocol.submission import Request, Sealed
 from bistro.storage.durable import (
     SYSTEM_DISK,
@@ -41,6 +40,7 @@ from bistro.storage.durable import (
     sync_directory,
     write_atomically,
 )
+from bistro.wire.fragment import UNIT_SIZE
 from bistro.wire.header import NONCE_SIZE, SIGNATURE_PREFIX, Header, SignedHeader
 from bistro.wire.manifest import MAX_TYPE_LENGTH, File, Manifest
 from bistro.wire.terms import SignedTerms, Terms
@@ -49,8 +49,8 @@ from bistro_client.gathering import Source
 from bistro_client.home import Folder
 from bistro_client.keyring import FilerKey
 from bistro_client.listening import SILENT, Listener, Task
+from bistro_client.milling import Mill
 from bistro_client.pressing import Lead, Press
-from bistro_client.reading_back import ReadingBack
 from bistro_client.slabs import Belt
 from bistro_client.spool import Spool
 
@@ -133,20 +133,21 @@ def seal(
     _require_room(envelope_size, terms, folder)
     clear_spool(folder, disk=disk)
     make_directories(folder.spool, disk=disk)
-    cutter = RowCutter(k=terms.spread.k, n=terms.spread.n)
-    paths = [folder.fragment(index) for index in range(terms.spread.n)]
-    first_row = lead.first_row(sealer, row_size=cutter.row_size)
-    with Spool(paths, first_row=first_row, disk=disk) as spool:
-        reading = ReadingBack(
-            spool.files, envelope_size, terms.spread.k, partial(watch.done, Task.SEALING)
+    watch.listener.begin(Task.SEALING, sum(source.size for source in order.sources))
+    with ExitStack() as stack:
+        paths = [folder.fragment(index) for index in range(terms.spread.k)]
+        spool = stack.enter_context(Spool(paths, disk=disk))
+        row_size = terms.spread.k * UNIT_SIZE
+        mill = Mill(
+            terms.spread,
+            spool,
+            first_row=lead.first_row(sealer, row_size=row_size),
+            buffer_size=Press.buffer_size(row_size),
         )
-        watch.listener.begin(
-            Task.SEALING, sum(source.size for source in order.sources) + reading.total
-        )
-        signed = _press(order, archive, Press(sealer, lead, cutter, spool), lead.size, watch)
-        # The disk writes while the fragments are hashed.
+        press = Press(sealer, lead, stack.enter_context(mill))
+        signed = _press(order, archive, press, lead.size, watch)
+        cut = mill.sums().cut(envelope_size)
         spool.begin_sync()
-        cut = reading.cut()
         spool.end_sync()
     # A crash here leaves whole fragments whose names may vanish; the journal says ``sealing``.
     sync_directory(folder.spool, disk=disk)
@@ -218,7 +219,7 @@ def _require_room(envelope_size: int, terms: Terms, folder: Folder) -> None:
     """Refuse what the terms or the disk have no room for, before it is half written."""
     if envelope_size > terms.envelope_limit:
         raise messages.too_large(envelope_size, terms.envelope_limit)
-    needed = fragment_size(envelope_size, terms.spread.k) * terms.spread.n + _SPARE_SIZE
+    needed = fragment_size(envelope_size, terms.spread.k) * terms.spread.k + _SPARE_SIZE
     free = shutil.disk_usage(folder.path).free + _spooled_size(folder)
     if needed > free:
         raise messages.disk_too_small(folder.path, needed=needed, free=free)

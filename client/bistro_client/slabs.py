@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Final
 
-SLAB_SIZE: Final = 1_048_576
+SLAB_SIZE: Final = 262_144
 _SLAB_COUNT: Final = 3
 
 

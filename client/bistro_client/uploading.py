@@ -17,13 +17,14 @@ from bistro.ids import Origin
 from bistro.net.relay_client import Piece, RelayClient, Upload
 from bistro.protocol.promise_checks import HOLD_MARGIN_MS
 from bistro.protocol.submission import Sealed
-from bistro.storage.durable import ReadFile, make_directories, write_atomically
+from bistro.storage.durable import make_directories, write_atomically
 from bistro.wire.claim import Claim
 from bistro.wire.clauses import Relay
 from bistro.wire.fragment import Descriptor
 from bistro.wire.receipt import Receipt
 from bistro.wire.terms import Terms
 from bistro_client import messages, peer_messages
+from bistro_client.fragments import SpooledFragment, open_fragment
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
 
@@ -91,7 +92,7 @@ class Delivery:
         finally:
             file.close()
         if digest.digest() != descriptor.sha256:
-            raise messages.lost_fragment(self.journal.folder.fragment(self.index))
+            raise messages.lost_fragment(file.path)
 
     def forget_progress(self) -> None:
         """Take back what the listener was told: the bytes must go to another relay."""
@@ -108,11 +109,9 @@ class Delivery:
     def _origin(self) -> Origin:
         return self.journal.submission.request.origin
 
-    def _open(self) -> ReadFile:
-        try:
-            return ReadFile.open(self.journal.folder.fragment(self.index), disk=self.journal.disk)
-        except UnknownObjectError as exc:
-            raise messages.lost_fragment(self.journal.folder.fragment(self.index)) from exc
+    def _open(self) -> SpooledFragment:
+        layout = self._sealed.cut.layout
+        return open_fragment(self.journal.folder, layout, self.index, disk=self.journal.disk)
 
     async def _find(self) -> Upload | None:
         """The upload that was created before, if the relay still has it."""
@@ -126,7 +125,7 @@ class Delivery:
         self._progress_to(upload.offset)
         return upload
 
-    async def _create(self, file: ReadFile, size: int) -> Upload:
+    async def _create(self, file: SpooledFragment, size: int) -> Upload:
         whole = None
         if size <= SMALL_SIZE:
             whole = Piece(await asyncio.to_thread(file.read, offset=0, size=size), size)
@@ -138,7 +137,7 @@ class Delivery:
         self._progress_to(upload.offset)
         return upload
 
-    async def _continue(self, file: ReadFile, upload: Upload, size: int) -> Upload:
+    async def _continue(self, file: SpooledFragment, upload: Upload, size: int) -> Upload:
         if upload.offset >= size:
             return await self._await_receipt(upload)
         self._progress_to(upload.offset)
@@ -166,14 +165,14 @@ class Delivery:
         return found
 
     async def _chunks(
-        self, file: ReadFile, offset: int, size: int, *, is_sent: bool = True
+        self, file: SpooledFragment, offset: int, size: int, *, is_sent: bool = True
     ) -> AsyncIterator[bytes]:
         while offset < size:
             chunk = await asyncio.to_thread(
                 file.read, offset=offset, size=min(CHUNK_SIZE, size - offset)
             )
             if not chunk:
-                raise messages.lost_fragment(self.journal.folder.fragment(self.index))
+                raise messages.lost_fragment(file.path)
             offset += len(chunk)
             yield chunk
             if is_sent:

@@ -2,7 +2,7 @@
 
 Each size is sealed with (4, 6) in a process of its own, whose largest resident size the kernel
 tells (``VmHWM``). Sources are sparse: what is in a file does not matter to memory. The spool
-takes one and a half times the size on the disk, and is deleted after each.
+takes the size once more on the disk, and is deleted after each.
 
 Source: docs/reference/benchmarks.md, memory.
 """

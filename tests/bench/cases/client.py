@@ -40,7 +40,7 @@ from tests.support.evidence import ORIGIN, SERVER_KEY, first_terms
 K: Final = 4
 N: Final = 6
 MIB: Final = 1_048_576
-SEAL_SIZE: Final = 256 * MIB
+SEAL_SIZE: Final = 1_024 * MIB
 UNIT: Final = MIB // K
 CODED_SIZE: Final = 128 * MIB
 _MB: Final = 1_000_000

@@ -12,20 +12,19 @@ from bistro.crypto.erasure import MAX_UNITS
 from bistro.crypto.sealing import Opener
 from bistro.errors import StorageError
 from bistro.protocol.archive import ArchiveReader, FileData
-from bistro.protocol.fragmenting import RowCutter, StripeReader
+from bistro.protocol.fragmenting import StripeReader
 from bistro.protocol.submission import Request, Sealed
 from bistro.storage.disk import SystemDisk
 from bistro.wire.clauses import Spread
-from bistro.wire.fragment import UNIT_SIZE
+from bistro.wire.fragment import Layout
 from bistro.wire.terms import Padding, build
 from bistro_client import spool as spooling
+from bistro_client.fragments import open_fragment
 from bistro_client.gathering import gather
 from bistro_client.home import Folder
 from bistro_client.keyring import create
-from bistro_client.reading_back import ReadingBack
 from bistro_client.sealing import Order, seal
 from bistro_client.slabs import SLAB_SIZE
-from bistro_client.spool import Spool
 from tests.support.evidence import ORIGIN, SERVER_KEY, first_terms
 from tests.support.fragments import cut_up
 
@@ -50,10 +49,19 @@ def sealed_in(folder: Path, order: Order) -> tuple[Folder, Sealed]:
     return place, seal(order, place)
 
 
+def whole(place: Folder, layout: Layout, index: int) -> bytes:
+    """A fragment, read in pieces of an odd size."""
+    with open_fragment(place, layout, index) as fragment:
+        step = max(1, layout.fragment_size // 3)
+        starts = range(0, layout.fragment_size + step, step)
+        return b"".join(fragment.read(offset=at, size=step) for at in starts)
+
+
 def require_as_specified(place: Folder, sealed: Sealed, order: Order) -> None:
     """Cut the envelope again, all at once, and open it."""
     layout = sealed.cut.layout
-    fragments = [place.fragment(index).read_bytes() for index in range(layout.n)]
+    assert len(list(place.spool.iterdir())) == layout.k
+    fragments = [whole(place, layout, index) for index in range(layout.n)]
     reader = StripeReader(k=layout.k, n=layout.n, envelope_size=layout.envelope_size)
     envelope, at = b"", 0
     while size := reader.next_size:
@@ -112,48 +120,30 @@ def test_a_disk_that_takes_little_at_a_time_gets_all(tmp_path: Path) -> None:
     require_as_specified(place, seal(order, place, disk=Reluctant()), order)
 
 
-# --- reading back
+# --- failures
 
 
-class Erring(SystemDisk):
-    """A disk that writes something else than it was given, once, and says nothing."""
-
-    def __init__(self, at: int) -> None:
-        self._at = at
-        self.count = 0
-
-    def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
-        self.count += 1
-        if self.count == self._at:
-            data = bytes([data[0] ^ 1]) + bytes(data[1:])
-        return super().write(fd, data, offset=offset)
-
-
-def test_a_disk_that_errs_is_found_before_anything_is_promised(tmp_path: Path) -> None:
-    """A commitment to wrong bytes would make the filing void; every unit is looked at."""
-    order = order_of(tmp_path, [700_000], Spread(2, 3))
-    for at in range(1, 3 * 6 + 1):
+def test_a_disk_that_fails_under_any_thread_fails_the_sealing(tmp_path: Path) -> None:
+    """Rows are written by several threads; whichever meets the fault, it is told."""
+    order = order_of(tmp_path, [3_000_000], Spread(2, 3))
+    for at in (0, 7, 20, 40):
         place = Folder(tmp_path / f"{at}")
         place.path.mkdir()
-        disk = Erring(at)
-        with pytest.raises(StorageError, match="what was read back is not what was written"):
-            seal(order, place, disk=disk)
-        assert disk.count >= 18
+        with pytest.raises(StorageError, match=r"write .*: No space left"):
+            seal(order, place, disk=Refusing(at))
 
 
-def test_a_fragment_that_was_cut_off_is_found(tmp_path: Path) -> None:
-    """Whoever meddles with the spool while it is read back makes sealing fail."""
-    cutter = RowCutter(k=1, n=1)
-    path = tmp_path / "0.fragment"
-    with Spool([path], first_row=0) as spool:
-        data = random.Random(1).randbytes(UNIT_SIZE + 99)
-        for row, at in enumerate(range(0, len(data), UNIT_SIZE)):
-            spool.write_row(row, cutter.cut(memoryview(data)[at : at + UNIT_SIZE]))
-        reading = ReadingBack(spool.files, len(data), 1, lambda _: None)
-        assert reading.cut().layout.envelope_size == len(data)
-        path.write_bytes(data[:-1])
-        with pytest.raises(StorageError, match="not what was written"):
-            reading.cut()
+class Refusing(SystemDisk):
+    """A disk that is full after so many units."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+
+    def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
+        self._room -= 1
+        if self._room < 0:
+            raise OSError(28, "No space left on device")
+        return super().write(fd, data, offset=offset)
 
 
 class Syncless(SystemDisk):
@@ -173,3 +163,19 @@ def test_a_sync_that_failed_meanwhile_is_not_forgotten(
     place.path.mkdir()
     with pytest.raises(StorageError, match=r"sync .*0\.fragment: Input/output error"):
         seal(order, place, disk=Syncless())
+
+
+def test_parity_needs_every_data_fragment(tmp_path: Path) -> None:
+    """One that is missing is named; one that was cut off shortens what can be computed."""
+    order = order_of(tmp_path, [400_000], Spread(2, 3))
+    place, sealed = sealed_in(tmp_path, order)
+    layout = sealed.cut.layout
+    data = place.fragment(1).read_bytes()
+    place.fragment(1).write_bytes(data[:-100])
+    with open_fragment(place, layout, 2) as parity:
+        assert len(parity.read(offset=0, size=layout.fragment_size)) == len(data) - 100
+    place.fragment(1).unlink()
+    with pytest.raises(StorageError, match=r"1\.fragment: .* missing"):
+        open_fragment(place, layout, 2)
+    with open_fragment(place, layout, 0) as first:
+        assert len(first.read(offset=0, size=len(data))) == len(data)

@@ -74,6 +74,20 @@ def test_parity_is_as_published(vector: Vector) -> None:
     assert coder.restore(last) == units
 
 
+@each_vector("erasure", "valid")
+def test_parity_units_can_be_had_one_by_one(vector: Vector) -> None:
+    """As all together; data units are no parity."""
+    k, n = vector["k"], vector["n"]
+    size = len(vector.data) // k
+    units = [vector.data[at * size : (at + 1) * size] for at in range(k)]
+    coder = Coder(k, n)
+    parity = [coder.parity(units, index).hex() for index in range(k, n)]
+    assert parity == vector["parity"]
+    for index in (k - 1, n):
+        with pytest.raises(FormatError, match=f"no parity unit {index}"):
+            coder.parity(units, index)
+
+
 @each_vector("erasure", "invalid")
 def test_impossible_codes_and_units_are_refused(vector: Vector) -> None:
     """Each with the code that the vector names."""
