@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +16,7 @@ import aiohttp
 import pytest
 
 from bistro.clock import SystemClock
-from bistro.crypto.keyfile import decode_note_key
 from bistro.crypto.sealing import Sealer, parse_recipient
-from bistro.crypto.signing import VerifierKey
 from bistro.crypto.treehash import TreeHash, tree_hash
 from bistro.errors import BistroError, RelayFullError, UnavailableError
 from bistro.net.collector_client import CollectorClient
@@ -29,8 +26,9 @@ from bistro.wire.batches import BatchItem
 from bistro.wire.clauses import Spread
 from bistro.wire.fragment import Layout
 from bistro.wire.receipt import Receipt
-from tests.support.paper import RELAY, SPRING, PaperCall, PaperServer, Sealed, publishing
-from tests.support.relays import free_port, pieces
+from tests.support.paper import SPRING, PaperCall, Sealed
+from tests.support.relay_processes import Command, answers, key_of, new_relay
+from tests.support.relays import pieces
 from tests.support.strategies import X25519_RECIPIENTS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -58,93 +56,6 @@ class Secret(Sealed):
 
     def fragment(self, index: int) -> bytes:
         return self.envelope
-
-
-@dataclass
-class Command:
-    """A relay's folder and the commands on it."""
-
-    folder: Path
-    port: int
-    environ: Mapping[str, str]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def run(self, *arguments: str) -> tuple[int, str]:
-        """Run a command to its end; its exit code and everything it said."""
-        process = await self._start(*arguments, out=asyncio.subprocess.PIPE)
-        out, _ = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out.decode()
-
-    async def _start(self, *arguments: str, out: int) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            "from bistro_relay.cli import main; main()",
-            *arguments,
-            stdout=out,
-            stderr=asyncio.subprocess.STDOUT,
-            env=self.environ,
-        )
-
-    @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A serving relay; killed at the end if the block did not stop it."""
-        log = os.open(self.folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        process = await self._start("serve", "--dir", str(self.folder), out=log)
-        os.close(log)
-        try:
-            async with aiohttp.ClientSession() as session:
-                while not await _answers(session, self.url):
-                    assert process.returncode is None, self.log()
-                    await asyncio.sleep(0.05)
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-
-    def log(self) -> str:
-        return (self.folder.parent / "log").read_text()
-
-
-async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with session.get(f"{url}/readyz") as response:
-            return response.ok
-    except aiohttp.ClientError:
-        return False
-
-
-@contextlib.asynccontextmanager
-async def new_relay(tmp_path: Path) -> AsyncIterator[tuple[Command, PaperCall, PaperServer]]:
-    """An initialised relay that allows a paper destination, in real time."""
-    port = free_port()
-    environ = {
-        **os.environ,  # noqa: TID251 - a process needs its surroundings
-        "BISTRO_RELAY_CLOCK__ASSUMED_ERROR_MS": "10",
-        "BISTRO_RELAY_LIMITS__RESERVE_BYTES": "0",
-        "BISTRO_RELAY_LOG__OUTPUT_FORMAT": "json",
-        "BISTRO_RELAY_LOG__LEVEL": "debug",
-    }
-    command = Command(tmp_path / "relay", port, environ)
-    code, said = await command.run(
-        "init", str(command.folder), "--name", RELAY, "--operator", "Example", "--port", str(port)
-    )
-    assert code == 0, said
-    call = PaperCall(now=SystemClock().now())
-    async with publishing(call) as server:
-        code, said = await command.run("allow", server.url, "--dir", str(command.folder))
-        assert code == 0, said
-        yield command, call, server
-
-
-def key_of(command: Command) -> VerifierKey:
-    """The vkey that the relay's key file is of."""
-    return decode_note_key((command.folder / "keys" / "relay.key").read_bytes()).verifier
 
 
 async def send_until_killed(
@@ -328,7 +239,7 @@ async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
         )
         try:
             async with aiohttp.ClientSession() as probe_session:
-                while not await _answers(probe_session, command.url):
+                while not await answers(probe_session, command.url):
                     assert process.returncode is None
                     await asyncio.sleep(0.05)
             client = RelayClient(session, command.url)

@@ -15,7 +15,12 @@ from pathlib import Path
 
 from tests.support.tools import require_tool
 
-PACKAGES = {"age-encryption": "0.3.1", "cctv-age": "0.2.0"}
+PACKAGES = {
+    "age-encryption": "0.3.1",
+    "cctv-age": "0.2.0",
+    "playwright-core": "1.65.1",
+    "tus-js-client": "4.3.1",
+}
 FOLDER = Path(__file__).resolve().parent.parent.parent / ".deps" / "npm"
 _INSTALL_LIMIT_S = 120
 
