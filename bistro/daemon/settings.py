@@ -159,6 +159,11 @@ def load(model: type[M], file: Path, *, prefix: str, environ: Mapping[str, str] 
     return settings
 
 
+def service_variable(name: str) -> str | None:
+    """A variable by which a service manager speaks to the process that it starts: no setting."""
+    return os.environ.get(name)
+
+
 @dataclass(frozen=True)
 class Key:
     """One key of a settings model, for documentation: dotted name, default and meaning."""

@@ -3,8 +3,8 @@
 Parts, in the order in which they depend on each other: ``ledgers`` order promises, ``orders``
 hear what the operator wants, ``terms`` polls destinations, ``keeper`` recovers and then keeps
 promises, ``shelf`` tends segments, ``takedowns`` are carried out, ``whole`` keeps small
-fragments, ``control`` and ``http`` answer once recovery is done. Sockets are bound before
-anything runs.
+fragments, ``control`` and ``http`` answer once recovery is done, and the ``manager`` of services
+hears of it. Sockets are bound before anything runs.
 
 Source: docs/architecture.md.
 """
@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 
 from bistro.crypto.keyfile import decode_note_key
 from bistro.crypto.signing import SigningKey
+from bistro.daemon.activation import report
 from bistro.daemon.listening import HttpPart, bind_unix
 from bistro.daemon.supervise import Part
 from bistro.daemon.web import new_app
@@ -168,6 +169,7 @@ class Relay:
                 # Stopped behind ``http``, which ends the connections that they pass on.
                 **{name: worker.run for name, worker in http.workers.items()},
                 "http": partial(_after, recovered, http),
+                "manager": partial(report, recovered, asyncio.sleep),
             },
             http,
             services,

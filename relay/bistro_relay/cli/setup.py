@@ -21,61 +21,128 @@ from bistro.errors import FormatError, SettingsError
 from bistro.ids import require_base_url, require_host_name
 from bistro.net.session import Session
 from bistro.storage.durable import make_directories, write_atomically
+from bistro_relay.cli import finding
 from bistro_relay.cli.reporting import directory_option
+from bistro_relay.cli.status import format_size
+from bistro_relay.cli.units import Place, units
 from bistro_relay.services.trust import Allowed, parse_trust
 from bistro_relay.services.trust import allow as allow_destination
 from bistro_relay.settings import DEFAULT_PORT, FILE_NAME, Settings, load_settings
 
-_EXAMPLES: Final = {"clock.assumed_error_ms": "50", "limits.quota_bytes": "500000000000"}
+UNITS: Final = "systemd"
+"""Folder of the units that ``init`` makes."""
+
+_HTTPS_PORT: Final = 443
+_EXAMPLES: Final = {
+    "clock.assumed_error_ms": "50",
+    "limits.quota_bytes": "500000000000",
+    "limits.traffic_bytes": "2000000000000",
+    "collection.bytes_per_s": "10000000",
+}
+_SHOWN: Final = {
+    "name": "relay.name",
+    "operator": "relay.operator",
+    "region": "relay.region",
+    "abuse": "relay.abuse_contact",
+    "address": "http.base_url",
+    "listens on": "http.host",
+}
 
 
 @click.command()
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--name", required=True, help="Host name of this relay, such as relay.example.net.")
-@click.option("--operator", required=True, help="Who runs it, as destinations see it.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
+@click.option("--name", help="Host name of this relay; that of the machine if not given.")
+@click.option("--operator", help="Who runs it, as destinations see it; its domain if not given.")
+@click.option("--host", help="Address to listen on; all with a certificate, else loopback.")
 @click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65_535))
-@click.option("--base-url", help="Address that others use; http://HOST:PORT if not given.")
-@click.option("--region", default="", help="Where it stands, for people.")
+@click.option("--base-url", help="Address that others use; made of name and port if not given.")
+@click.option("--region", help="Where it stands, for people; the time zone if not given.")
+@click.option("--abuse-contact", help="Whom to tell of abuse; abuse@ its domain if not given.")
 def init(  # noqa: PLR0913, PLR0917 - click's way of giving options
     directory: Path,
-    name: str,
-    operator: str,
-    host: str,
+    name: str | None,
+    operator: str | None,
+    host: str | None,
     port: int,
     base_url: str | None,
-    region: str,
+    region: str | None,
+    abuse_contact: str | None,
 ) -> None:
-    """Make the settings and the key of a new relay in DIRECTORY."""
-    url = (base_url or f"http://{host}:{port}").rstrip("/")
+    """Make the settings and the key of a new relay in DIRECTORY; nothing is asked."""
+    name = name or finding.find_name()
+    certificate = finding.find_certificate(directory, name)
+    host = host or ("127.0.0.1" if certificate is None else "0.0.0.0")  # noqa: S104 - a relay's job
+    secure = f"https://{name}" + ("" if port == _HTTPS_PORT else f":{port}")
+    url = (base_url or (f"http://{host}:{port}" if certificate is None else secure)).rstrip("/")
     try:
         require_host_name(name, what="relay name")
         require_base_url(url)
     except FormatError as exc:
         raise SettingsError(exc.message, hint="give another --name or --base-url") from exc
+    domain = finding.domain_of(name)
+    given: dict[str, str | int] = {
+        "relay.name": name,
+        "relay.operator": operator or domain,
+        "relay.region": finding.find_region() if region is None else region,
+        "relay.abuse_contact": f"abuse@{domain}" if abuse_contact is None else abuse_contact,
+        "http.host": host,
+        "http.port": port,
+        "http.base_url": url,
+        "limits.reserve_bytes": finding.kept_back(directory),
+    }
+    if certificate is not None:
+        given |= {
+            "http.certificate_path": str(certificate.chain),
+            "http.key_path": str(certificate.key),
+        }
+    key = _make(directory, given, host=host, port=port)
+    _tell(directory, given, key, is_reachable=certificate is not None or base_url is not None)
+
+
+def _make(directory: Path, given: Mapping[str, str | int], *, host: str, port: int) -> SigningKey:
+    """Write everything that makes a relay; nothing that is there is replaced."""
     settings_path, key_path = directory / FILE_NAME, directory / "keys" / "relay.key"
     for path in (settings_path, key_path):
         if path.exists():
             raise SettingsError(
                 f"{path} exists already", hint="choose another folder; nothing was changed"
             )
-    given: dict[str, str | int] = {
-        "relay.name": name,
-        "relay.operator": operator,
-        "relay.region": region,
-        "http.host": host,
-        "http.port": port,
-        "http.base_url": url,
-    }
-    key = SigningKey.generate(name)
+    key = SigningKey.generate(str(given["relay.name"]))
     make_directories(key_path.parent)
     # A crash here leaves a key without settings: init refuses to replace it, nothing has used it.
     write_atomically(key_path, encode_note_key(key))
+    place = Place(directory.absolute(), finding.find_program(), finding.find_user(), host, port)
+    make_directories(directory / UNITS)
+    for file, text in units(place).items():
+        write_atomically(directory / UNITS / file, text.encode())
     write_atomically(settings_path, settings_text(given).encode())
-    click.echo(f"Made {settings_path} and {key_path}.")
-    click.echo("Give these to the destinations that want to name your relay:")
+    return key
+
+
+def _tell(
+    directory: Path, given: Mapping[str, str | int], key: SigningKey, *, is_reachable: bool
+) -> None:
+    """What was made, what was found out, and what comes next."""
+    folder = directory.absolute()
+    click.echo(f"Made a relay in {folder}: {FILE_NAME}, keys/relay.key, {UNITS}/.")
+    click.echo(f"What was found out or given stands in {FILE_NAME}; correct it there:")
+    for label, name in _SHOWN.items():
+        click.echo(f"  {label:<12} {given[name] or 'none'}")
+    kept_back = format_size(int(given["limits.reserve_bytes"]))
+    click.echo(f"  {'kept back':<12} {kept_back} of the disk, never given to fragments")
+    if not is_reachable:
+        click.echo("  Only this machine reaches that address: put a certificate into tls/, or a")
+        click.echo("  reverse proxy before it, and set http.base_url (and certificate_path).")
+    click.echo()
+    click.echo("Give these to the destinations that want to name your relay, and back up keys/:")
     click.echo(f"vkey         {key.verifier.format()}")
     click.echo(f"fingerprint  {key.verifier.fingerprint()}")
+    click.echo()
+    click.echo("Next:")
+    click.echo(f"  bistro-relay allow https://DESTINATION --dir {folder}")
+    click.echo(f"  sudo cp {folder}/{UNITS}/* /etc/systemd/system/")
+    click.echo("  sudo systemctl daemon-reload && sudo systemctl enable --now bistro-relay")
+    click.echo(f"  bistro-relay doctor --dir {folder}")
 
 
 def settings_text(given: Mapping[str, str | int]) -> str:
