@@ -9,10 +9,10 @@ Source: docs/spec/promises.md, rules of a ledger; docs/spec/storage.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from bistro.crypto.bulk import leaf_hashes
 from bistro.crypto.merkle import BatchTree
@@ -27,10 +27,13 @@ from bistro.ledger.record import encode_record, time_of
 from bistro.ledger.recovery import recover
 from bistro.ledger.static import StaticLog
 from bistro.ledger.tiles import TILE_LEVEL, WIDTH, TilePath
-from bistro.ledger.view import NewEntries
+from bistro.ledger.view import NewEntries, View
 from bistro.ledger.writer import WalWriter
+from bistro.storage.background import background_thread
 from bistro.storage.durable import SYSTEM_DISK, Disk, waiting_for_room
 from bistro.storage.finishing import finish
+
+T = TypeVar("T")
 
 PUBLISH_AFTER: Final = 16_384
 """Unpublished entries that make a pass due: 128 files share its syncs."""
@@ -105,6 +108,7 @@ class Ledger:
         self._publishing = asyncio.Lock()
         self._is_due = asyncio.Event()
         self._writer = WalWriter(parts.wal)
+        self._background = background_thread("publishing")
         self._static = static
 
     @classmethod
@@ -188,7 +192,7 @@ class Ledger:
         """
         if self._unpublished_count() >= _MAX_BACKLOG * self._publish_after:
             # Publishing has fallen behind; without this wait memory would grow with the load.
-            await self.publish()
+            await self.publish(at_most=self._publish_after)
         async with self._appending:
             return await self._append(keys, entries, last_time)
 
@@ -325,28 +329,32 @@ class Ledger:
         if self._unpublished_count() >= self._publish_after:
             self._is_due.set()
 
-    async def publish(self) -> None:
-        """Write what has become complete as tiles and bundles; returns when it is durable.
+    async def publish(self, *, at_most: int | None = None) -> None:
+        """Write complete tiles and bundles, of ``at_most`` entries or all; durable when it returns.
 
         Raises:
             UnavailableError: The disk is full; nothing is lost.
             StorageError: The disk failed; nothing is lost.
         """
         async with self._publishing:
-            await finish(self._publish())
+            await finish(self._publish(at_most))
 
-    async def _publish(self) -> None:
+    async def _publish(self, at_most: int | None = None) -> None:
         parts = self._parts
-        target = parts.view.size - parts.view.size % WIDTH
+        complete = parts.view.size - parts.view.size % WIDTH
+        target = min(complete, parts.view.published + (at_most or complete))
         while True:
             with waiting_for_room(f"ledger {self.origin}"):
-                done = await asyncio.to_thread(parts.publisher.publish, parts.view)
+                done = await self._in_background(parts.publisher.publish, parts.view)
             # Back in the loop: the view may have grown meanwhile, and only this loop changes it.
             parts.view = parts.view.trimmed(done.published, done.edges)
             for key in done.keys:
                 parts.keys.pop(key, None)
             if done.published >= target:
                 return
+
+    async def _in_background(self, work: Callable[[View], T], view: View) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._background, work, view)
 
     async def publish_checkpoint(self) -> bool:
         """Publish the newest checkpoint with all its tiles as files; whether there was a new one.
@@ -361,7 +369,7 @@ class Ledger:
             if view.published < view.size - view.size % WIDTH:
                 await finish(self._publish())
             with waiting_for_room(f"ledger {self.origin}"):
-                return await finish(asyncio.to_thread(self._static.publish, view))
+                return await finish(self._in_background(self._static.publish, view))
 
     async def run_publisher(self) -> None:
         """Publish whenever it is due; never returns.
@@ -387,4 +395,5 @@ class Ledger:
 
     def _give_back(self) -> None:
         self._writer.close()
+        self._background.shutdown()
         self._parts.close()

@@ -15,6 +15,7 @@ from typing import Final
 
 from bistro.errors import BistroError, StorageError, UnavailableError
 from bistro.ledger.runs import Run
+from bistro.storage.background import stand_back
 from bistro.storage.durable import waiting_for_room
 
 FAN_IN: Final = 16
@@ -87,6 +88,7 @@ class Merger:
             raise StorageError(f"duplicate index: {self._failure}")
 
     def _run(self) -> None:
+        stand_back()
         try:
             while not self._is_stopped.is_set():
                 self._is_due.wait()

@@ -13,7 +13,7 @@ import re
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -31,6 +31,7 @@ from bistro.ledger.segments import (
     read_records,
     reserve,
 )
+from bistro.storage.background import background_thread
 from bistro.storage.durable import (
     SYSTEM_DISK,
     TEMPORARY_SUFFIX,
@@ -73,7 +74,7 @@ class WriteAheadFile:
         self._failure: str | None = None
         self._next: Future[AppendFile] | None = None
         self._next_size: int | None = None
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="wal-ahead")
+        self._preparing = background_thread("wal-ahead")
         self._readers = 0
         self._lock = threading.Lock()
 

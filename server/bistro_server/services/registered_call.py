@@ -14,9 +14,6 @@ Source: docs/spec/admission.md; docs/spec/ticketing.md, fairness.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -33,6 +30,7 @@ from bistro.errors import (
     UnavailableError,
     VerificationError,
 )
+from bistro.storage.background import background_thread
 from bistro.storage.finishing import finish
 from bistro.wire.admission import Admitted
 from bistro_server.services.filer_registry import FilerRegistry
@@ -237,13 +235,7 @@ class RegisteredCall:
 
 def verifying_thread() -> ThreadPoolExecutor:
     """One thread for all calls, which leaves the core to tickets where there is only one."""
-    return ThreadPoolExecutor(1, thread_name_prefix="admissions", initializer=_stand_back)
-
-
-def _stand_back() -> None:
-    # Where threads have no priority of their own, this one has that of all.
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    return background_thread("admissions", niceness=_NICE)
 
 
 def _verify(admitted: Sequence[Admitted]) -> list[VerificationError | None]:
