@@ -81,7 +81,7 @@ def notify(*words: str) -> None:
             channel.sendall("\n".join(words).encode())
     except OSError as exc:
         # The manager decides what it does about a silent daemon; we go on serving.
-        _log.warning("manager_unreachable", message=str(exc.strerror))
+        _log.warning("manager_lost", message=str(exc.strerror))
 
 
 async def report(ready: asyncio.Event, sleep: Callable[[float], Awaitable[None]]) -> NoReturn:
