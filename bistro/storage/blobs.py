@@ -18,9 +18,9 @@ from bistro.storage.durable import (
     TEMPORARY_SUFFIX,
     AppendFile,
     Disk,
+    Folders,
     ReadFile,
     delete_file,
-    make_directories,
     storage_errors,
     sync_directory,
     temporary_for,
@@ -64,7 +64,8 @@ class BlobStore:
     """
 
     def __init__(self, root: Path, *, disk: Disk = SYSTEM_DISK) -> None:
-        make_directories(root, disk=disk)
+        self._folders = Folders(root.parent, disk=disk)
+        self._folders.require(root)
         self._root = root
         self._disk = disk
 
@@ -97,7 +98,7 @@ class BlobStore:
             raise
 
     def _create(self, temporary: Path) -> AppendFile:
-        make_directories(temporary.parent, disk=self._disk)
+        self._folders.require(temporary.parent)
         return AppendFile.create(temporary, disk=self._disk)
 
     def _finish(self, file: AppendFile, path: Path) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "TEMPORARY_SUFFIX",
     "AppendFile",
     "Disk",
+    "Folders",
     "ReadFile",
     "delete_file",
     "make_directories",
@@ -79,6 +80,46 @@ def make_directories(path: Path, *, disk: Disk = SYSTEM_DISK) -> None:
         with suppress(FileExistsError):
             disk.make_directory(path)
         disk.sync_directory(path.parent)
+
+
+class Folders:
+    """Folders that this process relies on: their names are durable, whoever made them.
+
+    A folder that is found may have been made by a process that was killed before it synced the
+    name, or by a thread that has not synced it yet. So every name is synced once in a process.
+    Any thread may call.
+
+    Args:
+        base: Made if it is missing; whether its own name lasts is its owner's business.
+        disk: The system calls to use.
+    """
+
+    def __init__(self, base: Path, *, disk: Disk = SYSTEM_DISK) -> None:
+        make_directories(base, disk=disk)
+        self._base = base
+        self._disk = disk
+        self._lock = threading.Lock()
+        self._durable: set[Path] = set()
+
+    def require(self, path: Path) -> None:
+        """Make a folder below the base and what is missing above it, or find them there.
+
+        Raises:
+            StorageError: The system refused.
+        """
+        with self._lock:
+            self._require(path)
+
+    def _require(self, path: Path) -> None:
+        if path == self._base or path in self._durable:
+            return
+        self._require(path.parent)
+        with storage_errors("make directory", path):
+            with suppress(FileExistsError):
+                self._disk.make_directory(path)
+            # A crash here leaves a name that may go: the next process syncs it.
+            self._disk.sync_directory(path.parent)
+        self._durable.add(path)
 
 
 def sync_directory(path: Path, *, disk: Disk = SYSTEM_DISK) -> None:

@@ -27,7 +27,7 @@ from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.ledger.ledger import Appended, Ledger
 from bistro.ledger.sequencer import BatchReport, Draft, Sequencer
-from bistro.storage.durable import SYSTEM_DISK, Disk
+from bistro.storage.durable import SYSTEM_DISK, Disk, Folders
 from bistro.wire.entry import HeldEntry, ReceiptEntry, ReleasedEntry, decode_entry
 from bistro_relay.services.room import full_answered
 
@@ -126,6 +126,7 @@ class CustodyLedgers:
         disk: Disk = SYSTEM_DISK,
     ) -> None:
         self._root = directory / FOLDER
+        self._folders = Folders(directory, disk=disk)
         self._key = key
         self._clock = clock
         self._error_limit_ms = error_limit_ms
@@ -158,6 +159,8 @@ class CustodyLedgers:
                 signer = LocalSigner(self._key.renamed(origin.custody(self.relay)))
                 folder = self._root / origin.server / origin.call
                 with full_answered():
+                    # The ledger sees to its own name, not to those above.
+                    await asyncio.to_thread(self._folders.require, folder.parent)
                     # Nothing was promised yet, and the next one tries again.
                     ledger = await Ledger.open(
                         folder, signer=signer, disk=self._disk, key_of=key_of

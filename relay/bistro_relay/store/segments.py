@@ -23,8 +23,8 @@ from bistro.storage.durable import (
     SYSTEM_DISK,
     AppendFile,
     Disk,
+    Folders,
     ReadFile,
-    make_directories,
     storage_errors,
     sync_directory,
 )
@@ -124,7 +124,8 @@ class SegmentFiles:
     def __init__(self, directory: Path, *, disk: Disk = SYSTEM_DISK) -> None:
         self._root = directory / "segments"
         self._disk = disk
-        make_directories(self._root, disk=disk)
+        self._folders = Folders(directory, disk=disk)
+        self._folders.require(self._root)
 
     def create(self, segment_id: str, claim: bytes, data_size: int) -> None:
         """A new segment with its head and claim, durable with its name.
@@ -135,7 +136,7 @@ class SegmentFiles:
             StorageError: The disk is full or failed; ``is_full`` tells which.
         """
         path = self._path(segment_id)
-        make_directories(path.parent, disk=self._disk)
+        self._folders.require(path.parent)
         generation = secrets.randbits(segments.GENERATION_BITS)
         with AppendFile.create(path, disk=self._disk) as file:
             file.append(segments.encode_head(claim, data_size, generation=generation))

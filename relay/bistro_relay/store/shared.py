@@ -26,8 +26,8 @@ from bistro.storage.durable import (
     SYSTEM_DISK,
     AppendFile,
     Disk,
+    Folders,
     ReadFile,
-    make_directories,
     storage_errors,
     sync_directory,
 )
@@ -161,7 +161,10 @@ class SharedFiles:
         self._disk = disk
         self._lock = threading.Lock()
         self._reading: OrderedDict[int, ReadFile] = OrderedDict()
-        make_directories(self._root, disk=disk)
+        Folders(directory, disk=disk).require(self._root)
+        # Who made a segment that is found may have died before its name was durable, and from
+        # here on it is used again.
+        sync_directory(self._root, disk=disk)
 
     def numbers(self) -> list[int]:
         """All segments that are there, in order."""

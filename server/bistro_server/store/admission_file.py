@@ -79,10 +79,10 @@ class AdmissionFile:
         try:
             file = AppendFile.open(path, disk=disk)
         except UnknownObjectError:
-            # A crash before the name is durable: the next start makes it again.
             file = AppendFile.create(path, disk=disk)
-            sync_directory(path.parent, disk=disk)
         try:
+            # Who made the name that is found may have died here: it is synced at every start.
+            sync_directory(path.parent, disk=disk)
             _mend(file, known_size)
         except BaseException:
             file.close()

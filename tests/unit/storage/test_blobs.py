@@ -74,10 +74,11 @@ async def test_a_failed_write_leaves_the_blob_whole_or_absent(
     """Every durable step fails twice; a temporary never stays behind."""
     disk = FaultyDisk()
     store = BlobStore(tmp_path, disk=disk)
+    begun = len(disk.calls)
     disk.fail_at(step, how)
     with pytest.raises(StorageError):
         await store.write(NAME, pieces(b"some data"))
-    assert disk.calls == [
+    assert disk.calls[begun:] == [
         "make_directory",
         "sync_directory",
         "write",
