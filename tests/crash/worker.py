@@ -7,12 +7,14 @@ as lines on standard input, reports leave as lines of JSON on standard output.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
+import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -22,6 +24,9 @@ from tests.crash.runs import Mode, RunReport, Wish, run
 from tests.crash.subjects import Findings, Subject
 from tests.crash.tickets.subject import TicketSubject
 from tests.crash.victims import Warm
+
+_LOOK_S: Final = 0.1
+_PAUSE_S: Final = 2.0
 
 Make = Callable[[Path, Warm, str], Subject]
 
@@ -57,9 +62,36 @@ def decode_report(line: bytes) -> RunReport:
 
 async def _run(seed: int, subject: Subject, warm: Warm, wish: Wish, home: Path) -> RunReport:
     try:
-        return await run(seed, subject, warm, wish, home)
+        async with _noticing_pauses() as pauses:
+            report = await run(seed, subject, warm, wish, home)
+        if pauses and (report.findings.faults or report.problem):
+            # Whoever had no processor for so long has let time limits pass: it is done again,
+            # and what it left is kept beside.
+            Path(report.folder).rename(home / f"paused-{seed}")
+            report = await run(seed, subject, warm, wish, home)
     except Exception:  # noqa: BLE001 - a bug of the campaign is shown, and the next run done
         return RunReport(seed, problem=traceback.format_exc())
+    return report
+
+
+@contextlib.asynccontextmanager
+async def _noticing_pauses() -> AsyncIterator[list[float]]:
+    """Seconds for which this process stood still during the block, if they were many."""
+    pauses: list[float] = []
+
+    async def look() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_LOOK_S)
+            if (late := time.monotonic() - before - _LOOK_S) > _PAUSE_S:
+                pauses.append(late)
+
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(look())
+        try:
+            yield pauses
+        finally:
+            looking.cancel()
 
 
 async def _work(home: Path, subject_name: str, sabotage: str, wish: Wish) -> None:

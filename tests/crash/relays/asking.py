@@ -162,6 +162,13 @@ class RelayClients:
 
     # --- the collector ---
 
+    async def knows_terms(self, connection: Connection) -> bool:
+        """Whether the relay serves the terms of the call."""
+        origin = self.origin
+        path = routes.RELAY_TERMS.path(server=origin.server, call=origin.call)
+        answer, _ = await self._exchange(connection, encode("GET", path, {}))
+        return answer.status == 200
+
     async def staged(
         self, connection: Connection, *, after: int
     ) -> tuple[tuple[StagedRow, ...], Asked] | None:

@@ -15,6 +15,7 @@ What was asked for and not answered may have happened or not; ``custody`` looks 
 
 from __future__ import annotations
 
+import asyncio
 import random  # noqa: TID251 - passed in, seeded
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ _AGAIN: Final = 25
 _PULLED: Final = 60
 _UNKNOWN: Final = "unknown-object"
 _PAGE: Final = 1_000
+_TERMS_S: Final = 10.0
+_LOOK_S: Final = 0.01
 
 
 @dataclass
@@ -65,6 +68,7 @@ class RelayCheck:
         """Everything that the module's table says."""
         try:
             async with connected(port) as connection:
+                await self._wait_for_terms(connection)
                 held = list(self._memory.held)
                 await self._check_bytes(connection, held)
                 await self._check_rows(connection, held)
@@ -73,10 +77,16 @@ class RelayCheck:
                 await self._check_ended(connection)
                 await self._check_uploads(connection)
                 await self._go_on(connection)
-        except (BistroError, GoneError, ValueError) as exc:
+        except (BistroError, GoneError, TimeoutError, ValueError) as exc:
             self._fault(f"what was started again does not answer: {exc}")
         self.findings.faults += self.clients.problems
         return self.findings
+
+    async def _wait_for_terms(self, connection: Connection) -> None:
+        """A relay that has just begun may not know yet whose signature counts."""
+        async with asyncio.timeout(_TERMS_S):
+            while not await self.clients.knows_terms(connection):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(_LOOK_S)
 
     async def _check_bytes(self, connection: Connection, held: Sequence[Held]) -> None:
         memory = self._memory
@@ -133,6 +143,9 @@ class RelayCheck:
     async def _check_receipts(self, connection: Connection, held: Sequence[Held]) -> None:
         for one in self.chance.sample(held, min(len(held), _AGAIN)):
             text = await self.clients.fetch_receipt(connection, one.fragment, one.upload)
+            if text is None:
+                # Another upload brought the same fragment first, and this one has ended.
+                text = await self._ask_again(connection, one.fragment)
             self._compare(one, text, f"its receipt at {one.upload}")
         for one in self.chance.sample(held, min(len(held), _AGAIN)):
             self._compare(one, await self._ask_again(connection, one.fragment), "asked again")

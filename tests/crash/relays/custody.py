@@ -119,12 +119,15 @@ class CustodyCheck:
                 self._fault(f"{spell(key)}: has a second receipt at {index}")
             self.receipts[key] = index
             return
-        if key in self.released or key not in self.receipts:
+        if key not in self.receipts:
             self._fault(f"{spell(key)}: entry {index} is about what is not held")
-        if isinstance(entry, ReleasedEntry):
-            self.released[key] = entry.request
-        else:
+        if not isinstance(entry, ReleasedEntry):
+            # Also behind its release, if the process died before the row said so.
             self.findings.counts["holds prolonged"] += 1
+        elif key in self.released:
+            self._fault(f"{spell(key)}: is released a second time at {index}")
+        else:
+            self.released[key] = entry.request
 
     def _check_receipts(self, memory: RelayMemory) -> None:
         checkpoints: set[Checkpoint] = set()
