@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -67,7 +68,7 @@ async def _run(seed: int, subject: Subject, warm: Warm, wish: Wish, home: Path) 
         if pauses and (report.findings.faults or report.problem):
             # Whoever had no processor for so long has let time limits pass: it is done again,
             # and what it left is kept beside.
-            Path(report.folder).rename(home / f"paused-{seed}")
+            shutil.move(report.folder, home / f"paused-{seed}")
             report = await run(seed, subject, warm, wish, home)
     except Exception:  # noqa: BLE001 - a bug of the campaign is shown, and the next run done
         return RunReport(seed, problem=traceback.format_exc())
