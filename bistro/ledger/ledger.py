@@ -249,9 +249,10 @@ class Ledger:
         Raises:
             StorageError: The disk failed.
         """
-        recent = self._parts.keys
-        found = {key: recent[key] for key in keys if key in recent}
-        older = [key for key in keys if key not in found] if found else keys
+        recent, found, older = self._parts.keys, dict[bytes, int](), keys
+        if not recent.keys().isdisjoint(keys):
+            found = {key: recent[key] for key in keys if key in recent}
+            older = [key for key in keys if key not in found]
         suspects = self._parts.index.suspects(older)
         if suspects:
             found |= await asyncio.to_thread(self._parts.index.find, suspects)
