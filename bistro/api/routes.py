@@ -91,6 +91,7 @@ TIMESTAMPS: Final = Route("timestamps", "POST", "/tsa")
 
 # --- relay ---
 RELAY_DISCOVERY: Final = Route("relay_discovery", "GET", "/.well-known/bistro-relay.json")
+RELAY_DESCRIPTION: Final = Route("relay_description", "GET", "/openapi.json")
 RELAY_TERMS: Final = Route("relay_terms", "GET", "/terms/{server}/{call}")
 UPLOAD_OPTIONS: Final = Route("upload_options", "OPTIONS", "/uploads")
 UPLOAD_CREATION: Final = Route("upload_creation", "POST", "/uploads")
@@ -130,6 +131,7 @@ SERVER_ROUTES: Final = (
 )
 RELAY_ROUTES: Final = (
     RELAY_DISCOVERY,
+    RELAY_DESCRIPTION,
     RELAY_TERMS,
     UPLOAD_OPTIONS,
     UPLOAD_CREATION,

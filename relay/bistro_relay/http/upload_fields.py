@@ -24,7 +24,7 @@ ALGORITHMS: Final = {"sha1": 20, "sha256": 32}
 """Checksums that are understood, with their sizes; tus demands sha1."""
 
 _MS_PER_S: Final = 1_000
-_MAX_METADATA_LENGTH: Final = len(routes.CLAIM_KEY) + 1 + 4 * (MAX_CLAIM_SIZE // 3 + 1)
+MAX_METADATA_LENGTH: Final = len(routes.CLAIM_KEY) + 1 + 4 * (MAX_CLAIM_SIZE // 3 + 1)
 
 
 def parse_claim(metadata: str | None) -> bytes:
@@ -33,10 +33,10 @@ def parse_claim(metadata: str | None) -> bytes:
     Raises:
         FormatError: It is missing, too long, or not of that form.
     """
-    if metadata is None or len(metadata) > _MAX_METADATA_LENGTH:
+    if metadata is None or len(metadata) > MAX_METADATA_LENGTH:
         raise FormatError(
             f"header {routes.METADATA}: expected claim and its base64, "
-            f"at most {_MAX_METADATA_LENGTH} characters"
+            f"at most {MAX_METADATA_LENGTH} characters"
         )
     key, _, value = metadata.partition(" ")
     if key != routes.CLAIM_KEY or not value:
