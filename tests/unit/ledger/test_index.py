@@ -285,7 +285,8 @@ def test_merging_is_sorting(
     """Whatever the lengths of the runs."""
     directory = tmp_path_factory.mktemp("runs")
     mac = BulkMac(seed.to_bytes(20, "big", signed=True)[-16:])
-    runs, everything = [], []
+    runs: list[Run] = []
+    everything: list[bytes] = []
     for at, some in enumerate(numbers):
         digests = b"".join(mac.digests([b"%d" % number for number in some]))
         rows = make_rows(digests, array("Q", [at] * len(some)))
