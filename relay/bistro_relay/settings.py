@@ -77,6 +77,29 @@ class LimitSettings(Section):
         gt=0,
         description="Bytes held for a destination that was allowed without its own quota",
     )
+    fragments_count: int | None = Field(
+        default=None, gt=0, description="Fragments held for one destination, finished or not"
+    )
+    uploads_per_destination_count: int = Field(
+        default=65_536, gt=0, description="Uploads of one destination begun and not ended"
+    )
+    uploads_per_ticket_count: int = Field(
+        default=64, gt=0, description="Uploads of one ticket begun and not ended"
+    )
+    fragments_per_destination_per_s: int | None = Field(
+        default=None, gt=0, description="New fragments of one destination in a second"
+    )
+    fragments_per_ticket_per_s: int = Field(
+        default=16, gt=0, description="New fragments of one ticket in a second"
+    )
+    requests_per_address_per_s: int | None = Field(
+        default=None, gt=0, description="Upload requests of one network address in a second"
+    )
+    least_bytes_per_s: int = Field(
+        default=100,
+        ge=0,
+        description="Bytes a second that an upload brings on average, or it is cut off",
+    )
     reserve_bytes: int = Field(
         default=268_435_456, ge=0, description="Bytes of the disk never given to fragments"
     )
@@ -86,7 +109,9 @@ class LimitSettings(Section):
         description="Bytes of fragments that may come and leave in a calendar month",
     )
     idle_s: float = Field(
-        default=30, gt=0, description="Seconds without a byte after which an upload is cut off"
+        default=30,
+        gt=0,
+        description="Seconds without a byte after which an upload, or a reader, is cut off",
     )
 
 

@@ -30,6 +30,7 @@ from bistro_relay.services.ledgers import CustodyLedgers
 from bistro_relay.services.orders import HandingPace, StandingOrders
 from bistro_relay.services.overview import Identity, Overview
 from bistro_relay.services.pacing import Pacing
+from bistro_relay.services.quotas import Quotas, UploadQuotas
 from bistro_relay.services.receiving import Receiver
 from bistro_relay.services.records import Records
 from bistro_relay.services.recovery import Recovery
@@ -41,7 +42,7 @@ from bistro_relay.services.takedowns import Takedowns
 from bistro_relay.services.tending import Tending
 from bistro_relay.services.terms_book import Pace, TermsBook
 from bistro_relay.services.whole import WholeIntake
-from bistro_relay.settings import Settings
+from bistro_relay.settings import LimitSettings, Settings
 from bistro_relay.store.accounts import AccountStore
 from bistro_relay.store.destinations import DestinationFiles
 from bistro_relay.store.orders import OrdersFile
@@ -116,14 +117,20 @@ class Services:
             around.free_disk or SampledDisk(directory, clock),
             self.accounts,
             reserve_bytes=limits.reserve_bytes,
+            fragments_count=limits.fragments_count,
             metrics=metrics,
         )
+        self.quotas = Quotas(_quotas(limits), clock)
         self.orders = StandingOrders(
             OrdersFile(directory, disk=disk), _pace(settings), clock, metrics=metrics
         )
         pacing = Pacing(clock, self.orders, self.accounts, self.room)
         shelf = Shelf(shared, self.room.free_bytes)
-        self.gate = Gate(limits.uploads_count, per_address=limits.uploads_per_address_count)
+        self.gate = Gate(
+            limits.uploads_count,
+            per_address=limits.uploads_per_address_count,
+            per_s=limits.requests_per_address_per_s,
+        )
         metrics.open_uploads.set_function(lambda: self.gate.count)
         self.arrivals = Arrivals()
         self.book = TermsBook(
@@ -159,7 +166,12 @@ class Services:
         self.records = Records(uploads, self.ledgers)
         self.statements = Statements(key, self.accounts, self.room, clock)
         receiver = Receiver(
-            uploads=uploads, files=files, room=self.room, clock=clock, metrics=metrics
+            uploads=uploads,
+            files=files,
+            room=self.room,
+            quotas=self.quotas,
+            clock=clock,
+            metrics=metrics,
         )
         desk = self.claims = ClaimDesk(
             self.book,
@@ -175,6 +187,7 @@ class Services:
             placed=placed,
             ledgers=self.ledgers,
             room=self.room,
+            quotas=self.quotas,
             arrivals=self.arrivals,
             clock=clock,
             metrics=metrics,
@@ -188,6 +201,7 @@ class Services:
             custody=custody,
             receiver=receiver,
             room=self.room,
+            quotas=self.quotas,
             busy=BusyUploads(),
             clock=clock,
             metrics=metrics,
@@ -208,6 +222,7 @@ class Services:
             ),
             ledgers=self.ledgers,
             room=self.room,
+            quotas=self.quotas,
             clock=clock,
         )
         self.keeper = Keeper(
@@ -241,6 +256,17 @@ class Services:
             quota_bytes=limits.quota_bytes,
         )
         self.desk = CollectorDesk(self.book, nonces, clock, base_url=settings.http.base_url)
+
+
+def _quotas(limits: LimitSettings) -> UploadQuotas:
+    return UploadQuotas(
+        per_ticket_count=limits.uploads_per_ticket_count,
+        per_destination_count=limits.uploads_per_destination_count,
+        per_ticket_per_s=limits.fragments_per_ticket_per_s,
+        per_destination_per_s=limits.fragments_per_destination_per_s,
+        least_bytes_per_s=limits.least_bytes_per_s,
+        patience_s=limits.idle_s,
+    )
 
 
 def _pace(settings: Settings) -> HandingPace:

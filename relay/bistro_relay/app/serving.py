@@ -34,7 +34,6 @@ from bistro.storage.durable import make_directories, read_file
 from bistro.storage.locks import FileLock
 from bistro_relay.app.composition import Services, Surroundings
 from bistro_relay.http.collecting import CollectingApi
-from bistro_relay.http.description import description_endpoint
 from bistro_relay.http.draft import DraftApi
 from bistro_relay.http.listening import RelayHttpPart
 from bistro_relay.http.public import PublicApi, control_endpoint
@@ -189,9 +188,10 @@ def _new_app(services: Services) -> web.Application:
     app = new_app(
         [
             *tus.endpoints(),
-            *CollectingApi(services.desk, services.handing, collectors).endpoints(),
+            *CollectingApi(
+                services.desk, services.handing, collectors, idle_s=limits.idle_s
+            ).endpoints(),
             *PublicApi(services.overview, services.book).endpoints(),
-            description_endpoint(name=settings.relay.name, base_url=base_url),
             *_new_service_api(services).endpoints(),
         ],
         registry=services.registry,

@@ -5,6 +5,7 @@ Source: docs/spec/collection.md.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from http import HTTPStatus
 from typing import Final
@@ -15,6 +16,7 @@ from bistro.api import media, routes
 from bistro.daemon.bodies import read_body
 from bistro.daemon.caching import NEVER
 from bistro.daemon.web import Endpoint
+from bistro.errors import UnavailableError
 from bistro.wire.batches import (
     MAX_BATCH_REQUEST_SIZE,
     MAX_RELEASES_SIZE,
@@ -29,6 +31,7 @@ from bistro_relay.services.handing import Handing
 from bistro_relay.services.room import Gate
 
 MAX_WAIT_S: Final = 30
+_WRITE_SIZE: Final = 262_144
 
 
 class CollectingApi:
@@ -38,9 +41,11 @@ class CollectingApi:
         desk: Tells who asks.
         handing: Answers.
         gate: Bounds open requests.
+        idle_s: Seconds after which a reader is cut off who takes nothing.
     """
 
-    def __init__(self, desk: CollectorDesk, handing: Handing, gate: Gate) -> None:
+    def __init__(self, desk: CollectorDesk, handing: Handing, gate: Gate, *, idle_s: float) -> None:
+        self._idle_s = idle_s
         self._desk = desk
         self._handing = handing
         self._gate = gate
@@ -83,9 +88,19 @@ class CollectingApi:
             frames = self._handing.frames(collector, items, bytes_per_s=rate)
             async with contextlib.aclosing(frames):
                 async for piece in frames:
-                    await response.write(piece)
+                    await self._send(response, piece)
             await response.write_eof()
             return response
+
+    async def _send(self, response: web.StreamResponse, piece: bytes) -> None:
+        """Write in parts, each of which a reader must take within the idle time."""
+        view = memoryview(piece)
+        for at in range(0, len(view), _WRITE_SIZE):
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    await response.write(view[at : at + _WRITE_SIZE])
+            except TimeoutError as exc:
+                raise UnavailableError(f"batch: nothing was read for {self._idle_s:g} s") from exc
 
     async def _releases(self, request: web.Request) -> web.Response:
         with self._gate.entered(request.remote):

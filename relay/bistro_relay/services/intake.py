@@ -27,6 +27,7 @@ from bistro_relay.metrics import RelayMetrics
 from bistro_relay.services.busy import BusyUploads, UploadEndedError
 from bistro_relay.services.claims import ClaimDesk, Examined
 from bistro_relay.services.custody import Custody
+from bistro_relay.services.quotas import Quotas
 from bistro_relay.services.receiving import Checksum, Receiver
 from bistro_relay.services.room import Room, full_answered
 from bistro_relay.services.small_ends import SmallEnds
@@ -75,6 +76,7 @@ class Intake:
         custody: Custody,
         receiver: Receiver,
         room: Room,
+        quotas: Quotas,
         busy: BusyUploads,
         clock: Clock,
         metrics: RelayMetrics,
@@ -86,6 +88,7 @@ class Intake:
         self._custody = custody
         self._receiver = receiver
         self._room = room
+        self._quotas = quotas
         self._busy = busy
         self._clock = clock
         self._metrics = metrics
@@ -111,6 +114,7 @@ class Intake:
             VerificationError: The claim does not hold.
             DeadlinePassedError: ``repair_by`` has passed.
             RelayFullError: Quota or disk have no room.
+            OverloadedError: Too much of its ticket or destination was begun.
             UnavailableError: Terms cannot be fetched, or no receipt could be given now.
         """
         examined = await self._desk.examine(data, length=length)
@@ -121,6 +125,7 @@ class Intake:
         if found is not None:
             return await self._progress(found)
         quota = self._desk.require_open(examined)
+        self._quotas.take(claim.origin, claim.commitment)
         self._room.reserve(claim.origin.server, length, quota_bytes=quota)
         try:
             return await self._begin(claim)
@@ -183,8 +188,13 @@ class Intake:
         descriptor = claim.descriptor
         transfer = Transfer.offer(size=descriptor.size, sha256=descriptor.sha256, now=now)
         upload = Upload.of(secrets.token_hex(_ID_SIZE), claim, transfer)
-        with full_answered():
-            await self._uploads.insert(upload, now=now)
+        self._quotas.begin(claim.origin, claim.commitment)
+        try:
+            with full_answered():
+                await self._uploads.insert(upload, now=now)
+        except BaseException:
+            self._quotas.end(upload)
+            raise
         self._metrics.uploads.labels(TransferState.RECEIVING.value).inc()
         _log.info(
             "upload_created",
@@ -234,6 +244,7 @@ class Intake:
             ChecksumMismatchError: The body is not what was announced: it was dropped; or the
                 fragment is not the descriptor's: the upload has ended.
             RelayFullError: The disk is full; the offset stays.
+            UnavailableError: The connection broke, or brought too little for too long.
             UploadBusyError, UploadEndedError, UnknownObjectError: As ``look``.
         """
         with self._busy.held(upload_id):
@@ -244,7 +255,8 @@ class Intake:
                 return await self._progress(upload)
             transfer.require_offset(at, length=length)
             with full_answered():
-                ended = await self._ends.receive(upload, chunks, length=length, checksum=checksum)
+                body = self._quotas.keep_pace(chunks)
+                ended = await self._ends.receive(upload, body, length=length, checksum=checksum)
             if isinstance(ended, Kept):
                 return _finished(ended, upload.claim)
             upload = ended

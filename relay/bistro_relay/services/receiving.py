@@ -28,6 +28,7 @@ from bistro.instant import UnixMillis
 from bistro.protocol.transfer import INCOMPLETE_MS, TransferState, require_intact_chunk
 from bistro.storage.finishing import finish
 from bistro_relay.metrics import RelayMetrics
+from bistro_relay.services.quotas import Quotas
 from bistro_relay.services.room import Room, full_answered
 from bistro_relay.services.writing import Blocks, Digests, Writing
 from bistro_relay.store.segments import Segment, SegmentFiles
@@ -49,6 +50,7 @@ class Receiver:
         uploads: Rows.
         files: Segments.
         room: Told what has come, and what is given back.
+        quotas: Told what has ended.
         clock: Dates progress.
         metrics: Counts bytes and ends.
     """
@@ -59,12 +61,14 @@ class Receiver:
         uploads: UploadStore,
         files: SegmentFiles,
         room: Room,
+        quotas: Quotas,
         clock: Clock,
         metrics: RelayMetrics,
     ) -> None:
         self._uploads = uploads
         self._files = files
         self._room = room
+        self._quotas = quotas
         self._clock = clock
         self._metrics = metrics
         self._digests = Digests()
@@ -207,6 +211,7 @@ class Receiver:
                 raise
             return twin
         self._room.fill(upload.origin.server, transfer.missing_size)
+        self._quotas.end(upload)
         return complete
 
     async def drop(self, upload: Upload) -> None:
@@ -228,7 +233,8 @@ class Receiver:
         await self.forget(upload)
 
     async def forget(self, upload: Upload) -> None:
-        """Delete the file of an upload whose row needs none any more."""
+        """Delete the file of an upload that was receiving, and needs none any more."""
+        self._quotas.end(upload)
         self._digests.forget(upload.id)
         # A crash here leaves a file that no row names: swept at the next start.
         await asyncio.to_thread(self._files.delete, upload.id)

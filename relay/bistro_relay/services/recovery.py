@@ -29,6 +29,7 @@ from bistro.instant import UnixMillis
 from bistro.protocol.transfer import INCOMPLETE_MS, Transfer, TransferState
 from bistro.wire.claim import Claim
 from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.services.quotas import Quotas
 from bistro_relay.services.room import Room
 from bistro_relay.services.shelf_recovery import ShelfRecovery
 from bistro_relay.store.segments import PREFIXES, SegmentFiles
@@ -47,7 +48,7 @@ class _Tally:
 class Recovery:
     """Compares files, rows and ledgers; one of 256 folders is in memory at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it stands between all of these
         self,
         *,
         uploads: UploadStore,
@@ -55,6 +56,7 @@ class Recovery:
         shelf: ShelfRecovery,
         ledgers: CustodyLedgers,
         room: Room,
+        quotas: Quotas,
         clock: Clock,
     ) -> None:
         self._uploads = uploads
@@ -62,6 +64,7 @@ class Recovery:
         self._shelf = shelf
         self._ledgers = ledgers
         self._room = room
+        self._quotas = quotas
         self._clock = clock
 
     async def run(self) -> None:
@@ -82,6 +85,7 @@ class Recovery:
             for upload in rows.values():
                 await self._judge(upload, has_file=upload.id in found, tally=tally)
         await self._room.load(self._uploads)
+        await self._quotas.load(self._uploads)
         _log.info(
             "recovery_finished",
             count=tally.restored,

@@ -7,6 +7,7 @@ Source: docs/spec/staging.md, creation.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bistro.clock import Clock
+from bistro.daemon.buckets import Rate
+from bistro.daemon.peers import Peers
 from bistro.errors import OverloadedError, RelayFullError, StorageError, UnavailableError
 from bistro.wire.discovery import FULL_LOAD
 from bistro_relay.metrics import RelayMetrics
@@ -22,6 +25,7 @@ from bistro_relay.store.segments import is_full
 from bistro_relay.store.uploads import UploadStore
 
 _RETRY_S = 2.0
+_BURST_S = 16
 _SAMPLE_MS = 20
 """In so many milliseconds a disk takes less than what is kept back for others."""
 
@@ -83,6 +87,7 @@ class Room:
         free_disk: Bytes free on the disk now.
         accounts: Told what has come, and asked whether traffic is left for more.
         reserve_bytes: Of the free bytes, those never given to fragments.
+        fragments_count: Fragments of one destination at most; None: as many as have room.
         metrics: Told what is used and free.
     """
 
@@ -93,7 +98,10 @@ class Room:
         *,
         reserve_bytes: int,
         metrics: RelayMetrics,
+        fragments_count: int | None = None,
     ) -> None:
+        self._fragments_count = fragments_count
+        self._counts: Counter[str] = Counter()
         self._free_disk = free_disk
         self._accounts = accounts
         self._reserve_bytes = reserve_bytes
@@ -107,7 +115,8 @@ class Room:
         async for tally in uploads.tally():
             if not tally.state.is_final:
                 missing_size = tally.size - tally.durable_size
-                self.count(tally.origin.server, size=tally.size, missing_size=missing_size)
+                self._counts[tally.origin.server] += tally.count
+                self._count(tally.origin.server, size=tally.size, missing_size=missing_size)
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -138,6 +147,13 @@ class Room:
                 f"found {self._used[server]} in use and {size} more",
                 hint="use another relay",
             )
+        count = self._counts[server]
+        if self._fragments_count is not None and count >= self._fragments_count:
+            raise RelayFullError(
+                f"quota of {server}: expected fewer than {self._fragments_count} fragments, "
+                f"found {count}",
+                hint="use another relay",
+            )
         free = self.free_bytes()
         if size > free:
             raise RelayFullError(
@@ -152,9 +168,10 @@ class Room:
             RelayFullError: As ``require``.
         """
         self.require(server, size, quota_bytes=quota_bytes)
-        self.count(server, size=size, missing_size=size)
+        self._counts[server] += 1
+        self._count(server, size=size, missing_size=size)
 
-    def count(self, server: str, *, size: int, missing_size: int) -> None:
+    def _count(self, server: str, *, size: int, missing_size: int) -> None:
         """Take note of an upload that is there, of which ``missing_size`` bytes are to come."""
         self._used[server] += size
         self._outstanding += missing_size
@@ -166,7 +183,8 @@ class Room:
 
     def give_back(self, server: str, *, size: int, missing_size: int = 0) -> None:
         """An upload has ended, of which ``missing_size`` bytes had not come."""
-        self.count(server, size=-size, missing_size=-missing_size)
+        self._counts[server] -= 1
+        self._count(server, size=-size, missing_size=-missing_size)
 
 
 class Gate:
@@ -176,10 +194,12 @@ class Gate:
 
     Args:
         limit: Requests in all.
-        per_address: Of these, requests of one address.
+        per_address: Of these, requests of one address, or of one IPv6 network.
+        per_s: How many of these may begin in a second; None: that is not limited.
     """
 
-    def __init__(self, limit: int, *, per_address: int) -> None:
+    def __init__(self, limit: int, *, per_address: int, per_s: int | None = None) -> None:
+        self._peers = Peers(rate=None if per_s is None else Rate(per_s, per_s * _BURST_S))
         self._limit = limit
         self._per_address = per_address
         self._open: Counter[str] = Counter()
@@ -212,7 +232,11 @@ class Gate:
 
     def enter(self, name: str) -> bool:
         """Let one request of an address in, if there is room; ``leave`` must follow."""
+        bucket = self._peers.who(name).bucket
+        name = self._network(name)
         if self._count >= self._limit or self._open[name] >= self._per_address:
+            return False
+        if bucket is not None and bucket.take(1, asyncio.get_running_loop().time()):
             return False
         self._count += 1
         self._open[name] += 1
@@ -220,7 +244,12 @@ class Gate:
 
     def leave(self, name: str) -> None:
         """A request that was let in is answered."""
+        name = self._network(name)
         self._count -= 1
         self._open[name] -= 1
         if not self._open[name]:
             del self._open[name]
+
+    def _network(self, name: str) -> str:
+        """Whoever has one IPv6 address has very many of them: their network counts."""
+        return self._peers.name(name)[0] if ":" in name else name

@@ -45,6 +45,7 @@ from bistro_relay.metrics import RelayMetrics
 from bistro_relay.services.arrivals import Arrivals
 from bistro_relay.services.claims import ClaimDesk, Examined
 from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.services.quotas import Quotas
 from bistro_relay.services.room import Room, full_answered
 from bistro_relay.services.whole_fragment import Kept, Tell, Whole
 from bistro_relay.store.placing import PlacedUploads
@@ -73,6 +74,7 @@ class WholeIntake:
         placed: Their rows.
         ledgers: Promise.
         room: Told what has come, and what is given back.
+        quotas: Say how many may come.
         arrivals: Told what can be seen at ``/staged``.
         clock: Dates rows.
         metrics: Counts bytes and ends.
@@ -86,6 +88,7 @@ class WholeIntake:
         placed: PlacedUploads,
         ledgers: CustodyLedgers,
         room: Room,
+        quotas: Quotas,
         arrivals: Arrivals,
         clock: Clock,
         metrics: RelayMetrics,
@@ -95,6 +98,7 @@ class WholeIntake:
         self._placed = placed
         self._ledgers = ledgers
         self._room = room
+        self._quotas = quotas
         self._arrivals = arrivals
         self._clock = clock
         self._metrics = metrics
@@ -180,6 +184,7 @@ class WholeIntake:
         if begun is None:
             try:
                 quota = self._desk.require_open(examined)
+                self._quotas.take(one.origin, one.fragment[0])
                 self._room.reserve(one.origin.server, one.size, quota_bytes=quota)
             except BistroError as exc:
                 one.tell(exc)

@@ -282,6 +282,17 @@ class UploadStore:
                 (before,),
             )
 
+    async def count_receiving(self) -> list[tuple[Origin, bytes, int]]:
+        """For each ticket how many of its uploads have begun and not ended."""
+        rows = await self._database.fetch_all(
+            "SELECT server, call, commitment, COUNT(*) AS count FROM upload "
+            "INDEXED BY upload_receiving WHERE state = 'receiving' "
+            "GROUP BY server, call, commitment"
+        )
+        return [
+            (Origin(row["server"], row["call"]), row["commitment"], row["count"]) for row in rows
+        ]
+
     async def staged(self, origin: Origin, *, after: int, limit: int) -> tuple[StagedRow, ...]:
         """Held fragments of a call with a cursor above ``after``, in order."""
         rows = await self._database.fetch_all(
