@@ -22,8 +22,8 @@ from tests.support.tools import require_tool
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
-SEEDS: Final = {"tickets": (3, 4, 5, 7, 8, 9, 10, 11), "relays": tuple(range(1, 13))}
-"""Of runs in which a broken service is looked for; those of servers need no long log."""
+SEEDS: Final = {"tickets": (4, 5, 6, 9, 10, 11, 3, 13), "relays": tuple(range(1, 13))}
+"""Of runs in which a broken service is looked for."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def campaign(home: Path, *options: str) -> tuple[Result, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("subject", "seed", "checked"),
     [
-        ("tickets", 145, {"entries", "asked again", "log check"}),
+        ("tickets", 56, {"entries", "asked again", "log check"}),
         ("relays", 49, {"receipts", "fragments compared", "custody entries"}),
     ],
 )

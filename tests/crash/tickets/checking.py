@@ -35,7 +35,10 @@ _KINDS: Final = {"log": "ticket", "refusals": "refused"}
 _STAMPED: Final = frozenset(_KINDS.values())
 
 
-_ENTRY: Final = re.compile(rb"bistro/([a-z]+)/v1\n[^\n]+\n(\d+)\nsha256:([0-9a-f]{64})\n")
+_ENTRY: Final = re.compile(
+    rb"bistro/([a-z]+)/v1\n[^\n]+\n(\d+)\nsha256:([0-9a-f]{64})\n(?:reason ([a-z-]+)\n)?"
+)
+_LATE: Final = "deadline-passed"
 
 
 class Line(NamedTuple):
@@ -44,6 +47,7 @@ class Line(NamedTuple):
     kind: str
     time: int
     digest: bytes
+    reason: str = ""
 
 
 def read_entry(entry: bytes) -> Line:
@@ -55,7 +59,8 @@ def read_entry(entry: bytes) -> Line:
     match = _ENTRY.match(entry)
     if match is None:
         raise ValueError(f"not an entry: {entry[:80]!r}")
-    return Line(match[1].decode(), int(match[2]), bytes.fromhex(match[3].decode()))
+    digest, reason = bytes.fromhex(match[3].decode()), (match[4] or b"").decode()
+    return Line(match[1].decode(), int(match[2]), digest, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,8 @@ class LedgerCheck:
         for index, one in enumerate(entries):
             if one.kind == "ticket" and (is_closed or one.time > last_at):
                 self._fault(f"entry {index} is a ticket of {one.time}, after the deadline")
-            if one.kind in {"refused", "closed"} and one.time <= last_at:
+            is_late = one.kind == "closed" or one.reason == _LATE
+            if is_late and one.time <= last_at:
                 self._fault(f"entry {index}, {one.kind}, is of {one.time}: before the deadline")
             if one.kind == "closed":
                 if is_closed:

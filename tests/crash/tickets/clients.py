@@ -24,6 +24,7 @@ from bistro.wire.ticketing import (
 from tests.bench.loads.requests import post
 from tests.crash.connections import Asked, Connection, GoneError, connected, get
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
+from tests.crash.tickets.office import Office
 
 _SIZES: Final = (1, 1, 1, 2, 5, 20, 60, 200)
 _PAUSE_S: Final = 0.004
@@ -40,6 +41,8 @@ class Crowd:
         terms: The terms hash of each call.
         memory: What they were given.
         answers: How many of which kind.
+        registered: Calls in which filers have to say who they are.
+        office: What they sign there.
     """
 
     terms: Mapping[str, bytes]
@@ -47,6 +50,8 @@ class Crowd:
     salt: bytes
     answers: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    registered: frozenset[str] = frozenset()
+    office: Office = field(default_factory=Office)
     _commitments: dict[str, list[bytes]] = field(default_factory=dict)
     _number: int = 0
 
@@ -107,7 +112,15 @@ class Crowd:
         now = SystemClock().now()
         for commitment in wanted:
             self.memory.asked_at.setdefault((call, commitment), now)
-        items = tuple(TicketRequest(one, self.terms[call]) for one in wanted)
+        terms_hash, office = self.terms[call], self.office
+        items = tuple(
+            TicketRequest(
+                one,
+                terms_hash,
+                office.admission(one, terms_hash) if call in self.registered else None,
+            )
+            for one in wanted
+        )
         body = TicketRequests(items, is_bulk=is_bulk).encode()
         return post(routes.TICKETS.path(call=call), {"Content-Type": media.MSGPACK}, body)
 

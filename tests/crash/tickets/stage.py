@@ -8,7 +8,7 @@ import re
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from tests.crash.subjects import Findings
 from tests.crash.tickets.checking import LedgerCheck, Verifier, repetition_faults, shortened
 from tests.crash.tickets.clients import Crowd
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
+from tests.crash.tickets.office import admission_faults, is_registered
 from tests.crash.tickets.reading import read_log, static_faults
 from tests.crash.victims import Launch
 
@@ -77,6 +78,9 @@ class TicketStage:
             memory.sizes = dict(known.sizes)
             memory.held = known.held[:: max(1, len(known.held) // _KEPT)]
         crowd = Crowd({call: terms.hash for call, terms in calls.items()}, memory, salt)
+        crowd.registered = frozenset(
+            call for call, terms in calls.items() if terms.filers == "registered"
+        )
         return cls(calls, memory, crowd)
 
     @property
@@ -139,16 +143,27 @@ class TicketStage:
         self.crowd.memory = self.memory
         try:
             async with connected(port) as connection:
+                read: dict[LedgerName, list[bytes]] = {}
                 for name, terms, key in self._ledgers():
                     _, entries = await read_log(connection, name, key)
+                    read[name] = entries
                     found = LedgerCheck(name, terms, key, entries, self.verifier).run(self.memory)
                     found.faults = shortened(found.faults)
                     findings.add(found)
+                findings.faults += self._office_faults(read)
                 findings.add(await self._ask_again(port, chance))
         except (BistroError, GoneError, ValueError) as exc:
             findings.faults.append(f"what was started again does not answer: {exc}")
         findings.faults += self.crowd.problems
         return findings
+
+    def _office_faults(self, read: Mapping[LedgerName, Sequence[bytes]]) -> list[str]:
+        faults: list[str] = []
+        for call in self.crowd.registered:
+            log, refusals = read[call, "log"], read[call, "refusals"]
+            found = self.crowd.office.faults(self.calls[call], log, refusals)
+            faults += [f"{call}: {fault}" for fault in shortened(found)]
+        return faults
 
     async def _ask_again(self, port: int, chance: random.Random) -> Findings:
         findings = Findings()
@@ -161,6 +176,8 @@ class TicketStage:
                     wanted = [one.commitment for one in sample[at : at + _BULK]]
                     answers += await self.crowd.ask(connection, call, wanted, is_bulk=True)
                 fresh = self.crowd.choose(call, chance, 1, repeated=0.0)
+                while call in self.crowd.registered and not is_registered(fresh[0]):
+                    fresh = self.crowd.choose(call, chance, 1, repeated=0.0)
                 (new,) = await self.crowd.ask(connection, call, fresh, is_bulk=False)
             findings.faults += shortened(repetition_faults(sample, answers))
             findings.counts["asked again"] += len(sample)
@@ -179,6 +196,8 @@ class TicketStage:
                 registry.load(call), SystemClock(ERROR_MS), error_limit_ms=2 * ERROR_MS
             )
             try:
+                if call in self.crowd.registered:
+                    findings.faults += admission_faults(folder, call, ledgers.log.entries())
                 for name, ledger in (("log", ledgers.log), ("refusals", ledgers.refusals)):
                     await ledger.check()
                     faults, count = static_faults(ledger.directory, list(ledger.entries()))

@@ -17,15 +17,19 @@ from bistro_server.services.folder import ServerFolder
 from bistro_server.settings import initial_settings
 from tests.crash.lives import serving
 from tests.crash.thresholds import PUBLISH_AFTER as SMALL
+from tests.crash.tickets.office import register
 from tests.crash.tickets.stage import ERROR_MS, TicketStage
 from tests.crash.victims import Warm
 from tests.support.destinations import NAME, plan
 
-SHAPES: Final = (*("one", "closing", "two") * 4, *("long",) * 3)
+SHAPES: Final = (*("one", "closing", "two") * 4, *("long", "registered") * 3)
 LONG: Final = (PUBLISH_AFTER - 150, 2 * PUBLISH_AFTER - 150)
 """Entries of a long log: a little more, and tiles, index and snapshot are written."""
 LONG_FOR_SMALL: Final = (3 * SMALL - 60, 8 * SMALL - 60)
 """The same where ledgers publish often; there runs of the index are merged as well."""
+_LIMITS: Final = (None, 20, 300)
+"""Tickets of one registered filer."""
+_FAR_SHARE: Final = 0.7
 _REAL_SHARE: Final = 0.3
 """Of the forked servers, so many have ledgers of real sizes."""
 _SMALL_SETUP: Final = "tests.crash.thresholds:small_ledgers"
@@ -51,7 +55,7 @@ class TicketSubject:
         self._kept: dict[int, tuple[Path, TicketStage]] = {}
 
     async def prepare(self, folder: Path, chance: random.Random, *, is_warm: bool) -> TicketStage:
-        """A server with one or two calls: empty, about to close, or with a long log."""
+        """A server with one or two calls: empty, about to close, for registered filers, or long."""
         shape = chance.choice(SHAPES)
         salt = chance.randbytes(8)
         setup = _SMALL_SETUP if is_warm and chance.random() >= _REAL_SHARE else ""
@@ -62,7 +66,15 @@ class TicketSubject:
             closes_ms = {"autumn": FAR_MS} if shape == "two" else {}
             # With the shortest grace there is, that is a moment after it was made.
             closes_ms["spring"] = FAR_MS if shape == "one" else chance.randint(-900, 300)
-            stage = await new_stage(folder, closes_ms, salt)
+            changes: dict[str, object] = {}
+            if shape == "registered":
+                limit = chance.choice(_LIMITS)
+                changes = {"filers": "registered", "tickets_per_filer": limit}
+                if chance.random() < _FAR_SHARE:
+                    closes_ms["spring"] = FAR_MS
+            stage = await new_stage(folder, closes_ms, salt, **changes)
+            if shape == "registered":
+                await register(ServerFolder(folder))
         stage.sabotage, stage.setup = self._sabotage, setup
         return stage
 
@@ -85,8 +97,10 @@ class TicketSubject:
         return TicketStage.of(kept.calls, salt, kept.memory)
 
 
-async def new_stage(folder: Path, closes_ms: dict[str, int], salt: bytes) -> TicketStage:
-    """A server whose calls close after so many milliseconds."""
+async def new_stage(
+    folder: Path, closes_ms: dict[str, int], salt: bytes, **plans: object
+) -> TicketStage:
+    """A server whose calls close after so many milliseconds; ``plans`` change all of them."""
     clock, found = SystemClock(ERROR_MS), ServerFolder(folder)
     url = "http://127.0.0.1:0"
     settings = initial_settings(name=NAME, host="127.0.0.1", port=0, base_url=url)
@@ -94,6 +108,7 @@ async def new_stage(folder: Path, closes_ms: dict[str, int], salt: bytes) -> Tic
     for call, after_ms in closes_ms.items():
         now = clock.now()
         changes = {
+            **plans,
             "origin": Origin(NAME, call),
             "opens": UnixMillis(now - FAR_MS),
             "closes": UnixMillis(now + after_ms),
