@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from tests.support.relays import (
     relay_site,
 )
 from tests.support.small_fragments import fetched, line_to, receipt_of, staging
+from tests.support.tls import issue
 
 MIB = 1_048_576
 
@@ -177,19 +177,14 @@ def test_over_tls_all_is_the_same(tmp_path: Path, loop: str) -> None:
 
 
 async def _over_tls(root: Path) -> None:
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    chain, key = root / "chain.pem", root / "key.pem"
-    certificate.cert_chain_pems[0].write_to_path(chain)
-    certificate.private_key_pem.write_to_path(key)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    http = {"certificate_path": chain, "key_path": key, "port": (port := free_port())}
+    issued = issue(trustme.CA(), root)
+    port = free_port()
+    http = {"certificate_path": issued.chain, "key_path": issued.key, "port": port}
     http["base_url"] = f"https://localhost:{port}"
     async with relay_site(root, http=http) as site:
         relay, call = site.relay, site.call
         await relay.services.book.require(SPRING)
-        line = await Line.to(port, "localhost", ssl=context)
+        line = await Line.to(port, "localhost", ssl=issued.context())
         path = ""
         for number, size in enumerate((2, 131_072, MIB)):
             one = Sealed(number, size=size)

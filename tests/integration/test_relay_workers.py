@@ -25,6 +25,7 @@ from tests.support.lines import Line, written
 from tests.support.paper import SPRING, Sealed
 from tests.support.relays import TUS, Site, allowed_relay, free_port, relay_site
 from tests.support.small_fragments import receipt_of, staging
+from tests.support.tls import issue, workers_of_this_process
 
 _WAIT_S = 30
 _MIB = 1_048_576
@@ -45,29 +46,18 @@ class Secured:
 
 @asynccontextmanager
 async def secured(root: Path) -> AsyncIterator[Secured]:
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    chain, key = root / "chain.pem", root / "key.pem"
-    certificate.cert_chain_pems[0].write_to_path(chain)
-    certificate.private_key_pem.write_to_path(key)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    issued = issue(trustme.CA(), root)
     port = free_port()
-    http = {"certificate_path": chain, "key_path": key, "port": port, "workers_count": 2}
+    http = {
+        "certificate_path": issued.chain,
+        "key_path": issued.key,
+        "port": port,
+        "workers_count": 2,
+    }
     http["base_url"] = f"https://localhost:{port}"
     async with relay_site(root / "relay", http=http) as site:
         await site.relay.services.book.require(SPRING)
-        yield Secured(site, port, context)
-
-
-def _workers() -> list[int]:
-    """The processes of this one that are workers, by their pids."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return [
-        int(pid)
-        for pid in children
-        if b"bistro.daemon.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+        yield Secured(site, port, issued.context())
 
 
 async def test_small_large_and_plain_requests_pass_a_worker(tmp_path: Path) -> None:
@@ -116,14 +106,14 @@ async def test_a_killed_worker_is_replaced_and_none_outlives_the_relay(tmp_path:
     async with asyncio.timeout(_WAIT_S):
         async with secured(tmp_path) as where:
             await _persistently(where, 1)
-            before = _workers()
+            before = workers_of_this_process()
             assert len(before) == 2
             os.kill(before[0], signal.SIGKILL)
             for number in range(2, 8):
                 await _persistently(where, number)
-            while len(set(_workers()) - {before[0]}) < 2:  # noqa: ASYNC110 - another process
+            while len(set(workers_of_this_process()) - {before[0]}) < 2:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.01)
-        assert _workers() == []
+        assert workers_of_this_process() == []
 
 
 async def _persistently(where: Secured, number: int) -> None:

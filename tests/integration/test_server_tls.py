@@ -23,6 +23,7 @@ from bistro_server.app import Server
 from bistro_server.services.calls import Call
 from tests.support.clocks import ManualClock
 from tests.support.destinations import commitment, make_call, make_server, serving_folder
+from tests.support.tls import issue, workers_of_this_process
 
 _WAIT_S = 20
 
@@ -46,16 +47,6 @@ class Site:
         return ticket
 
 
-def issue(authority: trustme.CA, root: Path) -> tuple[Path, Path, Path]:
-    """Files with a certificate chain, its key, and the authority's own certificate."""
-    certificate = authority.issue_cert("localhost")
-    chain, key, ca = root / "chain.pem", root / "key.pem", root / "ca.pem"
-    certificate.cert_chain_pems[0].write_to_path(chain)
-    certificate.private_key_pem.write_to_path(key)
-    authority.cert_pem.write_to_path(ca)
-    return chain, key, ca
-
-
 @asynccontextmanager
 async def site(root: Path, *, workers_count: int) -> AsyncIterator[Site]:
     root.mkdir()  # noqa: ASYNC240 - nothing else runs yet
@@ -76,16 +67,6 @@ async def site(root: Path, *, workers_count: int) -> AsyncIterator[Site]:
         Session(ca_path=ca) as session,
     ):
         yield Site(server, call, session, f"https://localhost:{server.http.port}")
-
-
-def _workers() -> list[int]:
-    """The processes of this one that are workers, by their pids."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return [
-        int(pid)
-        for pid in children
-        if b"bistro.daemon.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
 
 
 @pytest.mark.parametrize("workers_count", [0, 1])
@@ -124,12 +105,12 @@ async def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     """Connections of the others go on, and those that come later are answered."""
     async with asyncio.timeout(_WAIT_S), site(tmp_path / "s", workers_count=2) as where:
         await where.ticket(1)
-        before = _workers()
+        before = workers_of_this_process()
         assert len(before) == 2
         os.kill(before[0], signal.SIGKILL)
         for number in range(2, 12):
             await _persistently(where, number)
-        while len(set(_workers()) - {before[0]}) < 2:  # noqa: ASYNC110 - another process
+        while len(set(workers_of_this_process()) - {before[0]}) < 2:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.01)
 
 
@@ -148,9 +129,9 @@ async def test_workers_end_with_the_daemon(tmp_path: Path) -> None:
     async with asyncio.timeout(_WAIT_S):
         async with site(tmp_path / "s", workers_count=2) as where:
             await where.ticket(1)
-            before = _workers()
+            before = workers_of_this_process()
             assert len(before) == 2
-        assert _workers() == []
+        assert workers_of_this_process() == []
 
 
 async def test_the_client_s_address_is_known_behind_a_worker(tmp_path: Path) -> None:

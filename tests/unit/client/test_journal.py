@@ -13,17 +13,7 @@ from bistro_client.discarding import discard
 from bistro_client.home import Home
 from bistro_client.journal import Journal, read_journal
 from tests.support.disks import FaultyDisk
-from tests.unit.client.worlds import World, world
-
-
-async def ticketed(w: World) -> None:
-    """A submission that has a ticket and no relay."""
-    for relay in w.relays:
-        relay.how = "silent"
-    with pytest.raises(UnavailableError):
-        await w.submitter(limit_ms=0).submit(w.wish())
-    for relay in w.relays:
-        relay.how = "good"
+from tests.unit.client.worlds import ticketed, world
 
 
 async def test_two_processes_do_not_work_on_one_submission(tmp_path: Path) -> None:

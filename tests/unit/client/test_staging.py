@@ -11,7 +11,7 @@ from bistro.protocol.submission import Step, SubmissionState
 from bistro.wire.clauses import Spread
 from bistro_client.journal import read_journal
 from bistro_client.listening import Task
-from tests.unit.client.worlds import World, sealed_of, world
+from tests.unit.client.worlds import World, sealed_of, ticketed, world
 
 
 def indexes(w: World) -> set[int]:
@@ -119,12 +119,7 @@ async def test_no_operator_gets_more_than_it_may_lose(tmp_path: Path) -> None:
 async def test_a_damaged_fragment_on_disk_is_named(tmp_path: Path) -> None:
     """No relay is blamed for what our own disk did, and nothing is sealed again."""
     async with world(tmp_path) as w:
-        for relay in w.relays:
-            relay.how = "silent"
-        with pytest.raises(UnavailableError):
-            await w.submitter(limit_ms=0).submit(w.wish())
-        for relay in w.relays:
-            relay.how = "good"
+        await ticketed(w)
         path = w.only_folder().fragment(1)
         whole = path.read_bytes()
         path.unlink()
@@ -138,12 +133,7 @@ async def test_a_damaged_fragment_on_disk_is_named(tmp_path: Path) -> None:
 async def test_relays_are_used_while_the_destination_is_down(tmp_path: Path) -> None:
     """After the ticket only the receipts need the destination, and it may be shown them later."""
     async with world(tmp_path) as w:
-        for relay in w.relays:
-            relay.how = "silent"
-        with pytest.raises(UnavailableError):
-            await w.submitter(limit_ms=0).submit(w.wish())
-        for relay in w.relays:
-            relay.how = "good"
+        await ticketed(w)
         w.wire.down = True
         with pytest.raises(UnavailableError):
             await w.submitter(limit_ms=2_000).resume(w.only_folder())

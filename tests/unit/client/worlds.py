@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from bistro.api import routes
 from bistro.clock import Clock, SystemClock
+from bistro.errors import UnavailableError
 from bistro.net.session import Session
 from bistro.protocol.backoff import Backoff
 from bistro.protocol.submission import Sealed, Submission
@@ -233,3 +235,13 @@ async def real_time(root: Path, **changes: object) -> AsyncIterator[World]:
     """A world whose clock is this machine's, as the command line's is."""
     async with world(root, SystemClock(assumed_error_ms=10), **changes) as w:
         yield w
+
+
+async def ticketed(w: World) -> None:
+    """A submission that has a ticket and no receipt, since no relay answered."""
+    for relay in w.relays:
+        relay.how = "silent"
+    with pytest.raises(UnavailableError):
+        await w.submitter(limit_ms=0).submit(w.wish())
+    for relay in w.relays:
+        relay.how = "good"
