@@ -14,6 +14,7 @@ from bistro.errors import BistroError, UnavailableError
 
 _LATER = "try again later"
 _ADDRESS = "check the address and the network; if both are right, try again later"
+_PROXY = "check HTTPS_PROXY and NO_PROXY, or this system's proxy settings"
 _TRUST = "check the address, and this machine's clock and certificates"
 
 
@@ -38,6 +39,14 @@ def translated(peer: str) -> Iterator[None]:
 
 def _explain(exc: aiohttp.ClientError) -> tuple[str, str]:
     """What happened, and what the reader can do; the more special case stands first."""
+    if isinstance(exc, aiohttp.ClientProxyConnectionError):
+        return f"the proxy {exc.host} cannot be reached: {exc.os_error.strerror}", _PROXY
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return f"the proxy refuses: HTTP {exc.status} {exc.message}", _PROXY
+    return _explain_peer(exc)
+
+
+def _explain_peer(exc: aiohttp.ClientError) -> tuple[str, str]:
     match exc:
         case aiohttp.ClientConnectorCertificateError():
             found = f"the TLS certificate is not trusted: {exc.certificate_error}", _TRUST

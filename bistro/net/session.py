@@ -6,7 +6,7 @@ What a peer refuses arrives as the error its problem document names. Messages ca
 name and never a path, which may hold a token.
 
 Redirects are not followed, cookies not kept, compression not asked for, and proxies of the
-environment not used: a peer is who its URL says.
+environment only used where that is asked for: a peer is who its URL says.
 
 Source: docs/spec/api.md; docs/spec/errors.md.
 """
@@ -38,6 +38,8 @@ from bistro.errors import (
     UnknownObjectError,
 )
 from bistro.net.failures import translated
+from bistro.net.proxies import proxy_for
+from bistro.net.sockets import open_socket
 
 Body = bytes | AsyncIterable[bytes]
 
@@ -111,6 +113,8 @@ class Session:
         allow_http: Take plain HTTP also to hosts that are not this machine.
         ca_path: PEM file with a private certificate authority, besides the system's.
         timeouts: Limits of a request that names none.
+        use_proxies: Ask through the proxy that the environment or the system names, but for
+            this machine.
     """
 
     def __init__(
@@ -119,7 +123,9 @@ class Session:
         allow_http: bool = False,
         ca_path: Path | None = None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        use_proxies: bool = False,
     ) -> None:
+        self._use_proxies = use_proxies
         self.timeouts = timeouts
         self._allow_http = allow_http
         self._tls = _client_tls(ca_path)
@@ -129,7 +135,10 @@ class Session:
         """Open the pool of connections; none is made yet."""
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=self._tls, limit=_CONNECTIONS, limit_per_host=_CONNECTIONS_PER_HOST
+                ssl=self._tls,
+                limit=_CONNECTIONS,
+                limit_per_host=_CONNECTIONS_PER_HOST,
+                socket_factory=open_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"bistro/{__version__}", "Accept-Encoding": "identity"},
@@ -149,6 +158,10 @@ class Session:
         if self._http is not None:
             await self._http.close()
             self._http = None
+
+    def _proxy_for(self, target: URL) -> URL | None:
+        is_here = is_loopback(target.host or "")
+        return proxy_for(target) if self._use_proxies and not is_here else None
 
     async def ask(  # noqa: PLR0913 - a request has that many sides
         self,
@@ -228,6 +241,7 @@ class Session:
                 headers=headers,
                 data=body,
                 allow_redirects=False,
+                proxy=self._proxy_for(target),
                 timeout=aiohttp.ClientTimeout(
                     total=limits.total_s,
                     sock_connect=limits.connect_s,

@@ -22,6 +22,7 @@ from bistro_client.keyring import FilerKey
 from bistro_client.known_servers import KnownServers
 from bistro_client.listening import Listener
 from bistro_client.oversight import Limits
+from bistro_client.pacing import Pace
 from bistro_client.patience import Patience, Wait
 
 FIRST_CONTACT_MS: Final = 4_000
@@ -48,6 +49,7 @@ class Equipment:
     unlock: Callable[[Path], FilerKey]
     disk: Disk
     limits: Limits
+    pace: Pace
 
     def key(self, path: Path, *, may_create: bool) -> FilerKey:
         """The filer's key; made now if there is none and one may be made."""

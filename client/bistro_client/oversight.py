@@ -1,6 +1,7 @@
 """Watches uploads, and ends those that are hopeless: a relay may take bytes for ever.
 
-An upload that moves no byte for a while is stalled. One that would take many times as long as
+An upload that moves no byte for a while is stalled; where none moves, it may be the filer's own
+line, and they get longer. One that would take many times as long as
 the others is a laggard: it is left if the fragment can go elsewhere, or need not go now.
 
 Source: docs/spec/staging.md, choosing relays.
@@ -18,6 +19,7 @@ from bistro.errors import UnavailableError
 from bistro_client.uploading import Delivery
 
 STALL_S: Final = 20.0
+DEAD_S: Final = 90.0
 PERIOD_S: Final = 1.0
 _YOUNG_S: Final = 5.0
 """Before this nothing is known about a rate."""
@@ -30,13 +32,15 @@ class Limits:
     """When an upload is given up.
 
     Attributes:
-        stall_s: After so long without a byte.
+        stall_s: After so long without a byte, while others move.
+        dead_s: After so long without a byte, while no other moves either.
         period_s: How often it is looked at.
         young_s: Age below which no rate is believed.
         bearable_s: What would end within this time is no laggard.
     """
 
     stall_s: float = STALL_S
+    dead_s: float = DEAD_S
     period_s: float = PERIOD_S
     young_s: float = _YOUNG_S
     bearable_s: float = _BEARABLE_S
@@ -80,6 +84,7 @@ class Oversight:
     limits: Limits = field(default_factory=Limits)
     _laps: list[_Lap] = field(default_factory=list)
     _best_rate: float = 0.0
+    _moved_at: float = 0.0
 
     @asynccontextmanager
     async def watching(self, delivery: Delivery, size: int) -> AsyncIterator[None]:
@@ -116,12 +121,17 @@ class Oversight:
                 # Measured from here: one that goes on where the relay is has sent nothing yet.
                 lap.first, lap.began_at, lap.has_moved = lap.delivery.sent, now, True
             lap.seen, lap.moved_at = lap.delivery.sent, now
+            self._moved_at = now
         if now - lap.began_at >= self.limits.young_s:
             self._best_rate = max(self._best_rate, lap.rate(now))
 
+    def _bearable_silence(self, lap: _Lap) -> float:
+        have_others_moved = self._moved_at > lap.moved_at
+        return self.limits.stall_s if have_others_moved else self.limits.dead_s
+
     def _judge(self, lap: _Lap, now: float) -> None:
         silent_s = now - lap.moved_at
-        if silent_s >= self.limits.stall_s:
+        if silent_s >= self._bearable_silence(lap):
             self.on_laggard()
             lap.end(f"it took no byte for {silent_s:.0f} s")
             return

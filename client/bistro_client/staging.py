@@ -38,6 +38,7 @@ from bistro_client.contact import Destination
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
 from bistro_client.oversight import Limits, Oversight
+from bistro_client.pacing import Pace
 from bistro_client.patience import Patience, Wait
 from bistro_client.presenting import present
 from bistro_client.roster import Roster
@@ -66,6 +67,7 @@ class Stager:
         patience: How long to go on while no relay works.
         listener: Told how far the bytes are.
         limits: When an upload is hopeless.
+        pace: Of all uploads together.
     """
 
     journal: Journal
@@ -75,6 +77,7 @@ class Stager:
     patience: Patience
     listener: Listener
     limits: Limits = field(default_factory=Limits)
+    pace: Pace = field(default_factory=Pace)
     _left: set[int] = field(default_factory=set)
     _round: int = 0
     _wait: Wait | None = None
@@ -239,6 +242,7 @@ class Stager:
             RelayClient(self.session, relay.url),
             self._sealed_terms,
             self.listener,
+            self.pace,
         )
         try:
             await self._bring(delivery)

@@ -215,6 +215,7 @@ class Steps:
             self.equipment.patience,
             self.equipment.listener,
             self.equipment.limits,
+            self.equipment.pace,
         )
         try:
             return await stager.stage()

@@ -33,6 +33,7 @@ from bistro_client.journal import Journal
 from bistro_client.keyring import FilerKey
 from bistro_client.listening import SILENT, Listener
 from bistro_client.oversight import Limits
+from bistro_client.pacing import Pace
 from bistro_client.patience import Patience
 from bistro_client.steps import Steps
 from bistro_client.times import UNSURE_MS
@@ -84,6 +85,7 @@ class Submitter:
         unlock: Loads a key file, asking for its passphrase if it must.
         disk: The system calls to use.
         limits: When an upload is hopeless.
+        pace: Of all uploads together.
 
     Attributes:
         current: The submission that was worked on last, for telling where it stands.
@@ -100,6 +102,7 @@ class Submitter:
         unlock: Callable[[Path], FilerKey] = keyring.load,
         disk: Disk = SYSTEM_DISK,
         limits: Limits | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._equipment = Equipment(
             home=home,
@@ -110,6 +113,7 @@ class Submitter:
             unlock=unlock,
             disk=disk,
             limits=limits or Limits(),
+            pace=pace or Pace(),
         )
         self._steps = Steps(self._equipment)
         self.current: Folder | None = None

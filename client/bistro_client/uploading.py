@@ -27,8 +27,11 @@ from bistro_client import messages, peer_messages
 from bistro_client.fragments import SpooledFragment, open_fragment
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
+from bistro_client.pacing import Pace
 
 CHUNK_SIZE: Final = 262_144
+STEP_SIZE: Final = 32_768
+"""What is handed to the network at once: on a thin line each step shows that it moves."""
 SMALL_SIZE: Final = 1_048_576
 """A fragment up to this size travels with the request that creates its upload."""
 
@@ -44,6 +47,7 @@ class Delivery:
         client: Asks that relay.
         terms: Those that the submission was sealed for.
         listener: Told how far the bytes are.
+        pace: Of all uploads together.
         sent: Bytes that the listener was told of for this delivery.
     """
 
@@ -53,6 +57,7 @@ class Delivery:
     client: RelayClient
     terms: Terms
     listener: Listener
+    pace: Pace = field(default_factory=Pace)
     sent: int = field(default=0)
 
     async def bring(self) -> Receipt:
@@ -128,7 +133,7 @@ class Delivery:
     async def _create(self, file: SpooledFragment, size: int) -> Upload:
         whole = None
         if size <= SMALL_SIZE:
-            whole = Piece(await asyncio.to_thread(file.read, offset=0, size=size), size)
+            whole = Piece(self._chunks(file, 0, size), size)
         upload = await self.client.create_upload(self._claim().encode(), size=size, first=whole)
         # A crash before this line leaves an upload that expires by itself.
         if upload.receipt is None:
@@ -173,9 +178,15 @@ class Delivery:
             )
             if not chunk:
                 raise messages.lost_fragment(file.path)
-            offset += len(chunk)
-            yield chunk
-            if is_sent:
+            if not is_sent:
+                offset += len(chunk)
+                yield chunk
+                continue
+            for at in range(0, len(chunk), STEP_SIZE):
+                step = chunk[at : at + STEP_SIZE]
+                await self.pace.take(len(step))
+                yield step
+                offset += len(step)
                 self._progress_to(offset)
 
     def _claim(self) -> Claim:

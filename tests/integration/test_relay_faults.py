@@ -20,6 +20,7 @@ from bistro.wire.batches import BatchItem, FrameHead, decode_batch_request
 from bistro.wire.clauses import Spread
 from bistro.wire.receipt import Receipt
 from bistro.wire.staging import encode_staged
+from bistro_client.fragments import open_fragment
 from bistro_client.home import Folder
 from bistro_client.journal import read_journal
 from tests.integration.test_client_path import Filer, filing
@@ -38,7 +39,9 @@ Filings = dict[bytes, Folder]
 
 
 def fragment_of(folder: Folder, item: BatchItem) -> bytes:
-    return folder.fragment(item.index).read_bytes()[item.offset :]
+    layout = sealed_of(read_journal(folder)).cut.layout
+    with open_fragment(folder, layout, item.index) as fragment:
+        return fragment.read(offset=item.offset, size=layout.fragment_size)
 
 
 def flipping(filings: Filings) -> Bytes:

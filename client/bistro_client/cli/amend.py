@@ -7,8 +7,15 @@ from pathlib import Path
 import click
 
 from bistro_client.changing import amendment
-from bistro_client.cli.options import Frame, framed, require_form, unlocking, with_network
-from bistro_client.cli.running import Connection, submit
+from bistro_client.cli.options import (
+    Connection,
+    Frame,
+    framed,
+    require_form,
+    unlocking,
+    with_network,
+)
+from bistro_client.cli.running import submit
 
 
 @click.command("amend")
@@ -20,16 +27,13 @@ from bistro_client.cli.running import Connection, submit
 @unlocking
 @with_network
 @framed
-def command(  # noqa: PLR0913 - one argument for each option
+def command(
     frame: Frame,
     *,
     submission: str,
     paths: tuple[Path, ...],
     form: str | None,
-    passphrase_file: Path | None,
-    allow_http: bool,
-    ca_file: Path | None,
-    patience: int | None,
+    connection: Connection,
 ) -> None:
     """Replace an earlier SUBMISSION by other files, in the same slot.
 
@@ -44,4 +48,4 @@ def command(  # noqa: PLR0913 - one argument for each option
     Exit codes are those of `bistro submit`.
     """  # noqa: D301 - click reads the backspace
     wish = amendment(frame.home.find(submission), paths, form=form)
-    submit(frame, Connection(allow_http, ca_file, patience, passphrase_file), wish)
+    submit(frame, connection, wish)

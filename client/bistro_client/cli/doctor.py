@@ -63,5 +63,7 @@ def command(frame: Frame, *, url: str | None, allow_http: bool, ca_file: Path | 
 async def _examine(
     frame: Frame, url: str, *, allow_http: bool, ca_file: Path | None
 ) -> list[Check]:
-    async with Session(allow_http=allow_http, ca_path=ca_file, timeouts=_TIMEOUTS) as session:
+    async with Session(
+        allow_http=allow_http, ca_path=ca_file, timeouts=_TIMEOUTS, use_proxies=True
+    ) as session:
         return await examine_destination(frame.home, session, SystemClock(), url.rstrip("/"))

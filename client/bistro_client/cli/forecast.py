@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from pathlib import Path
 from typing import Final
@@ -17,22 +16,11 @@ from bistro.instant import UnixMillis, format_duration, format_rfc3339
 from bistro.net.session import Session
 from bistro.wire.document import Json
 from bistro_client.cli.bars import Bars
-from bistro_client.cli.options import Frame, framed, parse_vkeys
+from bistro_client.cli.options import Frame, framed, parse_vkeys, read_rate
 from bistro_client.forecasting import Forecast, forecast
 from bistro_client.times import show
 
 USUAL_LINES: Final = (1_000_000, 10_000_000, 100_000_000)
-_LINE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*([kMG])(?:bit/s|bps|bit)?")
-_UNITS: Final = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
-
-
-def _read_line(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    match = _LINE.fullmatch(value)
-    if match is None or not float(match[1]):
-        raise click.BadParameter(f"{value!r}: expected a rate such as 1M, 2.5M or 500k (bits/s)")
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 @click.command("forecast")
@@ -41,7 +29,7 @@ def _read_line(_: click.Context, __: click.Parameter, value: str | None) -> int 
 @click.option("--call", metavar="ID", help="Which call; may be left out where only one is open.")
 @click.option(
     "--line",
-    callback=_read_line,
+    callback=read_rate,
     metavar="RATE",
     help="Your upstream line, such as 1M or 500k bits a second.",
 )
@@ -80,7 +68,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     clock = SystemClock()
 
     async def work() -> Forecast:
-        async with Session(allow_http=allow_http, ca_path=ca_file) as session:
+        async with Session(allow_http=allow_http, ca_path=ca_file, use_proxies=True) as session:
             return await forecast(
                 frame.home,
                 session,

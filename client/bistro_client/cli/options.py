@@ -32,6 +32,8 @@ _UNITS_MS: Final = {
     "h": 3_600_000,
     "d": 86_400_000,
 }
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([kMG])(?:bit/s|bps|bit)?")
+_UNITS_BITS: Final = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 MAX_PASSPHRASE_SIZE: Final = 4_096
 
 
@@ -46,6 +48,25 @@ class Frame:
 
     home: Home
     output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How a command may talk to others, and unlock keys.
+
+    Attributes:
+        allow_http: Whether plain HTTP to other machines is taken.
+        ca_file: A private certificate authority, besides the system's.
+        patience: Milliseconds after which it gives up; None: when it is too late.
+        rate: Bits a second that all uploads together may take; None: all there are.
+        passphrase_file: Has the passphrase of a key; None: it is asked for.
+    """
+
+    allow_http: bool = False
+    ca_file: Path | None = None
+    patience: int | None = None
+    rate: int | None = None
+    passphrase_file: Path | None = None
 
 
 def framed(function: Callable[..., None]) -> Callable[..., None]:
@@ -82,6 +103,18 @@ def read_duration(ctx: click.Context, param: click.Parameter, value: str | None)
             f"{value!r}: expected a duration such as 90s, 10m or 2h", ctx=ctx, param=param
         )
     return int(match[1]) * _UNITS_MS[match[2] or "s"]
+
+
+def read_rate(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """``500k``, ``1M``, ``2.5M`` bits a second."""
+    if value is None:
+        return None
+    match = _RATE.fullmatch(value)
+    if match is None or not float(match[1]):
+        raise click.BadParameter(
+            f"{value!r}: expected bits a second such as 500k, 1M or 2.5M", ctx=ctx, param=param
+        )
+    return int(float(match[1]) * _UNITS_BITS[match[2]])
 
 
 def parse_vkeys(texts: tuple[str, ...]) -> tuple[VerifierKey, ...]:
@@ -135,6 +168,12 @@ network = (
         help="Give up with exit code 5 when nobody could be reached for this long, such as 10m. "
         "Otherwise the program goes on until it is too late.",
     ),
+    click.option(
+        "--rate",
+        callback=read_rate,
+        metavar="RATE",
+        help="All uploads together take no more than this, such as 500k or 2M bits a second.",
+    ),
 )
 
 unlocking = click.option(
@@ -146,10 +185,25 @@ unlocking = click.option(
 
 
 def with_network(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of commands that talk to others."""
+    """Add the options of commands that talk to others; they arrive as one ``connection``."""
+
+    @functools.wraps(function)
+    def run(
+        *,
+        allow_http: bool,
+        ca_file: Path | None,
+        patience: int | None,
+        rate: int | None,
+        passphrase_file: Path | None = None,
+        **values: Any,  # noqa: ANN401
+    ) -> None:
+        connection = Connection(allow_http, ca_file, patience, rate, passphrase_file)
+        function(connection=connection, **values)
+
+    decorated: Callable[..., None] = run
     for option in reversed(network):
-        function = option(function)
-    return function
+        decorated = option(decorated)
+    return decorated
 
 
 def read_passphrase(path: Path) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
 
 import click
@@ -16,8 +16,15 @@ from bistro.errors import BistroError, SettingsError, UnavailableError
 from bistro.protocol.submission import Step, Submission, SubmissionState
 from bistro.wire.document import Json
 from bistro_client import notices
-from bistro_client.cli.options import Frame, framed, read_duration, unlocking, with_network
-from bistro_client.cli.running import Connection, describe, run
+from bistro_client.cli.options import (
+    Connection,
+    Frame,
+    framed,
+    read_duration,
+    unlocking,
+    with_network,
+)
+from bistro_client.cli.running import describe, run
 from bistro_client.home import Folder
 from bistro_client.journal import read_journal
 from bistro_client.leftovers import sweep_home
@@ -54,17 +61,14 @@ MANY_PATIENCE_MS = 60_000
 @unlocking
 @with_network
 @framed
-def command(  # noqa: PLR0913 - one argument for each option
+def command(
     frame: Frame,
     *,
     submission: str | None,
     recover: bool,
     watch: bool,
     every: int,
-    passphrase_file: Path | None,
-    allow_http: bool,
-    ca_file: Path | None,
-    patience: int | None,
+    connection: Connection,
 ) -> None:
     """Go on with everything that is not finished, or with one SUBMISSION.
 
@@ -93,9 +97,8 @@ def command(  # noqa: PLR0913 - one argument for each option
     def folders() -> list[Folder]:
         return [named] if named else frame.home.folders()
 
-    if patience is None and (watch or len(folders()) > 1):
-        patience = MANY_PATIENCE_MS
-    connection = Connection(allow_http, ca_file, patience, passphrase_file)
+    if connection.patience is None and (watch or len(folders()) > 1):
+        connection = replace(connection, patience=MANY_PATIENCE_MS)
 
     async def work(submitter: Submitter) -> int:
         if named is not None and (recover or not watch):

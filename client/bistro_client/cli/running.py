@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from bistro.clock import SystemClock
@@ -19,25 +17,16 @@ from bistro.wire.refusal import Refusal
 from bistro.wire.ticket import Ticket
 from bistro_client import notices
 from bistro_client.cli.bars import Bars
-from bistro_client.cli.options import Frame, unlocker
+from bistro_client.cli.options import Connection, Frame, unlocker
 from bistro_client.home import Folder
 from bistro_client.journal import read_journal
+from bistro_client.pacing import Pace
 from bistro_client.patience import Patience
 from bistro_client.submitting import Submitter, Wish
 
 T = TypeVar("T")
 INTERRUPTED_EXIT = 130
 NOTHING_SENT = "you are NOT on time yet: nothing was sent, and your files are untouched"
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """How a command may talk to others."""
-
-    allow_http: bool = False
-    ca_file: Path | None = None
-    patience: int | None = None
-    passphrase_file: Path | None = None
 
 
 def run(
@@ -58,7 +47,9 @@ def run(
 
         async def inside() -> T:
             async with Session(
-                allow_http=connection.allow_http, ca_path=connection.ca_file
+                allow_http=connection.allow_http,
+                ca_path=connection.ca_file,
+                use_proxies=True,
             ) as session:
                 submitter = Submitter(
                     frame.home,
@@ -67,6 +58,7 @@ def run(
                     listener=bars,
                     patience=Patience(clock, limit_ms=connection.patience, listener=bars),
                     unlock=unlocker(connection.passphrase_file),
+                    pace=Pace(connection.rate),
                 )
                 submitters.append(submitter)
                 return await work(submitter)

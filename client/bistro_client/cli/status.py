@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import click
 from rich.table import Table
@@ -14,8 +13,8 @@ from bistro.protocol.submission import Submission, SubmissionState
 from bistro.wire.document import Json
 from bistro.wire.terms import SignedTerms
 from bistro.wire.ticket import Ticket
-from bistro_client.cli.options import Frame, framed, with_network
-from bistro_client.cli.running import Connection, describe, refused_for, run
+from bistro_client.cli.options import Connection, Frame, framed, with_network
+from bistro_client.cli.running import describe, refused_for, run
 from bistro_client.home import Folder
 from bistro_client.journal import read_journal
 from bistro_client.submitting import Submitter
@@ -43,9 +42,7 @@ def command(
     *,
     submission: str | None,
     offline: bool,
-    allow_http: bool,
-    ca_file: Path | None,
-    patience: int | None,
+    connection: Connection,
 ) -> None:
     """Show where submissions stand: ticketed, staged, collected, opened, and the outcome.
 
@@ -59,8 +56,8 @@ def command(
       bistro status --offline
     """  # noqa: D301 - click reads the backspace
     folders = [frame.home.find(submission)] if submission else frame.home.folders()
-    limit = STATUS_PATIENCE_MS if patience is None else patience
-    connection = Connection(allow_http, ca_file, limit)
+    if connection.patience is None:
+        connection = replace(connection, patience=STATUS_PATIENCE_MS)
     if offline or not folders:
         rows = [_read(folder) for folder in folders]
     else:

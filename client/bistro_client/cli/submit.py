@@ -9,6 +9,7 @@ import click
 from bistro.errors import FormatError
 from bistro.ids import require_slot
 from bistro_client.cli.options import (
+    Connection,
     Frame,
     framed,
     parse_vkeys,
@@ -16,7 +17,7 @@ from bistro_client.cli.options import (
     unlocking,
     with_network,
 )
-from bistro_client.cli.running import Connection, submit
+from bistro_client.cli.running import submit
 from bistro_client.submitting import Wish
 
 
@@ -68,10 +69,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     form: str | None,
     key: Path | None,
     trust: str | None,
-    passphrase_file: Path | None,
-    allow_http: bool,
-    ca_file: Path | None,
-    patience: int | None,
+    connection: Connection,
 ) -> None:
     """Submit files and folders before a deadline.
 
@@ -110,4 +108,4 @@ def command(  # noqa: PLR0913 - one argument for each option
         key_file=key,
         trust=parse_vkeys((trust,))[0] if trust else None,
     )
-    submit(frame, Connection(allow_http, ca_file, patience, passphrase_file), wish)
+    submit(frame, connection, wish)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from bistro.errors import SettingsError
 from bistro_client.changing import withdrawal
-from bistro_client.cli.options import Frame, framed, unlocking, with_network
-from bistro_client.cli.running import Connection, submit
+from bistro_client.cli.options import Connection, Frame, framed, unlocking, with_network
+from bistro_client.cli.running import submit
 
 
 @click.command("withdraw")
@@ -19,15 +18,12 @@ from bistro_client.cli.running import Connection, submit
 @unlocking
 @with_network
 @framed
-def command(  # noqa: PLR0913 - one argument for each option
+def command(
     frame: Frame,
     *,
     submission: str,
     yes: bool,
-    passphrase_file: Path | None,
-    allow_http: bool,
-    ca_file: Path | None,
-    patience: int | None,
+    connection: Connection,
 ) -> None:
     """Withdraw what you submitted in the slot of SUBMISSION: nobody will open it.
 
@@ -46,7 +42,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     wish = withdrawal(folder)
     if not yes:
         _ask(folder.id)
-    submit(frame, Connection(allow_http, ca_file, patience, passphrase_file), wish)
+    submit(frame, connection, wish)
 
 
 def _ask(name: str) -> None:

@@ -15,7 +15,7 @@ from bistro_client.oversight import Limits, Oversight
 from bistro_client.uploading import Delivery
 from tests.unit.client.worlds import World, world
 
-SOON = Limits(stall_s=0.4, period_s=0.02, young_s=0.1, bearable_s=0.5)
+SOON = Limits(stall_s=0.4, dead_s=0.8, period_s=0.02, young_s=0.1, bearable_s=0.5)
 LARGE = 3_000_000
 
 
