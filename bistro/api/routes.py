@@ -170,6 +170,7 @@ DRAFT_VERSION: Final = "Upload-Draft-Interop-Version"
 CLAIM_KEY: Final = "claim"
 RECEIPT: Final = "Bistro-Receipt"
 RATE: Final = "Bistro-Rate"
+SISTERS: Final = "Bistro-Sisters"
 REQUEST_ID: Final = "Bistro-Request-Id"
 CONTENT_DIGEST: Final = "Content-Digest"
 SIGNATURE: Final = "Signature"
@@ -189,6 +190,7 @@ EXPOSED_FIELDS: Final = (
     METADATA,
     EXPIRES,
     RECEIPT,
+    SISTERS,
     REQUEST_ID,
     RETRY_AFTER,
 )

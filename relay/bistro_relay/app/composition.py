@@ -36,6 +36,7 @@ from bistro_relay.services.records import Records
 from bistro_relay.services.recovery import Recovery
 from bistro_relay.services.room import Gate, Room, SampledDisk
 from bistro_relay.services.shelf_recovery import ShelfRecovery
+from bistro_relay.services.sisters import Sisters
 from bistro_relay.services.small_ends import SmallEnds
 from bistro_relay.services.statement import Statements
 from bistro_relay.services.takedowns import Takedowns
@@ -255,6 +256,7 @@ class Services:
             clock=clock,
             quota_bytes=limits.quota_bytes,
         )
+        self.sisters = Sisters(key, self.book, self.overview, session, clock)
         self.desk = CollectorDesk(self.book, nonces, clock, base_url=settings.http.base_url)
 
 

@@ -2,9 +2,9 @@
 
 Parts, in the order in which they depend on each other: ``ledgers`` order promises, ``orders``
 hear what the operator wants, ``terms`` polls destinations, ``keeper`` recovers and then keeps
-promises, ``shelf`` tends segments, ``takedowns`` are carried out, ``whole`` keeps small
-fragments, ``control`` and ``http`` answer once recovery is done, and the ``manager`` of services
-hears of it. Sockets are bound before anything runs.
+promises, ``shelf`` tends segments, ``sisters`` are asked, ``takedowns`` carried out, ``whole``
+keeps small fragments, ``control`` and ``http`` answer once recovery is done, and the ``manager``
+of services hears of it. Sockets are bound before anything runs.
 
 Source: docs/architecture.md.
 """
@@ -35,6 +35,7 @@ from bistro.storage.locks import FileLock
 from bistro_relay.app.composition import Services, Surroundings
 from bistro_relay.http.collecting import CollectingApi
 from bistro_relay.http.draft import DraftApi
+from bistro_relay.http.hinting import Hinting
 from bistro_relay.http.listening import RelayHttpPart
 from bistro_relay.http.public import PublicApi, control_endpoint
 from bistro_relay.http.service import ServiceApi
@@ -163,6 +164,7 @@ class Relay:
                 "terms": services.book.run,
                 "keeper": services.keeper.run,
                 "shelf": partial(_when, recovered, services.tending.run),
+                "sisters": services.sisters.run,
                 "takedowns": partial(_when, recovered, services.takedowns.run),
                 "whole": services.whole.run,
                 "control": partial(_after, recovered, control),
@@ -204,6 +206,7 @@ def _new_app(services: Services) -> web.Application:
         services.arrivals.close()
 
     app.on_response_prepare.append(add_upload_fields)
+    app.on_response_prepare.append(Hinting(services.sisters).add)
     app.on_shutdown.append(wake_waiting)
     return app
 
