@@ -43,6 +43,13 @@ hash_two(unsigned char *out, char prefix, const char *a, Py_ssize_t a_size, cons
     sha_final(out, &context);
 }
 
+static char *
+put(char *out, const char *data, Py_ssize_t size)
+{
+    memcpy(out, data, (size_t)size);
+    return out + size;
+}
+
 /* The bytes of an item; NULL with an exception where it is something else. */
 static char *
 item_bytes(PyObject *list, Py_ssize_t at, Py_ssize_t *size)
@@ -123,6 +130,99 @@ parent_hashes(PyObject *module, PyObject *nodes)
     return count < 0 ? NULL : hashes(nodes, count / 2, hash_pair);
 }
 
+static PyObject *
+spelled_entries(PyObject *module, PyObject *args)
+{
+    static const char HEX[] = "0123456789abcdef";
+    const char *head, *tail;
+    Py_ssize_t head_size, tail_size;
+    PyObject *digests;
+    if (!PyArg_ParseTuple(args, "y#Oy#", &head, &head_size, &digests, &tail, &tail_size))
+        return NULL;
+    Py_ssize_t count = PyList_Size(digests);
+    PyObject *found = count < 0 ? NULL : PyList_New(count);
+    for (Py_ssize_t at = 0; found != NULL && at < count; at++) {
+        Py_ssize_t size;
+        char *digest = item_bytes(digests, at, &size);
+        PyObject *entry =
+            digest == NULL ? NULL
+                           : PyBytes_FromStringAndSize(NULL, head_size + 2 * size + tail_size);
+        if (entry == NULL) {
+            Py_CLEAR(found);
+            break;
+        }
+        char *out = put(PyBytes_AsString(entry), head, head_size);
+        for (Py_ssize_t byte = 0; byte < size; byte++) {
+            *out++ = HEX[(unsigned char)digest[byte] >> 4];
+            *out++ = HEX[(unsigned char)digest[byte] & 15];
+        }
+        put(out, tail, tail_size);
+        PyList_SetItem(found, at, entry);
+    }
+    return found;
+}
+
+/* The sizes of all items go to `sizes`, `width` bytes each, big-endian and one higher where
+   `more` is one; their sum, or -1 with an exception. */
+static Py_ssize_t
+put_sizes(unsigned char *sizes, PyObject *items, Py_ssize_t count, int width, int more,
+          Py_ssize_t least)
+{
+    Py_ssize_t total = 0;
+    for (Py_ssize_t at = 0; at < count; at++) {
+        Py_ssize_t size;
+        if (item_bytes(items, at, &size) == NULL)
+            return -1;
+        if (size < least || size + more >= (Py_ssize_t)1 << 8 * width) {
+            PyErr_Format(PyExc_ValueError, "item %zd has %zd bytes", at, size);
+            return -1;
+        }
+        for (int byte = width - 1; byte >= 0; byte--)
+            *sizes++ = (unsigned char)((size + more) >> 8 * byte);
+        total += size;
+    }
+    return total;
+}
+
+static char *
+put_items(char *out, PyObject *items, Py_ssize_t count)
+{
+    for (Py_ssize_t at = 0; at < count; at++) {
+        Py_ssize_t size;
+        char *item = item_bytes(items, at, &size);
+        out = put(out, item, size);
+    }
+    return out;
+}
+
+static PyObject *
+joined_columns(PyObject *module, PyObject *args)
+{
+    PyObject *keys, *entries, *found = NULL;
+    if (!PyArg_ParseTuple(args, "OO", &keys, &entries))
+        return NULL;
+    Py_ssize_t count = PyList_Size(keys);
+    if (count < 0 || PyList_Size(entries) != count) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "columns of different lengths");
+        return NULL;
+    }
+    unsigned char *sizes = PyMem_Malloc((size_t)(3 * count + 1));
+    if (sizes == NULL)
+        return PyErr_NoMemory();
+    Py_ssize_t of_keys = put_sizes(sizes, keys, count, 1, 1, 0);
+    Py_ssize_t of_entries = of_keys < 0 ? -1 : put_sizes(sizes + count, entries, count, 2, 0, 1);
+    if (of_entries >= 0)
+        found = PyBytes_FromStringAndSize(NULL, 3 * count + of_keys + of_entries);
+    if (found != NULL) {
+        /* No code of others has run since the items were measured. */
+        char *out = put(PyBytes_AsString(found), (char *)sizes, 3 * count);
+        put_items(put_items(out, keys, count), entries, count);
+    }
+    PyMem_Free(sizes);
+    return found;
+}
+
 static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 static Py_ssize_t
@@ -152,13 +252,6 @@ put_line(char *out, const char *data, Py_ssize_t size)
     }
     *out++ = '\n';
     return out;
-}
-
-static char *
-put(char *out, const char *data, Py_ssize_t size)
-{
-    memcpy(out, data, (size_t)size);
-    return out + size;
 }
 
 /* The nodes of a batch's tree, each spelled when it is first wanted: half of all paths have the
@@ -488,11 +581,13 @@ known_prints(PyObject *module, PyObject *args)
 
 static PyMethodDef METHODS[] = {
     {"add_prints", add_prints, METH_VARARGS, NULL},
+    {"joined_columns", joined_columns, METH_VARARGS, NULL},
     {"known_prints", known_prints, METH_VARARGS, NULL},
     {"leaf_hashes", leaf_hashes, METH_O, NULL},
     {"parent_hashes", parent_hashes, METH_O, NULL},
     {"proof_texts", proof_texts, METH_VARARGS, NULL},
     {"sorted_rows", sorted_rows, METH_VARARGS, NULL},
+    {"spelled_entries", spelled_entries, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 __all__ = [
     "IS_COMPILED",
     "add_prints",
+    "joined_columns",
     "known_prints",
     "leaf_hashes",
     "parent_hashes",
     "proof_texts",
     "sorted_rows",
+    "spelled_entries",
 ]
 
 IS_COMPILED = True
@@ -24,20 +26,24 @@ IS_COMPILED = True
 try:
     from bistro.crypto._bulk import (
         add_prints,
+        joined_columns,
         known_prints,
         leaf_hashes,
         parent_hashes,
         proof_texts,
         sorted_rows,
+        spelled_entries,
     )
 except ImportError:
     from bistro.crypto.bulk_python import (
         add_prints,
+        joined_columns,
         known_prints,
         leaf_hashes,
         parent_hashes,
         proof_texts,
         sorted_rows,
+        spelled_entries,
     )
 
     IS_COMPILED = False

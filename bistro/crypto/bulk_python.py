@@ -6,7 +6,7 @@ Source: docs/decisions/0024-a-few-functions-in-c.md.
 from __future__ import annotations
 
 import struct
-from binascii import b2a_base64
+from binascii import b2a_base64, hexlify
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Final
@@ -31,6 +31,23 @@ def add_prints(buckets: list[bytes], digests: bytes, width: int, bits: int, /) -
     """
     for word, fingerprint in _prints(digests, width, bits):
         buckets[word >> (_WORD_BITS - bits)] += fingerprint
+
+
+def joined_columns(keys: list[bytes], entries: list[bytes], /) -> bytes:
+    """The columns of a record: a byte for each key's size and one, two for each entry's, both.
+
+    Raises:
+        ValueError: A key is longer than 254 bytes, an entry empty or longer than 65,535, or
+            there are more of one than of the other.
+    """
+    sizes = list(map(len, entries))
+    if len(keys) != len(entries) or not all(sizes):
+        raise ValueError(f"{len(keys)} keys, entries of {min(sizes, default=0)} bytes and more")
+    try:
+        columns = bytes([len(key) + 1 for key in keys]) + struct.pack(f">{len(sizes)}H", *sizes)
+    except struct.error as exc:
+        raise ValueError("an entry is too long") from exc
+    return b"".join([columns, *keys, *entries])
 
 
 def known_prints(buckets: list[bytes], digests: bytes, width: int, bits: int, /) -> list[int]:
@@ -142,3 +159,8 @@ def sorted_rows(rows: bytes, width: int, /) -> bytes:
     if width < 1 or len(rows) % width:
         raise ValueError(f"{len(rows)} bytes are no rows of {width}")
     return b"".join(sorted([rows[at : at + width] for at in range(0, len(rows), width)]))
+
+
+def spelled_entries(head: bytes, digests: list[bytes], tail: bytes, /) -> list[bytes]:
+    """Each digest in hexadecimal digits, between ``head`` and ``tail``."""
+    return [b"%b%b%b" % (head, hexlify(digest), tail) for digest in digests]

@@ -173,7 +173,7 @@ class Ledger:
         return self._parts.view.note
 
     async def append(
-        self, keys: Sequence[bytes], entries: list[bytes], *, last_time: UnixMillis
+        self, keys: list[bytes], entries: list[bytes], *, last_time: UnixMillis
     ) -> Stamped:
         """Append a batch and return the place of each entry once all are durable.
 
@@ -197,7 +197,7 @@ class Ledger:
             return await self._append(keys, entries, last_time)
 
     async def _append(
-        self, keys: Sequence[bytes], entries: list[bytes], last_time: UnixMillis
+        self, keys: list[bytes], entries: list[bytes], last_time: UnixMillis
     ) -> Stamped:
         self._require_running()
         view = self._parts.view

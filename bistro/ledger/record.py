@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
+from bistro.crypto.bulk import joined_columns
 from bistro.errors import FormatError
 from bistro.instant import UnixMillis
 
@@ -133,8 +134,8 @@ def encode_record(
     start: int,
     last_time: UnixMillis,
     note: bytes,
-    keys: Sequence[bytes],
-    entries: Sequence[bytes],
+    keys: list[bytes],
+    entries: list[bytes],
 ) -> bytes:
     """The bytes of a record.
 
@@ -153,22 +154,13 @@ def encode_record(
         found = f"{count} entries, {len(keys)} keys, note of {len(note)} bytes"
         raise FormatError(f"record: {found}")
     try:
-        # Sizes of keys are one higher than they are, so that no column is all zero.
-        columns = bytes(map(_WIDER.__getitem__, map(len, keys)))
-        sizes = list(map(len, entries))
-        columns += struct.pack(f">{count}H", *sizes)
-    except (IndexError, struct.error) as exc:
-        raise FormatError(f"record: a key or an entry is too long: {exc}") from exc
-    if 0 in sizes:
-        raise FormatError("record: an entry is empty")
-    body = b"".join([note, columns, *keys, *entries])
+        body = note + joined_columns(keys, entries)
+    except ValueError as exc:
+        raise FormatError(f"record: a key or an entry has no possible size: {exc}") from exc
     if len(body) > MAX_BODY_SIZE:
         raise FormatError(f"record: expected at most {MAX_BODY_SIZE} bytes, found {len(body)}")
     head = RecordHead(len(note), len(body), count, start, last_time)
     return b"%b%b%b" % (head.encode(), body, _TAIL.pack(zlib.crc32(body), END_MAGIC))
-
-
-_WIDER: Final = range(1, MAX_KEY_SIZE + 2)
 
 
 @dataclass(frozen=True, slots=True)

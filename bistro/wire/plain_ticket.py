@@ -9,11 +9,11 @@ Source: docs/spec/ticketing.md, request and answer; docs/spec/encodings.md.
 
 from __future__ import annotations
 
-from binascii import hexlify
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from bistro.crypto.bulk import spelled_entries
 from bistro.errors import FormatError
 from bistro.instant import MAX_INSTANT, UnixMillis
 from bistro.wire.entry import Entry
@@ -84,10 +84,10 @@ class EntrySpeller:
 
     def __init__(self, sample: Entry) -> None:
         blank = replace(sample, time=UnixMillis(0), digest=bytes(32)).encode()
-        head, self._tail = blank.split(b"\n0\nsha256:%b\n" % (b"0" * _HASH_DIGITS), 1)
-        self._head = head + b"\n"
+        head, tail = blank.split(b"\n0\nsha256:%b\n" % (b"0" * _HASH_DIGITS), 1)
+        self._head, self._tail = head + b"\n", b"\n" + tail
 
-    def spell(self, time: UnixMillis, digests: Sequence[bytes]) -> list[bytes]:
+    def spell(self, time: UnixMillis, digests: list[bytes]) -> list[bytes]:
         """What entries of this time and these hashes of 32 bytes encode to; at least one.
 
         Raises:
@@ -95,12 +95,7 @@ class EntrySpeller:
         """
         if not 0 <= time <= MAX_INSTANT:
             raise FormatError(f"entry: time {time} is out of range")
-        head, tail = b"%b%d\nsha256:" % (self._head, time), b"\n" + self._tail
-        digits = hexlify(b"".join(digests))
-        return [
-            head + digits[at : at + _HASH_DIGITS] + tail
-            for at in range(0, len(digits), _HASH_DIGITS)
-        ]
+        return spelled_entries(b"%b%d\nsha256:" % (self._head, time), digests, self._tail)
 
 
 def before_ticket(size: int) -> bytes:

@@ -60,7 +60,7 @@ class Item(Claim):
             is_opened=ledgers.is_opened,
         )
         try:
-            (entry,) = ledgers.rules.spell_tickets(time, (self.commitment,))
+            (entry,) = ledgers.rules.spell_tickets(time, [self.commitment])
         except DeadlinePassedError:
             self._late_at = time
             raise
@@ -104,7 +104,7 @@ class Refusal(Claim):
 
     def build(self, time: UnixMillis) -> bytes:
         """The refusal's entry."""
-        (entry,) = self._party.ledgers.rules.spell_refusals(time, (self._commitment,))
+        (entry,) = self._party.ledgers.rules.spell_refusals(time, [self._commitment])
         return entry
 
     def settle(self, result: Result) -> None:

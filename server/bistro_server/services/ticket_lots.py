@@ -38,7 +38,7 @@ class PartyLot(Lot):
         self,
         party: Party,
         places: Sequence[int],
-        commitments: Sequence[bytes],
+        commitments: list[bytes],
         prefix: bytes,
         received_at: UnixMillis,
     ) -> None:
@@ -91,7 +91,7 @@ class TicketLot(PartyLot):
         self,
         party: Party,
         places: Sequence[int],
-        commitments: Sequence[bytes],
+        commitments: list[bytes],
         terms_hash: bytes,
         received_at: UnixMillis,
     ) -> None:
@@ -149,7 +149,7 @@ class RefusalLot(PartyLot):
         self,
         party: Party,
         places: Sequence[int],
-        commitments: Sequence[bytes],
+        commitments: list[bytes],
         late_at: UnixMillis,
     ) -> None:
         super().__init__(party, places, commitments, _REFUSAL, late_at)

@@ -5,8 +5,6 @@ Source: docs/spec/ticketing.md, decision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bistro.errors import (
     DeadlinePassedError,
     NotOpenError,
@@ -83,7 +81,7 @@ class TicketRules:
         """Whether these are terms of the call."""
         return terms_hash in self._versions
 
-    def spell_tickets(self, time: UnixMillis, commitments: Sequence[bytes]) -> list[bytes]:
+    def spell_tickets(self, time: UnixMillis, commitments: list[bytes]) -> list[bytes]:
         """The entries of tickets.
 
         Raises:
@@ -94,6 +92,6 @@ class TicketRules:
             raise DeadlinePassedError(f"call {self._id}: the last moment was {last}")
         return self._speller.spell(time, commitments)
 
-    def spell_refusals(self, time: UnixMillis, commitments: Sequence[bytes]) -> list[bytes]:
+    def spell_refusals(self, time: UnixMillis, commitments: list[bytes]) -> list[bytes]:
         """The entries that refuse who came too late."""
         return self._refusal_speller.spell(time, commitments)

@@ -152,7 +152,7 @@ class TicketDesk:
     def _ask_array(
         self,
         ledgers: CallLedgers,
-        commitments: Sequence[bytes],
+        commitments: list[bytes],
         terms_hash: bytes,
         asker: Asker,
         received_at: UnixMillis,

@@ -16,7 +16,7 @@ from bistro.crypto.merkle import BatchTree, Frontier
 from bistro.ledger.proofs import format_proof
 
 MAGIC = b"c2sp.org/tlog-proof@v1\nextra "
-NAMES = ("add_prints", "known_prints", "leaf_hashes", "parent_hashes", "proof_texts", "sorted_rows")
+NAMES = tuple(name for name in bulk.__all__ if name != "IS_COMPILED")
 _CAN_COMPILE = shutil.which("cc") and Path(sysconfig.get_path("include"), "Python.h").exists()
 HASHES = [leaf_hash(b"%d" % number) for number in range(700)]
 
@@ -205,3 +205,41 @@ def test_buckets_that_are_missing_are_an_error(functions: ModuleType) -> None:
     for function in (functions.add_prints, functions.known_prints):
         with pytest.raises(IndexError):
             function([b""], b"\xff" * 8, 8, 4)
+
+
+@given(rows=st.lists(st.tuples(st.binary(max_size=254), st.binary(min_size=1)), max_size=30))
+def test_columns_are_sizes_then_keys_then_entries(
+    functions: ModuleType, rows: list[tuple[bytes, bytes]]
+) -> None:
+    """A key's size is one higher than it is, so that none is zero."""
+    keys, entries = [key for key, _ in rows], [entry for _, entry in rows]
+    expected = bytes(len(key) + 1 for key in keys)
+    expected += b"".join(len(entry).to_bytes(2) for entry in entries)
+    assert functions.joined_columns(keys, entries) == expected + b"".join(keys + entries)
+
+
+@pytest.mark.parametrize(
+    ("key_size", "entry_size"), [(255, 1), (300, 1), (0, 0), (1, 65_536), (1, 1 << 20)]
+)
+def test_columns_have_limits(functions: ModuleType, key_size: int, entry_size: int) -> None:
+    """What does not fit into its size is refused, not cut; the largest that fits is taken."""
+    whole = functions.joined_columns([bytes(254)], [bytes(65_535)])
+    assert whole == b"\xff\xff\xff" + bytes(254 + 65_535)
+    with pytest.raises(ValueError, match=r"."):
+        functions.joined_columns([b"", bytes(key_size)], [b"a", bytes(entry_size)])
+
+
+def test_columns_are_equally_long(functions: ModuleType) -> None:
+    """Else a key would stand for another entry."""
+    for keys, entries in (([b"a"], []), ([], [b"a"])):
+        with pytest.raises(ValueError, match=r"."):
+            functions.joined_columns(keys, entries)
+
+
+@given(digests=st.lists(st.binary(max_size=40), max_size=20), ends=st.binary(max_size=9))
+def test_entries_are_digits_between_what_all_share(
+    functions: ModuleType, digests: list[bytes], ends: bytes
+) -> None:
+    """Lower case, as everywhere."""
+    expected = [b"100 % " + digest.hex().encode() + ends for digest in digests]
+    assert functions.spelled_entries(b"100 % ", digests, ends) == expected

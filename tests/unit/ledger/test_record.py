@@ -39,7 +39,9 @@ RECORDS = st.builds(
 
 
 def encode(record: Record) -> bytes:
-    return encode_record(record.start, record.last_time, record.note, record.keys, record.entries)
+    return encode_record(
+        record.start, record.last_time, record.note, list(record.keys), list(record.entries)
+    )
 
 
 def decode(data: bytes) -> Record:
