@@ -76,6 +76,19 @@ def deadline(terms: Terms, now: UnixMillis) -> Notice:
     )
 
 
+def limits(terms: Terms, *, count: int, size: int, offset_ms: int | None) -> Notice:
+    """What is to be filed beside what may be, and how far off the clock here is."""
+    clock = "unknown, only its counts"
+    if offset_ms is not None:
+        side = "behind" if offset_ms > 0 else "ahead of"
+        clock = f"yours is {format_duration(abs(offset_ms))} {side} it, give or take a second"
+    return _info(
+        "limits",
+        f"{count:,} of at most {terms.files_limit:,} files, {size:,} of at most "
+        f"{terms.envelope_limit:,} bytes; the destination's clock: {clock}",
+    )
+
+
 # --- a submission's way ---
 
 

@@ -197,6 +197,11 @@ class Submitter:
         if visit.destination.time.offset_ms is not None and now + UNSURE_MS < terms.opens:
             raise peer_messages.not_open_yet(terms)
         self._equipment.listener.tell(notices.deadline(terms, now))
+        size = sum(source.size for source in sources)
+        offset_ms = visit.destination.time.offset_ms
+        self._equipment.listener.tell(
+            notices.limits(terms, count=len(sources), size=size, offset_ms=offset_ms)
+        )
 
     def _begin(self, request: Request) -> Journal:
         """A journal with a name that sorts by time and meets no other."""

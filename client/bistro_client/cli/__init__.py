@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "status": ("status", "Show where submissions stand, fetched and verified."),
     "verify": ("verify", "Check evidence, a ticket, a receipt or a refusal; no network."),
     "keys": ("keys", "Make, show and back up the key that signs what you submit."),
+    "completion": ("completion", "Print a script that makes your shell complete commands."),
     "doctor": ("doctor", "Look at network, TLS, clock, disk and keys before it matters."),
 }
 USAGE_EXIT: Final = 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bistro_client.changing import amendment
+from bistro_client.cli.completion import submissions
 from bistro_client.cli.options import (
     Connection,
     Frame,
@@ -19,7 +20,7 @@ from bistro_client.cli.running import submit
 
 
 @click.command("amend")
-@click.argument("submission")
+@click.argument("submission", shell_complete=submissions)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…")
 @click.option(
     "--form", metavar="TYPE", callback=require_form, help="Form type; that of SUBMISSION if left."

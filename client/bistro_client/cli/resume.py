@@ -16,6 +16,7 @@ from bistro.errors import BistroError, SettingsError, UnavailableError
 from bistro.protocol.submission import Step, Submission, SubmissionState
 from bistro.wire.document import Json
 from bistro_client import notices
+from bistro_client.cli.completion import submissions
 from bistro_client.cli.options import (
     Connection,
     Frame,
@@ -45,7 +46,7 @@ MANY_PATIENCE_MS = 60_000
 
 
 @click.command("resume")
-@click.argument("submission", required=False, metavar="[SUBMISSION]")
+@click.argument("submission", required=False, metavar="[SUBMISSION]", shell_complete=submissions)
 @click.option(
     "--recover", is_flag=True, help="Its journal is damaged: go on from the copy made at sealing."
 )

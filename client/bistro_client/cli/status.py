@@ -13,6 +13,7 @@ from bistro.protocol.submission import Submission, SubmissionState
 from bistro.wire.document import Json
 from bistro.wire.terms import SignedTerms
 from bistro.wire.ticket import Ticket
+from bistro_client.cli.completion import submissions
 from bistro_client.cli.options import Connection, Frame, framed, with_network
 from bistro_client.cli.running import describe, refused_for, run
 from bistro_client.home import Folder
@@ -33,7 +34,7 @@ class Row:
 
 
 @click.command("status")
-@click.argument("submission", required=False, metavar="[SUBMISSION]")
+@click.argument("submission", required=False, metavar="[SUBMISSION]", shell_complete=submissions)
 @click.option("--offline", is_flag=True, help="Show what is on disk; ask nobody.")
 @with_network
 @framed

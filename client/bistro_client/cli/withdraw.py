@@ -8,12 +8,13 @@ import click
 
 from bistro.errors import SettingsError
 from bistro_client.changing import withdrawal
+from bistro_client.cli.completion import submissions
 from bistro_client.cli.options import Connection, Frame, framed, unlocking, with_network
 from bistro_client.cli.running import submit
 
 
 @click.command("withdraw")
-@click.argument("submission")
+@click.argument("submission", shell_complete=submissions)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @unlocking
 @with_network
