@@ -162,6 +162,45 @@ spelled_entries(PyObject *module, PyObject *args)
     return found;
 }
 
+static PyObject *
+cut_alike(PyObject *module, PyObject *args)
+{
+    const char *head;
+    Py_ssize_t head_size, size, whole = 0;
+    PyObject *texts;
+    char *first = NULL;
+    if (!PyArg_ParseTuple(args, "Oy#n", &texts, &head, &head_size, &size))
+        return NULL;
+    Py_ssize_t count = PyList_Size(texts), end = head_size + size;
+    PyObject *found = count < 0 ? NULL : PyList_New(count);
+    for (Py_ssize_t at = 0; found != NULL && at < count; at++) {
+        Py_ssize_t text_size;
+        char *text = item_bytes(texts, at, &text_size);
+        PyObject *piece = NULL;
+        if (text != NULL && at == 0) {
+            first = text;
+            whole = text_size;
+        }
+        if (text != NULL && (text_size != whole || whole < end || size < 0 ||
+                             memcmp(text, head, (size_t)head_size) != 0 ||
+                             memcmp(text + end, first + end, (size_t)(whole - end)) != 0)) {
+            Py_DECREF(found);
+            Py_RETURN_NONE;
+        }
+        if (text == NULL || (piece = PyBytes_FromStringAndSize(text + head_size, size)) == NULL)
+            Py_CLEAR(found);
+        else
+            PyList_SetItem(found, at, piece);
+    }
+    if (found == NULL)
+        return NULL;
+    if (count == 0) {
+        Py_DECREF(found);
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("(Ny#)", found, first + end, whole - end);
+}
+
 /* The sizes of all items go to `sizes`, `width` bytes each, big-endian and one higher where
    `more` is one; their sum, or -1 with an exception. */
 static Py_ssize_t
@@ -581,6 +620,7 @@ known_prints(PyObject *module, PyObject *args)
 
 static PyMethodDef METHODS[] = {
     {"add_prints", add_prints, METH_VARARGS, NULL},
+    {"cut_alike", cut_alike, METH_VARARGS, NULL},
     {"joined_columns", joined_columns, METH_VARARGS, NULL},
     {"known_prints", known_prints, METH_VARARGS, NULL},
     {"leaf_hashes", leaf_hashes, METH_O, NULL},

@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = [
     "IS_COMPILED",
     "add_prints",
+    "cut_alike",
     "joined_columns",
     "known_prints",
     "leaf_hashes",
@@ -26,6 +27,7 @@ IS_COMPILED = True
 try:
     from bistro.crypto._bulk import (
         add_prints,
+        cut_alike,
         joined_columns,
         known_prints,
         leaf_hashes,
@@ -37,6 +39,7 @@ try:
 except ImportError:
     from bistro.crypto.bulk_python import (
         add_prints,
+        cut_alike,
         joined_columns,
         known_prints,
         leaf_hashes,

@@ -33,6 +33,20 @@ def add_prints(buckets: list[bytes], digests: bytes, width: int, bits: int, /) -
         buckets[word >> (_WORD_BITS - bits)] += fingerprint
 
 
+def cut_alike(texts: list[bytes], head: bytes, size: int, /) -> tuple[list[bytes], bytes] | None:
+    """What stands in each text behind ``head``, ``size`` bytes, and the rest that all share.
+
+    ``None`` where one begins or ends otherwise, is too short, or there is none.
+    """
+    begin, end = len(head), len(head) + size
+    rests = {text[end:] for text in texts}
+    if size < 0 or {text[:begin] for text in texts} != {head} or len(rests) != 1:
+        return None
+    if min(map(len, texts)) < end:
+        return None
+    return [text[begin:end] for text in texts], rests.pop()
+
+
 def joined_columns(keys: list[bytes], entries: list[bytes], /) -> bytes:
     """The columns of a record: a byte for each key's size and one, two for each entry's, both.
 

@@ -54,6 +54,7 @@ __all__ = [
     "CHUNK_SIZE",
     "FILE_KEY_SIZE",
     "KEY_KINDS",
+    "SEALED_CHUNK_SIZE",
     "ArmorReader",
     "HybridIdentity",
     "HybridRecipient",
@@ -139,6 +140,22 @@ class Sealer:
         """As ``update``, into a buffer that has ``room_for`` it; up to twice as fast in bulk."""
         self._require_unfinished()
         return self._chunks.seal_into(data, out)
+
+    def reserve(self, count: int) -> int:
+        """Take the next ``count`` chunks out of the stream, for ``seal_reserved``."""
+        self._require_unfinished()
+        return self._chunks.reserve(count)
+
+    def seal_reserved(self, first: int, data: Readable, out: Writable, *, is_end: bool) -> int:
+        """Seal reserved chunks, once, in any thread; the number of bytes written to ``out``.
+
+        Args:
+            first: From ``reserve``.
+            data: Fills those chunks; only the envelope's last may be short.
+            out: Has room for the chunks with their tags.
+            is_end: Whether they are the envelope's last; nothing is sealed behind them.
+        """
+        return self._chunks.seal_reserved(first, data, out, is_end=is_end)
 
     def seal_held(self, data: Readable) -> bytes:
         """The chunks right behind the header, once, of the plaintext that fills them."""

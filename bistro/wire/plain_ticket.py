@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from bistro.crypto.bulk import spelled_entries
+from bistro.crypto.bulk import cut_alike, spelled_entries
+from bistro.crypto.digest import HASH_SIZE
 from bistro.errors import FormatError
 from bistro.instant import MAX_INSTANT, UnixMillis
 from bistro.wire.entry import Entry
@@ -26,7 +27,6 @@ _BEGIN: Final = b"\x94\x01\xc4\x20"
 _MIDDLE: Final = b"\xc4\x20"
 _END: Final = b"\xc0"
 _TAIL_SIZE: Final = 35
-_COMMITMENT: Final = slice(4, 36)
 _TERMS_HASH: Final = slice(2, 34)
 _HASH_DIGITS: Final = 64
 _FIXED_ARRAY: Final = 16
@@ -42,23 +42,18 @@ PlainLot = tuple[list[bytes], bytes]
 
 def read_plain(data: bytes) -> Plain | None:
     """The one request that ``data`` encodes, if it is plain."""
-    found = read_plain_lot((data,))
+    found = read_plain_lot([data])
     return None if found is None else (found[0][0], found[1])
 
 
-def read_plain_lot(bodies: Sequence[bytes]) -> PlainLot | None:
+def read_plain_lot(bodies: list[bytes]) -> PlainLot | None:
     """The requests that these bodies encode, one each, if all are plain and for the same terms."""
-    tails = {body[36:] for body in bodies}
-    if {body[:4] for body in bodies} != {_BEGIN} or len(tails) != 1:
+    found = cut_alike(bodies, _BEGIN, HASH_SIZE)
+    if found is None:
         return None
-    terms_hash = _terms_hash(tails.pop())
-    return None if terms_hash is None else ([body[_COMMITMENT] for body in bodies], terms_hash)
-
-
-def _terms_hash(tail: bytes) -> bytes | None:
-    """What a request is for that ends so, if it is plain."""
+    commitments, tail = found
     is_plain = len(tail) == _TAIL_SIZE and tail.startswith(_MIDDLE) and tail.endswith(_END)
-    return tail[_TERMS_HASH] if is_plain else None
+    return (commitments, tail[_TERMS_HASH]) if is_plain else None
 
 
 def read_plain_array(data: bytes) -> PlainLot | None:

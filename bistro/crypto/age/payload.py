@@ -77,6 +77,35 @@ class ChunkSealer:
         self._rest += source[position:]
         return written
 
+    def reserve(self, count: int) -> int:
+        """Take the next ``count`` chunks out of the stream; the number of the first."""
+        if self._rest:
+            raise ValueError("chunks are reserved at the beginning of one")
+        first, self._number = self._number, self._number + count
+        return first
+
+    def seal_reserved(self, first: int, data: Readable, out: Writable, *, is_end: bool) -> int:
+        """Seal reserved chunks, once; any thread may, at the same time as others.
+
+        Args:
+            first: From ``reserve``.
+            data: Fills the chunks that were reserved; only the envelope's last may be short.
+            out: Has room for the chunks with their tags.
+            is_end: Whether the last of them is the envelope's.
+
+        Returns:
+            The number of bytes written to ``out``.
+        """
+        source, target = memoryview(data), memoryview(out)
+        written = 0
+        for at in range(0, len(source), CHUNK_SIZE):
+            chunk = source[at : at + CHUNK_SIZE]
+            is_last = is_end and at + CHUNK_SIZE >= len(source)
+            nonce = _nonce(first + at // CHUNK_SIZE, last=is_last)
+            place = target[written : written + len(chunk) + TAG_SIZE]
+            written += self._cipher.encrypt_into(nonce, chunk, None, place)
+        return written
+
     def seal_held(self, data: Readable) -> bytes:
         """The chunks at the front, once; ``data`` fills them."""
         count = self._held_count

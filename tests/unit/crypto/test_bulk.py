@@ -243,3 +243,35 @@ def test_entries_are_digits_between_what_all_share(
     """Lower case, as everywhere."""
     expected = [b"100 % " + digest.hex().encode() + ends for digest in digests]
     assert functions.spelled_entries(b"100 % ", digests, ends) == expected
+
+
+@given(
+    pieces=st.lists(st.binary(min_size=3, max_size=3), min_size=1, max_size=20),
+    head=st.binary(max_size=3),
+    rest=st.binary(max_size=5),
+)
+def test_texts_that_are_alike_are_cut(
+    functions: ModuleType, pieces: list[bytes], head: bytes, rest: bytes
+) -> None:
+    """Into what differs and what all share, an empty rest as well."""
+    texts = [head + piece + rest for piece in pieces]
+    assert functions.cut_alike(texts, head, 3) == (pieces, rest)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [],
+        [b"ab"],
+        [b"ab345", b"ab34"],
+        [b"ab345z", b"ab345y"],
+        [b"ab345z", b"ab345"],
+        [b"ab345", b"ac345"],
+        [b"ac345", b"ac345"],
+        [b"", b""],
+    ],
+)
+def test_texts_that_differ_elsewhere_are_not_cut(functions: ModuleType, texts: list[bytes]) -> None:
+    """Nor those that are too short, or none."""
+    assert functions.cut_alike(texts, b"ab", 3) is None
+    assert functions.cut_alike(texts, b"ab", -1) is None
