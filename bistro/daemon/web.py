@@ -21,7 +21,7 @@ from http import HTTPStatus
 from typing import NoReturn
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry, Counter
 
@@ -138,7 +138,9 @@ def _assemble(endpoints: Iterable[Endpoint]) -> web.Application:
         route = endpoint.route
         methods = (route.method, "HEAD") if route.method == "GET" else (route.method,)
         for method in methods:
-            added = app.router.add_route(method, route.template, endpoint.handler)
+            added = app.router.add_route(
+                method, route.template, endpoint.handler, expect_handler=_invite
+            )
             known[added] = endpoint
     app[_ENDPOINTS] = known
     app.on_response_prepare.append(_complete_headers)
@@ -309,6 +311,22 @@ def _preflight() -> web.Response:
             "Access-Control-Max-Age": str(_PREFLIGHT_AGE_S),
         },
     )
+
+
+async def _invite(request: web.Request) -> web.Response | None:
+    """Ask a client for its body that waits to be asked; None: the handler's answer follows.
+
+    Ours, because the library's repeats what was expected, which need not be text.
+    """
+    if request.headers["Expect"].lower() != "100-continue":
+        response = problem_response(FormatError("header Expect: expected 100-continue"))
+        response.set_status(HTTPStatus.EXPECTATION_FAILED)
+        return response
+    if request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The answer itself has not begun.
+        request.writer.output_size = 0
+    return None
 
 
 async def _complete_headers(request: web.Request, response: web.StreamResponse) -> None:

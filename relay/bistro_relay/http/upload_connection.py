@@ -14,6 +14,7 @@ is refused, slow or odd is answered where everything is, and this knows one good
 | too many requests, from one address or in all | to the ordinary server, which refuses |
 | no request for the idle time | closed |
 | bytes sent ahead of an answer | reading pauses |
+| answers that nobody reads | no further request is begun; closed after the idle time |
 
 Source: docs/spec/staging.md, creation; docs/decisions/0020-small-fragments-share-segments.md.
 """
@@ -70,6 +71,7 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         self._examined: Examined | None = None
         self._is_waiting = False  # for the answer
         self._is_gone = False
+        self._is_clogged = False  # with answers that nobody reads
         self._address = ""
         self._now_s = asyncio.get_running_loop().time
         self._since_s = self._now_s()
@@ -120,8 +122,20 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
             self._refill(data)
             self._resume()
 
+    def pause_writing(self) -> None:
+        """The client does not read its answers: memory for more of them is not given."""
+        self._is_clogged = True
+
+    def resume_writing(self) -> None:
+        """It reads again; its time for what it has sent ahead begins now."""
+        self._is_clogged = False
+        self._since_s = self._now_s()
+        self._resume()
+
     def _proceed(self) -> None:
         """Begin the request if it is there as a whole."""
+        if self._is_clogged:
+            return
         if self._asked is None and not self._read_head():
             return
         if self._size >= self._end:
@@ -268,7 +282,11 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         since_s = now_s - self._since_s
         if self._is_waiting:
             return
-        if self._size and since_s > PATIENCE_S:
+        if self._is_clogged and since_s > idle_s:
+            self._transport.abort()
+        elif self._is_clogged:
+            return
+        elif self._size and since_s > PATIENCE_S:
             self._hand_over()
         elif not self._size and since_s > idle_s:
             self._transport.close()
