@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -123,14 +124,14 @@ def _fields(head: bytes) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Connection]:
+async def connected(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Connection]:
     """A connection to a service on this machine.
 
     Raises:
         GoneError: Nobody listens.
     """
     try:
-        reader, writer = await asyncio.open_connection(HOST, port, limit=_LIMIT)
+        reader, writer = await asyncio.open_connection(HOST, port, limit=_LIMIT, ssl=tls)
     except OSError as exc:
         raise GoneError(str(exc)) from exc
     try:

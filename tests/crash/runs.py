@@ -129,7 +129,7 @@ class _Run:
         stage = await self.subject.prepare(place, self.chance, is_warm=is_warm)
         cuts = mode == "cut" or (mode == "mixed" and self.chance.random() < _CUT_SHARE)
         count = self.chance.choice((1, 1, 2, 3))
-        if cuts:
+        if cuts and stage.may_be_traced:
             lives = self.chance.choice((1, 2, 2, 3))
             await self._cut_lives(stage, place, "", lives=lives, cuts=_CUTS)
         else:

@@ -39,12 +39,25 @@ class Findings:
 class Stage(Protocol):
     """A service that was set up for one run."""
 
-    own: re.Pattern[bytes]
-    """What entries begin with that it promises; what it passes on of others is left out."""
-    serving_s: tuple[float, float]
-    """How long a life serves at least and at most."""
-    at_rest_share: float
-    """Of how many checks its disk is a part; full runs always have it."""
+    @property
+    def own(self) -> re.Pattern[bytes]:
+        """What entries begin with that it promises; what it passes on of others is left out."""
+        ...
+
+    @property
+    def may_be_traced(self) -> bool:
+        """Whether a trace shows all that its clients are sent: else there are no power cuts."""
+        ...
+
+    @property
+    def serving_s(self) -> tuple[float, float]:
+        """How long a life serves at least and at most."""
+        ...
+
+    @property
+    def at_rest_share(self) -> float:
+        """Of how many checks its disk is a part; full runs always have it."""
+        ...
 
     @property
     def promise_count(self) -> int:

@@ -45,7 +45,7 @@ def campaign(home: Path, *options: str) -> tuple[Result, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("subject", "seed", "checked"),
     [
-        ("tickets", 56, {"entries", "asked again", "log check"}),
+        ("tickets", 433, {"entries", "asked again", "log check"}),
         ("relays", 49, {"receipts", "fragments compared", "custody entries"}),
     ],
 )

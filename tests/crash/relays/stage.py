@@ -47,6 +47,7 @@ class RelayStage:
     """
 
     own = re.compile(rb"bistro/(receipt|held|released)/")
+    may_be_traced = True
     serving_s = (0.05, 0.7)
     at_rest_share = 1.0
 

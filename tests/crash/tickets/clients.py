@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random  # noqa: TID251 - passed in, seeded
+import ssl
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Crowd:
         answers: How many of which kind.
         registered: Calls in which filers have to say who they are.
         office: What they sign there.
+        tls: With which they connect, if they do.
     """
 
     terms: Mapping[str, bytes]
@@ -52,6 +54,7 @@ class Crowd:
     problems: list[str] = field(default_factory=list)
     registered: frozenset[str] = frozenset()
     office: Office = field(default_factory=Office)
+    tls: ssl.SSLContext | None = None
     _commitments: dict[str, list[bytes]] = field(default_factory=dict)
     _number: int = 0
 
@@ -64,7 +67,7 @@ class Crowd:
     async def _filer(self, port: int, chance: random.Random) -> None:
         while True:
             try:
-                async with connected(port) as connection:
+                async with connected(port, self.tls) as connection:
                     while await self._act(connection, chance):
                         pass
             except GoneError:

@@ -27,6 +27,7 @@ from tests.crash.tickets.clients import Crowd
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
 from tests.crash.tickets.office import admission_faults, is_registered
 from tests.crash.tickets.reading import read_log, static_faults
+from tests.crash.tickets.tls import WORKERS, environment, kill_workers, wait_for_workers
 from tests.crash.victims import Launch
 
 PROGRAM: Final = "bistro_server.cli:main"
@@ -51,7 +52,6 @@ class TicketStage:
     """A server and what its clients know; made by ``TicketSubject.prepare``."""
 
     own = re.compile(rb"bistro/")
-    serving_s = (0.03, 0.3)
     at_rest_share = 0.4
 
     calls: dict[str, Terms]
@@ -60,6 +60,8 @@ class TicketStage:
     verifier: Verifier = field(default_factory=Verifier)
     sabotage: str = ""
     setup: str = ""
+    killed: Counter[str] = field(default_factory=Counter)
+    _log: Path = Path()
 
     @classmethod
     def of(
@@ -88,6 +90,16 @@ class TicketStage:
         """Tickets and refusals."""
         return len(self.memory.held)
 
+    @property
+    def may_be_traced(self) -> bool:
+        """What workers send is sealed: nobody else sees it leave."""
+        return self.crowd.tls is None
+
+    @property
+    def serving_s(self) -> tuple[float, float]:
+        """A worker needs a second until it is there."""
+        return (0.03, 0.3) if self.crowd.tls is None else (0.8, 2.5)
+
     def at_cut(self, sent: Mapping[int, int]) -> TicketStage:
         """As ``subjects.Stage``."""
         known = self.memory.until(sent)
@@ -95,11 +107,15 @@ class TicketStage:
 
     def launch(self, folder: Path, log: Path) -> Launch:
         """``serve`` in a folder."""
+        self._log, workers, settings = log, list[str](), _ENVIRONMENT
+        if self.crowd.tls is not None:
+            workers = ["--workers", str(WORKERS)]
+            settings = {**settings, **environment(folder)}
         return Launch(
             program=PROGRAM,
             command=[_COMMAND],
-            arguments=["serve", "--dir", str(folder)],
-            environment=_ENVIRONMENT,
+            arguments=["serve", "--dir", str(folder), *workers],
+            environment=settings,
             log=log,
             sabotage=self.sabotage,
             setup=self.setup,
@@ -117,13 +133,17 @@ class TicketStage:
                 self.memory.see(Seen((call, name), file.read_bytes(), 0, asked))
 
     async def load(self, port: int, chance: random.Random) -> None:
-        """Three to eight filers."""
-        await self.crowd.run(port, chance, chance.randint(3, 8))
+        """Three to eight filers; where workers end TLS, they are killed meanwhile."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.crowd.run(port, chance, chance.randint(3, 8)))
+            if self.crowd.tls is not None:
+                killing = kill_workers(self._log, random.Random(chance.random()), self.killed)
+                group.create_task(killing)
 
     async def fill(self, port: int, count: int) -> None:
         """Give the first call so many entries more."""
         call, chance = next(iter(self.calls)), random.Random(count)
-        async with connected(port) as connection:
+        async with connected(port, self.crowd.tls) as connection:
             while count > 0:
                 wanted = self.crowd.choose(call, chance, min(count, 1_000), repeated=0.0)
                 await self.crowd.ask(connection, call, wanted, is_bulk=True)
@@ -141,8 +161,11 @@ class TicketStage:
         """Read both ledgers of every call, compare, then ask again."""
         findings = Findings()
         self.crowd.memory = self.memory
+        findings.counts, self.killed = self.killed, Counter()
         try:
-            async with connected(port) as connection:
+            if self.crowd.tls is not None:
+                await wait_for_workers(self._log)
+            async with connected(port, self.crowd.tls) as connection:
                 read: dict[LedgerName, list[bytes]] = {}
                 for name, terms, key in self._ledgers():
                     _, entries = await read_log(connection, name, key)
@@ -152,7 +175,7 @@ class TicketStage:
                     findings.add(found)
                 findings.faults += self._office_faults(read)
                 findings.add(await self._ask_again(port, chance))
-        except (BistroError, GoneError, ValueError) as exc:
+        except (BistroError, GoneError, TimeoutError, ValueError) as exc:
             findings.faults.append(f"what was started again does not answer: {exc}")
         findings.faults += self.crowd.problems
         return findings
@@ -171,7 +194,7 @@ class TicketStage:
             held = [one for one in self.memory.held if one.ledger[0] == call]
             sample = chance.sample(held, min(len(held), _AGAIN))
             answers: list[Held | None] = []
-            async with connected(port) as connection:
+            async with connected(port, self.crowd.tls) as connection:
                 for at in range(0, len(sample), _BULK):
                     wanted = [one.commitment for one in sample[at : at + _BULK]]
                     answers += await self.crowd.ask(connection, call, wanted, is_bulk=True)

@@ -19,14 +19,16 @@ from tests.crash.lives import serving
 from tests.crash.thresholds import PUBLISH_AFTER as SMALL
 from tests.crash.tickets.office import register
 from tests.crash.tickets.stage import ERROR_MS, TicketStage
+from tests.crash.tickets.tls import client_context, make_certificate
 from tests.crash.victims import Warm
 from tests.support.destinations import NAME, plan
 
-SHAPES: Final = (*("one", "closing", "two") * 4, *("long", "registered") * 3)
+SHAPES: Final = (*("one", "closing", "two") * 4, *("long", "registered") * 3, "workers")
 LONG: Final = (PUBLISH_AFTER - 150, 2 * PUBLISH_AFTER - 150)
 """Entries of a long log: a little more, and tiles, index and snapshot are written."""
 LONG_FOR_SMALL: Final = (3 * SMALL - 60, 8 * SMALL - 60)
 """The same where ledgers publish often; there runs of the index are merged as well."""
+_STAYING: Final = frozenset({"one", "workers"})
 _LIMITS: Final = (None, 20, 300)
 """Tickets of one registered filer."""
 _FAR_SHARE: Final = 0.7
@@ -65,7 +67,9 @@ class TicketSubject:
         else:
             closes_ms = {"autumn": FAR_MS} if shape == "two" else {}
             # With the shortest grace there is, that is a moment after it was made.
-            closes_ms["spring"] = FAR_MS if shape == "one" else chance.randint(-900, 300)
+            closes_ms["spring"] = (
+                FAR_MS if shape in {"one", "workers"} else chance.randint(-900, 300)
+            )
             changes: dict[str, object] = {}
             if shape == "registered":
                 limit = chance.choice(_LIMITS)
@@ -75,6 +79,9 @@ class TicketSubject:
             stage = await new_stage(folder, closes_ms, salt, **changes)
             if shape == "registered":
                 await register(ServerFolder(folder))
+            if shape == "workers":
+                make_certificate(folder)
+                stage.crowd.tls = client_context()
         stage.sabotage, stage.setup = self._sabotage, setup
         return stage
 
