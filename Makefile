@@ -91,7 +91,7 @@ lock:
 clean:
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
-$(STAMP): requirements.lock pyproject.toml bistro/crypto/_bulk.c
+$(STAMP): requirements.lock pyproject.toml $(wildcard bistro/crypto/bulk_c/*)
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed" >&2; \
 		echo "next: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@echo "Preparing $(VENV) with $(PYTHON): only the first time, and when the lock changes"

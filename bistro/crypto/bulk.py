@@ -1,6 +1,6 @@
 """What a batch of entries needs many thousand times a second, over whole lists at once.
 
-In C where that was compiled (``_bulk.c``), else in Python, byte for byte the same and several
+In C where that was compiled (``bulk_c``), else in Python, byte for byte the same and several
 times slower. What each function does is said in ``bulk_python``.
 
 Source: docs/decisions/0024-a-few-functions-in-c.md.

@@ -1,4 +1,4 @@
-"""Compiles ``bistro/crypto/_bulk.c`` while the package is built, where there is a compiler.
+"""Compiles ``bistro/crypto/bulk_c`` while the package is built, where there is a compiler.
 
 Without one the package is complete, too, and slower: ``bistro-server doctor`` says so.
 
@@ -17,8 +17,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("bistro/crypto/_bulk.c")
-BUILT = SOURCE.with_suffix(".abi3.so")
+SOURCES = Path("bistro/crypto/bulk_c")
+BUILT = Path("bistro/crypto/_bulk.abi3.so")
 
 
 class Compile(BuildHookInterface[Any]):
@@ -35,12 +35,13 @@ class Compile(BuildHookInterface[Any]):
         if shutil.which(compiler[0]) is None:
             compiler = ["cc"]
         flags = ["-O2", "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}"]
-        command = [*compiler, *flags, "-o", str(root / BUILT), str(root / SOURCE), "-ldl"]
+        sources = sorted(str(path) for path in (root / SOURCES).glob("*.c"))
+        command = [*compiler, *flags, "-o", str(root / BUILT), *sources, "-ldl"]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
         except (OSError, subprocess.CalledProcessError) as exc:
             reason = getattr(exc, "stderr", "") or str(exc)
-            self.app.display_warning(f"{SOURCE} was not compiled, tickets cost more: {reason}")
+            self.app.display_warning(f"{SOURCES} was not compiled, tickets cost more: {reason}")
             return
         build_data["artifacts"].append(str(BUILT))
         build_data["pure_python"] = False
