@@ -8,7 +8,7 @@ Source: docs/spec/storage.md, recovery.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,10 +19,12 @@ from bistro.errors import FormatError, StorageError, VerificationError
 from bistro.instant import UnixMillis
 from bistro.ledger.index_check import IndexCheck
 from bistro.ledger.parts import Parts
+from bistro.ledger.publishing import KeyOf
 from bistro.ledger.rebuilding import read_verified_bundle
 from bistro.ledger.record import time_of
-from bistro.ledger.tiles import WIDTH, TilePath, encode_bundle
-from bistro.ledger.view import NO_TIME, View, tile_root
+from bistro.ledger.tiles import WIDTH, TileFiles, TilePath, encode_bundle
+from bistro.ledger.view import NO_TIME, tile_root
+from bistro.ledger.wal import WriteAheadFile
 from bistro.wire.checkpoint import verify_checkpoint
 
 Progress = Callable[[int], None]
@@ -77,35 +79,77 @@ def check_ledger(
     Raises:
         StorageError: What is wrong first.
     """
-    frontier, last_time, batch_count = Frontier.empty(), NO_TIME, 0
     with parts.wal.kept(), parts.index.held() as runs:
         # In this order: the index covers nothing that the view has not.
         view = parts.view
-        tiles, index = _TileCheck(view), IndexCheck(parts, runs)
-        for batch in _batches(parts, view):
-            start = frontier.size
-            frontier = frontier.extend(list(map(leaf_hash, batch.entries)))
-            if batch.note is not None:
-                require_signed(batch.note, frontier, verifier, what=f"record at entry {start}")
-                batch_count += 1
-            for entry in batch.entries:
-                tiles.add(entry)
-            times = [last_time, *_times(batch, start, verifier.name)]
-            if times != sorted(times) or batch.last_time not in {None, times[-1]}:
-                raise StorageError(f"ledger {verifier.name}: time goes back after entry {start}")
-            last_time = times[-1]
-            index.add(start, batch.keys)
-            if progress is not None:
-                progress(frontier.size)
-        if frontier.size != view.size:
-            raise parts.wal.damaged(None, f"the ledger ends at entry {frontier.size}")
-        index.finish()
+        found = check_batches(
+            kept_batches(parts.wal, view.files, parts.key_of, size=view.size),
+            verifier,
+            tiles=TileCheck(view.files, view.published),
+            index=IndexCheck(parts.index, runs, size=view.size),
+            progress=progress,
+        )
+    if found.report.size != view.size:
+        raise parts.wal.damaged(None, f"the ledger ends at entry {found.report.size}")
     if view.note is not None:
-        require_signed(view.note, frontier, verifier, what="newest checkpoint")
-    return CheckReport(frontier.size, batch_count, tiles.count, frontier.root())
+        require_signed(view.note, found.frontier, verifier, what="newest checkpoint")
+    return found.report
 
 
-class _Batch(NamedTuple):
+class Checked(NamedTuple):
+    """A ledger's entries, all of them found right.
+
+    Attributes:
+        frontier: Of their tree, to compare with what was signed.
+        report: What was checked.
+    """
+
+    frontier: Frontier
+    report: CheckReport
+
+
+def check_batches(
+    batches: Iterable[Batch],
+    verifier: VerifierKey,
+    *,
+    tiles: TileCheck,
+    index: IndexCheck,
+    progress: Progress | None,
+) -> Checked:
+    """Check all entries of a ledger, in order, once; blocks.
+
+    Args:
+        batches: The entries.
+        verifier: The ledger's key.
+        tiles: Compares them with what is published.
+        index: Compares their keys.
+        progress: Told how many entries were checked, now and then.
+
+    Raises:
+        StorageError: What is wrong first.
+    """
+    frontier, last_time, batch_count = Frontier.empty(), NO_TIME, 0
+    for batch in batches:
+        start = frontier.size
+        frontier = frontier.extend(list(map(leaf_hash, batch.entries)))
+        if batch.note is not None:
+            require_signed(batch.note, frontier, verifier, what=f"record at entry {start}")
+            batch_count += 1
+        for entry in batch.entries:
+            tiles.add(entry)
+        times = [last_time, *_times(batch, start, verifier.name)]
+        if times != sorted(times) or batch.last_time not in {None, times[-1]}:
+            raise StorageError(f"ledger {verifier.name}: time goes back after entry {start}")
+        last_time = times[-1]
+        index.add(start, batch.keys)
+        if progress is not None:
+            progress(frontier.size)
+    index.finish()
+    report = CheckReport(frontier.size, batch_count, tiles.count, frontier.root())
+    return Checked(frontier, report)
+
+
+class Batch(NamedTuple):
     """Neighbouring entries; from a bundle there is no note and no last time."""
 
     entries: Sequence[bytes]
@@ -114,44 +158,70 @@ class _Batch(NamedTuple):
     last_time: UnixMillis | None = None
 
 
-def _times(batch: _Batch, start: int, name: str) -> list[UnixMillis]:
+def _times(batch: Batch, start: int, name: str) -> list[UnixMillis]:
     try:
         return list(map(time_of, batch.entries))
     except FormatError as exc:
         raise StorageError(f"ledger {name}, after entry {start}: {exc.message}") from exc
 
 
-def _batches(parts: Parts, view: View) -> Iterator[_Batch]:
-    """All entries: those that the write-ahead file has no more from bundles, then its records."""
-    begins_at = parts.wal.begins_at
-    if begins_at and parts.key_of is None:
-        raise parts.wal.damaged(None, f"entries 0 to {begins_at} are missing")
-    for number in range(-(-begins_at // WIDTH)):
-        bundle = read_verified_bundle(view.files, number)[: begins_at - number * WIDTH]
-        yield _Batch(bundle, [parts.key_of(entry) or b"" for entry in bundle])  # type: ignore[misc]
-    if view.size > begins_at:
+def kept_batches(
+    wal: WriteAheadFile, files: TileFiles, key_of: KeyOf | None, *, size: int | None = None
+) -> Iterator[Batch]:
+    """All entries: those that the write-ahead file has no more from bundles, then its records.
+
+    Args:
+        wal: The write-ahead file.
+        files: The bundles.
+        key_of: Makes keys anew.
+        size: How many entries there are; ``None``: as many as are found.
+
+    Raises:
+        StorageError: Something is missing or damaged.
+    """
+    begins_at = wal.begins_at
+    if begins_at and key_of is None:
+        raise wal.damaged(None, f"entries 0 to {begins_at} are missing")
+    if key_of is not None:
+        yield from bundled_batches(files, key_of, size=begins_at)
+    if size is None or size > begins_at:
         expected = begins_at
-        for place, record in parts.wal.records(begins_at):
+        for place, record in wal.records(begins_at):
             if record.start != expected:
                 reason = f"expected entry {expected}, found {record.start}"
-                raise parts.wal.damaged(place, reason)
+                raise wal.damaged(place, reason)
             expected = record.end
-            yield _Batch(record.entries, record.keys, record.note, record.last_time)
-            if record.end >= view.size:
+            yield Batch(record.entries, record.keys, record.note, record.last_time)
+            if size is not None and record.end >= size:
                 return
 
 
-class _TileCheck:
+def bundled_batches(files: TileFiles, key_of: KeyOf, *, size: int) -> Iterator[Batch]:
+    """The first ``size`` entries, from full bundles.
+
+    Raises:
+        StorageError: A bundle is missing or damaged.
+    """
+    for number in range(-(-size // WIDTH)):
+        bundle = read_verified_bundle(files, number)[: size - number * WIDTH]
+        yield Batch(bundle, [key_of(entry) or b"" for entry in bundle])
+
+
+class TileCheck:
     """Compares published tiles and bundles with what the entries say.
+
+    Args:
+        files: Tiles and bundles.
+        published: Entries in full ones.
 
     Attributes:
         count: Files compared so far.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, files: TileFiles, published: int) -> None:
         self.count = 0
-        self._files = view.files
-        self._published = view.published
+        self._files = files
+        self._published = published
         self._size = 0
         self._entries: list[bytes] = []
         self._levels: list[list[bytes]] = []

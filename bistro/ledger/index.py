@@ -15,7 +15,7 @@ import threading
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -83,28 +83,55 @@ class DuplicateIndex:
             secret = secrets.token_bytes(SECRET_SIZE)
             write_atomically(path, secret + _CRC.pack(zlib.crc32(secret)), disk=disk)
         index = cls(directory, BulkMac(secret), disk=disk)
-        index._load()
+        with suppress(StorageError):
+            # What is damaged is made anew from the entries; so is what follows it.
+            index._load()
+        index._clean()
         # Who gave a run its name may have died before the folder was synced, and from here on
         # segments of the write-ahead file are dropped because the runs are there.
         sync_directory(directory, disk=disk)
         return index
 
+    @classmethod
+    def look(cls, directory: Path, *, disk: Disk = SYSTEM_DISK) -> Self:
+        """The index as it is, to be read only; ``close`` it.
+
+        Raises:
+            UnknownObjectError: A run was merged into another one meanwhile; look again.
+            StorageError: Something is missing or damaged, or the disk failed.
+        """
+        secret = _load_secret(directory / KEY_FILE, disk)
+        if secret is None:
+            raise StorageError(
+                f"{directory / KEY_FILE}: missing or damaged",
+                hint="the duplicate index is made anew from the entries when the ledger is opened",
+            )
+        index = cls(directory, BulkMac(secret), disk=disk)
+        try:
+            index._load()
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    def _names(self) -> list[str]:
+        with storage_errors("list", self._directory):
+            return [path.name for path in self._directory.iterdir()]
+
     def _load(self) -> None:
         found: dict[int, int] = {}
-        names = [path.name for path in self._directory.iterdir()]
-        for match in filter(None, map(NAME.fullmatch, names)):
+        for match in filter(None, map(NAME.fullmatch, self._names())):
             start, end = int(match[1]), int(match[2])
             found[start] = max(end, found.get(start, 0))
         while (end := found.get(self.reach, 0)) > self.reach:
-            try:
-                run = Run.open(self._place(self.reach, end), prints=self._prints)
-            except StorageError:
-                # It is made anew from the entries; so is what follows it.
-                break
+            run = Run.open(self._place(self.reach, end), prints=self._prints)
             self._runs.append(run)
             self.reach = end
+
+    def _clean(self) -> None:
+        """Delete what belongs to no run."""
         kept = {self._place(run.start, run.end).path.name for run in self._runs}
-        for name in set(names) - kept - {KEY_FILE}:
+        for name in set(self._names()) - kept - {KEY_FILE}:
             with storage_errors("delete", self._directory / name):
                 self._disk.delete(self._directory / name)
 

@@ -7,12 +7,13 @@ equal digests meet. All in constant memory.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Final
 
 from bistro.crypto.bulkmac import MAC_SIZE
 from bistro.errors import StorageError
-from bistro.ledger.parts import Parts
+from bistro.ledger.index import DuplicateIndex
 from bistro.ledger.rows import ROW_SIZE, cut
 from bistro.ledger.runs import Run, merge_rows
 
@@ -24,13 +25,15 @@ class IndexCheck:
     """Takes all keys of a ledger in order, then compares.
 
     Args:
-        parts: The ledger.
-        runs: All runs of its index, which stay as they are meanwhile.
+        index: The index.
+        runs: All its runs, which stay as they are meanwhile.
+        size: How many entries are looked at; the index may hold keys of newer ones.
     """
 
-    def __init__(self, parts: Parts, runs: Sequence[Run]) -> None:
-        self._index = parts.index
+    def __init__(self, index: DuplicateIndex, runs: Sequence[Run], *, size: int | None) -> None:
+        self._index = index
         self._runs = runs
+        self._size = sys.maxsize if size is None else size
         self._reach = runs[-1].end if runs else 0
         self._sum = 0
         self._count = 0
@@ -68,10 +71,11 @@ class IndexCheck:
             for row in cut(rows, ROW_SIZE):
                 if row[:MAC_SIZE] == previous[:MAC_SIZE]:
                     raise _used_twice(_index_of(previous), _index_of(row))
-                total += int.from_bytes(row[:MAC_SIZE], "big") * (2 * _index_of(row) + 1)
                 previous = row
+                if (index := _index_of(row)) < self._size:
+                    total += int.from_bytes(row[:MAC_SIZE], "big") * (2 * index + 1)
+                    count += 1
             total %= _MODULUS
-            count += len(rows) // ROW_SIZE
         if (total, count) != (self._sum, self._count):
             raise StorageError(
                 f"the duplicate index does not match the entries: expected {self._count} keys, "

@@ -38,7 +38,7 @@ TILE_LEVEL: Final = 8
 
 TILE_SIZE: Final = WIDTH * HASH_SIZE
 
-_MAX_BUNDLE_SIZE = WIDTH * (2 + MAX_ENTRY_SIZE)
+MAX_BUNDLE_SIZE: Final = WIDTH * (2 + MAX_ENTRY_SIZE)
 _CACHED = 256
 _PATH = re.compile(
     r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?"
@@ -180,7 +180,7 @@ class TileFiles:
 
     def bundle(self, number: int) -> bytes:
         """A full entry bundle as it is on disk."""
-        return self._read(TilePath("entries", number), _MAX_BUNDLE_SIZE)
+        return self._read(TilePath("entries", number), MAX_BUNDLE_SIZE)
 
     def damaged(self, path: TilePath, reason: str) -> StorageError:
         """What to raise where a file is not what was written."""

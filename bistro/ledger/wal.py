@@ -98,17 +98,15 @@ class WriteAheadFile:
             UnknownObjectError: There is none.
             StorageError: It belongs to another ledger, is damaged, or the disk failed.
         """
-        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-        starts = sorted(int(name) for name in names if _NAME.fullmatch(name))
+        starts = segment_starts(directory)
         if not starts:
             raise UnknownObjectError(f"there is no segment of a write-ahead file in {directory}")
         for start in starts:
             with ReadFile.open(_path(directory, start), disk=disk) as file:
                 read_head(file, origin=origin, start=start)
-        for name in names:
-            if name.endswith(TEMPORARY_SUFFIX):
-                with storage_errors("delete", directory / name):
-                    disk.delete(directory / name)
+        for left in directory.glob(f".*{TEMPORARY_SUFFIX}"):
+            with storage_errors("delete", left):
+                disk.delete(left)
         return cls(directory, origin, starts, disk=disk)
 
     @property
@@ -290,6 +288,19 @@ class WriteAheadFile:
         self._next = None
         if self._file is not None:
             self._file.close()
+
+
+def segment_starts(directory: Path) -> list[int]:
+    """First entries of the segments in a folder, in order; none where there is no folder.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    if not directory.is_dir():
+        return []
+    with storage_errors("list", directory):
+        names = [path.name for path in directory.iterdir()]
+    return sorted(int(name) for name in names if _NAME.fullmatch(name))
 
 
 def _path(directory: Path, start: int) -> Path:

@@ -8,7 +8,9 @@ import pytest
 from bistro.clock import SystemClock
 from bistro.crypto.digest import sha256
 from bistro.instant import UnixMillis
+from bistro.ledger.record import RECORD_MAGIC
 from bistro.ledger.tiles import decode_bundle
+from bistro.storage.locks import FileLock
 from bistro.wire.entry import TicketEntry
 from bistro_server.services.calls import Call, CallRegistry
 from bistro_server.services.folder import ServerFolder
@@ -39,7 +41,7 @@ async def fill(call: Call, count: int = COUNT) -> None:
                 TicketEntry(origin=origin, time=time, digest=one).encode() for one in digests
             ]
             await ledgers.log.append(list(map(ticket_key, digests)), entries, last_time=time)
-        await ledgers.log.publish()
+        await ledgers.log.publish_checkpoint()
     finally:
         await ledgers.close()
 
@@ -76,8 +78,8 @@ def change(path: Path, at: int) -> None:
 @pytest.mark.parametrize(
     ("name", "at", "words"),
     [
-        ("tile/0/000", 5, "ledger permits.example/spring, snapshot: signed are"),
-        ("tile/0/006", -1, "ledger permits.example/spring, tiles: signed are"),
+        ("tile/0/000", 5, "calls/spring/log/tile/entries/000: not what its tile says"),
+        ("tile/0/006", -1, "calls/spring/log/tile/0/006"),
         ("tile/entries/000", 70, "calls/spring/log/tile/entries/000"),
         ("tile/entries/006", 9_000, "calls/spring/log/tile/entries/006"),
     ],
@@ -85,25 +87,98 @@ def change(path: Path, at: int) -> None:
 async def test_the_first_fault_is_named(
     root: Path, call: Call, shell: Shell, name: str, at: int, words: str
 ) -> None:
-    """Whether the entry is still in the write-ahead file or not.
-
-    A bundle is named by its file; a wrong tile is seen when the ledger is opened, by its root.
-    """
+    """Whether the entry is still in the write-ahead file or not, and whoever has the lock."""
     assert not (call.folder.log / "wal" / f"{0:016d}").exists()
     change(call.folder.log / name, at)
     assert await in_thread(shell, "log", "check", "--dir", root) == 1
     assert words in shell.err
+    lock = FileLock.take(call.folder.log / "lock", what="test")
+    assert await in_thread(shell, "log", "check", "--dir", root) == 1
+    lock.release()
+    assert f"/{Path(name).name}: " in shell.err
     assert "next: " in shell.err
 
 
-async def test_a_ledger_that_is_served_is_not_checked(root: Path, call: Call, shell: Shell) -> None:
-    """Its lock is held; nothing is changed."""
+def state_of(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """All files but locks, and when each was written."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+async def test_a_ledger_that_is_served_is_checked_as_it_was_published(
+    root: Path, call: Call, shell: Shell
+) -> None:
+    """What is newer is not looked at, and it says so; it is not repaired."""
     ledgers = await CallLedgers.open(call, SystemClock(50), error_limit_ms=100)
     try:
-        assert await in_thread(shell, "log", "check", "--dir", root, "--json") == 5
+        log = ledgers.log
+        digest = sha256(b"newer")
+        entry = TicketEntry(origin=log.origin, time=log.last_time, digest=digest).encode()
+        await log.append([ticket_key(digest)], [entry], last_time=log.last_time)
+        check = ("log", "check", "--dir", root, "--call", "spring")
+        assert await in_thread(shell, *check, "--json") == 0, shell.err
+        first, second = shell.json["logs"]
+        assert (first["size"], first["whole"]) == (COUNT, False)
+        assert (second["size"], second["whole"]) == (0, False)
+        assert await in_thread(shell, *check) == 0
+        assert "serve runs: what it has not published yet was not looked at" in shell.out
+        assert await log.publish_checkpoint()
+        assert await in_thread(shell, *check, "--json") == 0, shell.err
+        assert shell.json["logs"][0]["size"] == COUNT + 1
+        assert await in_thread(shell, *check, "--repair", "--json") == 5
         assert shell.json["error"]["code"] == "unavailable"
     finally:
         await ledgers.close()
+
+
+async def test_a_check_changes_nothing(root: Path, call: Call, shell: Shell) -> None:
+    """Not even what a start would: a record that was never completed, and what is left over."""
+    wal = call.folder.log / "wal"
+    last = max(wal.iterdir())
+    data = bytearray(last.read_bytes())
+    end = len(data.rstrip(b"\0"))
+    data[end : end + 4] = RECORD_MAGIC[:4]
+    last.write_bytes(data)
+    (wal / ".segment.0.tmp").write_bytes(b"left over")
+    (call.folder.log / "index" / ".left.0.tmp").write_bytes(b"left over")
+    before = state_of(call.folder.root)
+    assert await in_thread(shell, "log", "check", "--dir", root, "--json") == 0, shell.err
+    assert all(one["whole"] for one in shell.json["logs"])
+    assert state_of(call.folder.root) == before
+
+
+async def test_what_is_derived_is_made_anew_when_told(root: Path, call: Call, shell: Shell) -> None:
+    """A lost index is a fault, until it was repaired."""
+    for path in (call.folder.log / "index").iterdir():
+        path.unlink()
+    for _ in range(2):
+        assert await in_thread(shell, "log", "check", "--dir", root) == 1
+        assert "index/mac-key: missing or damaged" in shell.err
+    assert await in_thread(shell, "log", "check", "--dir", root, "--repair") == 0, shell.err
+    assert await in_thread(shell, "log", "check", "--dir", root) == 0, shell.err
+    newest = max((call.folder.log / "index").glob("0*"))
+    newest.unlink()
+    assert await in_thread(shell, "log", "check", "--dir", root) == 1
+    assert "are published" in shell.err
+
+
+async def test_a_log_shorter_than_it_was_published_is_found(
+    root: Path, call: Call, shell: Shell
+) -> None:
+    """An old copy of everything but the published checkpoint."""
+    old = state_of(call.folder.log)
+    ledgers = await CallLedgers.open(call, SystemClock(50), error_limit_ms=100)
+    log = ledgers.log
+    digest = sha256(b"newer")
+    entry = TicketEntry(origin=log.origin, time=log.last_time, digest=digest).encode()
+    await log.append([ticket_key(digest)], [entry], last_time=log.last_time)
+    await log.publish_checkpoint()
+    await ledgers.close()
+    for path, (_, data) in old.items():
+        if path.name != "checkpoint":
+            path.write_bytes(data)
+    assert await in_thread(shell, "log", "check", "--dir", root) == 1
+    assert f"it ends at entry {COUNT}, although {COUNT + 1} were durable" in shell.err
 
 
 async def test_a_second_entry_of_a_commitment_is_found(

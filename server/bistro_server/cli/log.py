@@ -11,6 +11,7 @@ import click
 
 from bistro.wire.document import Json
 from bistro_server.cli.bars import Bars
+from bistro_server.cli.collect import be_nice
 from bistro_server.cli.running import dir_option, json_option, load, print_json, run
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.log_checking import CheckedLog, check_logs
@@ -23,9 +24,17 @@ def log() -> None:
 
 @log.command()
 @click.option("--call", "calls", metavar="ID", multiple=True, help="Only this call; repeat.")
+@click.option(
+    "--repair",
+    "is_repaired",
+    is_flag=True,
+    help="First make anew what is only derived, as a start of serve does; not beside serve.",
+)
 @dir_option
 @json_option
-def check(folder: ServerFolder, calls: tuple[str, ...], *, as_json: bool) -> None:
+def check(
+    folder: ServerFolder, calls: tuple[str, ...], *, is_repaired: bool, as_json: bool
+) -> None:
     """Check every entry, hash and signature of the logs of all calls.
 
     Reads everything that is on disk, once, in constant memory, and trusts nothing but the
@@ -34,11 +43,14 @@ def check(folder: ServerFolder, calls: tuple[str, ...], *, as_json: bool) -> Non
     and the duplicate index must hold every commitment at its place.
 
     The first fault ends the check with exit 1 and names the file and the place; the second
-    line says what to do. What is only derived (tiles, snapshot, index) can be made anew; what
-    was signed and is gone can not, and such a log must not be continued.
+    line says what to do. Nothing is changed. What is only derived (tiles, snapshot, index) can
+    be made anew, with --repair; what was signed and is gone can not, and such a log must not be
+    continued.
 
-    Not while serve runs: it has the logs locked (exit 5). Ten million entries take some
-    minutes, and a bar on a terminal shows how far it is.
+    Beside a running serve it checks what that has published, up to the published checkpoint,
+    and says so: the write-ahead file changes at any moment. Otherwise the logs are locked while
+    they are checked, and serve waits for them. Ten million entries take some minutes, and a bar
+    on a terminal shows how far it is.
 
     \b
     bistro-server log check                  all calls
@@ -46,27 +58,34 @@ def check(folder: ServerFolder, calls: tuple[str, ...], *, as_json: bool) -> Non
     bistro-server log check --json           for programs
     """  # noqa: D301 - click's mark for lines that it must not wrap
     load(folder)
-    found = run(_check(folder, calls, as_json=as_json))
+    be_nice()
+    found = run(_check(folder, calls, is_repaired=is_repaired, as_json=as_json))
     if as_json:
         print_json({"logs": [_document(one) for one in found]})
 
 
 async def _check(
-    folder: ServerFolder, calls: tuple[str, ...], *, as_json: bool
+    folder: ServerFolder, calls: tuple[str, ...], *, is_repaired: bool, as_json: bool
 ) -> list[CheckedLog]:
     found: list[CheckedLog] = []
     with Bars(is_shown=not as_json) as bars:
-        async with aclosing(check_logs(folder, calls, bars.show)) as logs:
+        async with aclosing(check_logs(folder, calls, bars.show, is_repaired=is_repaired)) as logs:
             async for one in logs:
                 found.append(one)
                 if not as_json:
-                    report = one.report
-                    click.echo(
-                        f"{one.origin}: {report.size} entries, {report.tile_count} tiles and "
-                        f"bundles, {report.batch_count} kept checkpoints: all as they were "
-                        f"signed; root {report.root.hex()}"
-                    )
+                    click.echo(_line(one))
     return found
+
+
+def _line(one: CheckedLog) -> str:
+    report = one.report
+    files = f"{report.size} entries, {report.tile_count} tiles and bundles"
+    if one.is_whole:
+        files += f", {report.batch_count} kept checkpoints"
+    line = f"{one.origin}: {files}: all as they were signed; root {report.root.hex()}"
+    if not one.is_whole:
+        line += "; serve runs: what it has not published yet was not looked at"
+    return line
 
 
 def _document(one: CheckedLog) -> Json:
@@ -77,4 +96,5 @@ def _document(one: CheckedLog) -> Json:
         "root": one.report.root.hex(),
         "size": one.report.size,
         "tiles": one.report.tile_count,
+        "whole": one.is_whole,
     }
