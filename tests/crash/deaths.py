@@ -6,6 +6,7 @@
 | kill-at | killed when a thread begins its n-th call of a kind: the call is not executed |
 | kill-after | killed when that call has been executed, and has not returned yet |
 | fail | that call is not executed and fails with EIO or ENOSPC |
+| fail-on | so does every one after it: a disk that is full, or gone |
 | fail-stored | that call is executed and then fails (warm processes only) |
 | stop | SIGTERM, for comparison |
 
@@ -18,7 +19,7 @@ import random  # noqa: TID251 - passed in, seeded
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Way = Literal["kill", "kill-at", "kill-after", "fail", "fail-stored", "stop"]
+Way = Literal["kill", "kill-at", "kill-after", "fail", "fail-on", "fail-stored", "stop"]
 Phase = Literal["start", "serving"]
 
 GROUPS: Final[dict[str, tuple[tuple[str, ...], int]]] = {
@@ -39,6 +40,9 @@ OFTEN: Final = (*("pwrite", "fdatasync") * 3, *("fsync", "rename") * 2)
 """Kinds that are drawn more often than others: on the path to durability."""
 
 FAILING: Final = ("pwrite", "write", "fdatasync", "fsync", "rename", "openat", "ftruncate", "close")
+LASTING: Final = ("pwrite", "fdatasync", "fsync", "rename", "ftruncate", "mkdir")
+"""Kinds that fail for good: not those by which clients are answered."""
+
 STORED: Final = {"pwrite": 30, "fdatasync": 25, "fsync": 30, "rename": 6, "ftruncate": 2}
 """Kinds that ``tampering`` can let fail after their effect, and how many a run may reach."""
 
@@ -88,10 +92,12 @@ class Death:
             "kill-at": "signal=KILL",
             "kill-after": f"delay_exit={DELAY_US}",
             "fail": f"error={self.error}",
+            "fail-on": f"error={self.error}",
         }.get(self.way)
         if action is None:
             return None
-        return f"{','.join(GROUPS[self.group][0])}:{action}:when={self.number}"
+        when = f"{self.number}+" if self.way == "fail-on" else f"{self.number}"
+        return f"{','.join(GROUPS[self.group][0])}:{action}:when={when}"
 
 
 NAMES: Final = ("fsync", "rename")
@@ -114,7 +120,7 @@ def draw(
         group, way = chance.choice(NAMES), chance.choice(names_ways)
         number = max(1, round(GROUPS[group][1] ** chance.random()))
         return Death(way, "serving", group, number, "EIO" if way == "fail" else "")
-    ways: list[Way] = ["kill", "kill-at", "kill-at", "kill-after", "kill-after", "fail", "fail"]
+    ways: list[Way] = ["kill", *("kill-at", "kill-after", "fail") * 2, "fail-on"]
     if is_warm:
         ways.append("fail-stored")
     way = chance.choice(ways)
@@ -125,6 +131,8 @@ def draw(
     limits = {name: most for name, (_, most) in GROUPS.items()}
     if way == "fail":
         limits = {name: limits[name] for name in FAILING}
+    elif way == "fail-on":
+        limits = {name: limits[name] for name in LASTING}
     elif way == "fail-stored":
         limits = STORED
     group = chance.choice([*limits, *OFTEN])

@@ -198,7 +198,7 @@ class _Life:
         """Whether the death struck."""
         if self.plan.death.way == "fail-stored":
             return self.victim.mark.exists()
-        if self.plan.death.way in {"kill-after", "fail"}:
+        if self.plan.death.way in {"kill-after", "fail", "fail-on"}:
             return self._has_struck()
         return self.has_died
 

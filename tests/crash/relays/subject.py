@@ -79,6 +79,8 @@ class RelaySubject:
                 while len(memory.held) < _LIVED_COUNT:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(_LOOK_S)
             load.cancel()
+        # What was told in a life that is over is known, whatever is sent in the next.
+        memory.life += 1
         return folder, memory
 
     def _stage(
