@@ -5,12 +5,12 @@
 #define _GNU_SOURCE
 #include "bulk.h"
 #include <dlfcn.h>
-#include <stdio.h>
 
 #define HASH_SIZE 32
 #define LINE_SIZE 45 /* a hash in base64 and a line feed */
 #define MAX_LEVELS 64
 #define MAX_SIZES 16
+#define PLACE_SIZE 4
 
 /* OpenSSL's SHA256_CTX has 112 bytes; there is room for one that grows. */
 typedef union {
@@ -23,14 +23,12 @@ static int (*sha_update)(Context *, const void *, size_t);
 static int (*sha_final)(unsigned char *, Context *);
 
 static void
-hash_two(unsigned char *out, char prefix, const char *a, Py_ssize_t a_size, const char *b,
-         Py_ssize_t b_size)
+hash(unsigned char *out, const char *first, size_t first_size, const char *rest, Py_ssize_t size)
 {
     Context context;
     sha_init(&context);
-    sha_update(&context, &prefix, 1);
-    sha_update(&context, a, (size_t)a_size);
-    sha_update(&context, b, (size_t)b_size);
+    sha_update(&context, first, first_size);
+    sha_update(&context, rest, (size_t)size);
     sha_final(out, &context);
 }
 
@@ -74,7 +72,7 @@ hash_leaf(PyObject *entries, Py_ssize_t at, unsigned char *out)
     char *entry = item_bytes(entries, at, &size);
     if (entry == NULL)
         return 0;
-    hash_two(out, 0, entry, size, "", 0);
+    hash(out, "\0", 1, entry, size);
     return 1;
 }
 
@@ -92,7 +90,9 @@ hash_pair(PyObject *nodes, Py_ssize_t at, unsigned char *out)
     char *right = left == NULL ? NULL : item_hash(nodes, 2 * at + 1);
     if (right == NULL)
         return 0;
-    hash_two(out, 1, left, HASH_SIZE, right, HASH_SIZE);
+    char first[1 + HASH_SIZE] = {1};
+    memcpy(first + 1, left, HASH_SIZE);
+    hash(out, first, sizeof first, right, HASH_SIZE);
     return 1;
 }
 
@@ -132,6 +132,22 @@ put_line(char *out, const char *data, Py_ssize_t size)
     }
     *out++ = '\n';
     return out;
+}
+
+/* `index`, a decimal number and a line feed, which `snprintf` takes as long for as for all else. */
+static int
+spell_index(char *out, Py_ssize_t index)
+{
+    char digits[24];
+    int count = 0;
+    do
+        digits[count++] = (char)('0' + index % 10);
+    while ((index /= 10) > 0);
+    memcpy(out, "index ", 6);
+    for (int at = 0; at < count; at++)
+        out[6 + at] = digits[count - 1 - at];
+    out[6 + count] = '\n';
+    return 7 + count;
 }
 
 /* The nodes of a batch's tree, each spelled when it is first wanted: half of all paths have the
@@ -244,17 +260,17 @@ typedef struct {
 static PyObject *
 spell(Spelling *with, PyObject *entries, Py_ssize_t at, Py_ssize_t index, Py_ssize_t number)
 {
-    char digits[32], place[8], *head;
+    char digits[32], place[PLACE_SIZE], *head;
     Py_ssize_t entry_size, head_size, path_size = 0;
     char *entry = item_bytes(entries, at, &entry_size);
     if (entry == NULL)
         return NULL;
     for (int level = 0; level < with->tree.count; level++)
         path_size += sibling(&with->tree, level, index) < 0 ? 0 : LINE_SIZE;
-    int digits_size = snprintf(digits, sizeof digits, "index %zd\n", index);
-    int place_size = 0;
-    if (with->numbered != NULL)
-        place_size = snprintf(place, sizeof place, "%04x", (unsigned)(number & 0xFFFF));
+    int digits_size = spell_index(digits, index);
+    int place_size = with->numbered == NULL ? 0 : PLACE_SIZE;
+    for (int digit = 0; digit < place_size; digit++)
+        place[digit] = "0123456789abcdef"[number >> 4 * (PLACE_SIZE - 1 - digit) & 15];
     Py_ssize_t size =
         with->magic_size + line_size(entry_size) + digits_size + path_size + with->end_size;
     PyObject *before = head_of(&with->heads, size);
@@ -296,7 +312,7 @@ proof_texts(PyObject *module, PyObject *args)
                           &with.magic, &with.magic_size, &with.end, &with.end_size,
                           &with.heads.before, &with.numbered, &with.numbered_size))
         return NULL;
-    if (begin < 0 || begin > end || end > PyList_Size(entries)) {
+    if (start < 0 || begin < 0 || begin > end || end > PyList_Size(entries)) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_IndexError, "no such entries");
         return NULL;
