@@ -5,10 +5,13 @@ Source: docs/spec/journal.md, folder.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from bistro_client import messages
+
+_PRINCIPAL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,20 @@ class Home:
     def key_file(self) -> Path:
         """The filer's key."""
         return self.keys / "filer.pem"
+
+    def key_of(self, principal: str) -> Path:
+        """The key of somebody for whom the filer files.
+
+        Raises:
+            SettingsError: Not a name that may stand in a file name.
+        """
+        if not _PRINCIPAL.fullmatch(principal):
+            raise messages.bad_principal(principal)
+        return self.keys / f"{principal}.pem"
+
+    def principals(self) -> list[str]:
+        """Names of all keys; the filer's own is ``filer``."""
+        return sorted(path.stem for path in self.keys.glob("*.pem"))
 
     @property
     def known_servers(self) -> Path:

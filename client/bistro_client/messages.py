@@ -148,7 +148,9 @@ def key_exists(path: Path) -> SettingsError:
 def no_key(path: Path) -> SettingsError:
     """There is no key file."""
     return SettingsError(
-        f"{path}: there is no key", hint="make one with `bistro keys new`, or name one with --key"
+        f"{path}: there is no key",
+        hint="make one with `bistro keys new` (with --as NAME for somebody else), or name one with "
+        "--key",
     )
 
 
@@ -167,6 +169,14 @@ def key_of_another(path: Path, expected: bytes) -> SettingsError:
         "another",
         hint="nothing was sent; put that key back from a backup: only its holder can amend or "
         "withdraw",
+    )
+
+
+def bad_principal(name: str) -> SettingsError:
+    """A name for a key that not every system could hold."""
+    return SettingsError(
+        f"{name!a}: expected 1 to 64 letters a-z, digits, hyphens and underscores",
+        hint="choose such a name for whom you file; it stays on this machine",
     )
 
 
@@ -205,6 +215,14 @@ def nothing_to_change(name: str, kind: str) -> RefusedError:
         + ("ed" if kind == "amend" else "n"),
         hint=f"nothing was sent; `bistro resume {name}` asks for its ticket, and `bistro submit` "
         "files something else",
+    )
+
+
+def nothing_to_print(name: str) -> RefusedError:
+    """A submission without ticket is confirmed by nobody."""
+    return RefusedError(
+        f"{name}: there is no ticket, so there is nothing to confirm",
+        hint=f"you are NOT on time yet; `bistro resume {name}` asks for the ticket",
     )
 
 

@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "withdraw": ("withdraw", "Withdraw an earlier submission."),
     "resume": ("resume", "Go on with submissions that are not finished."),
     "status": ("status", "Show where submissions stand, fetched and verified."),
+    "receipt": ("receipt", "Write a page to print: what was filed, when, and its proof."),
     "verify": ("verify", "Check evidence, a ticket, a receipt or a refusal; no network."),
     "keys": ("keys", "Make, show and back up the key that signs what you submit."),
     "completion": ("completion", "Print a script that makes your shell complete commands."),

@@ -22,17 +22,31 @@ def command() -> None:
     \b
     Examples:
       bistro keys new
+      bistro keys new --as acme
+      bistro keys list
       bistro keys show
       bistro keys backup /media/stick/bistro-backup.zip
     """  # noqa: D301 - click reads the backspace
 
 
+_for = click.option(
+    "--as", "principal", metavar="NAME", help="The key with which you file for NAME."
+)
+
+
 @command.command("new")
 @click.option("--passphrase", is_flag=True, help="Ask for a passphrase that protects the key.")
+@_for
 @unlocking
 @framed
-def new(frame: Frame, *, passphrase: bool, passphrase_file: Path | None) -> None:
-    """Make the key; one that is there is never replaced."""
+def new(
+    frame: Frame, *, passphrase: bool, principal: str | None, passphrase_file: Path | None
+) -> None:
+    """Make the key; one that is there is never replaced.
+
+    Whoever files for several principals has a key for each: what was filed with one can be
+    amended and withdrawn with that one only.
+    """
     secret = None
     if passphrase_file is not None:
         secret = read_passphrase(passphrase_file)
@@ -40,17 +54,31 @@ def new(frame: Frame, *, passphrase: bool, passphrase_file: Path | None) -> None
         secret = click.prompt(
             "passphrase of the new key", hide_input=True, confirmation_prompt=True, err=True
         )
-    key = keyring.create(frame.home.key_file, secret)
+    key = keyring.create(_path(frame, principal), secret)
     _show(frame, key)
     frame.output.line("keep a copy away from this machine: bistro keys backup FILE")
 
 
 @command.command("show")
+@_for
 @unlocking
 @framed
-def show(frame: Frame, *, passphrase_file: Path | None) -> None:
+def show(frame: Frame, *, principal: str | None, passphrase_file: Path | None) -> None:
     """Show the public key and where it lies; never the private one."""
-    _show(frame, unlocker(passphrase_file)(frame.home.key_file))
+    _show(frame, unlocker(passphrase_file)(_path(frame, principal)))
+
+
+@command.command("list")
+@framed
+def list_keys(frame: Frame) -> None:
+    """List the names of all keys; `filer` is your own."""
+    names = frame.home.principals()
+    documents: list[Json] = [{"name": one, "file": str(frame.home.key_of(one))} for one in names]
+    frame.output.result({"keys": documents}, "\n".join(names) or "no keys yet: bistro keys new")
+
+
+def _path(frame: Frame, principal: str | None) -> Path:
+    return frame.home.key_file if principal is None else frame.home.key_of(principal)
 
 
 @command.command("backup")

@@ -114,6 +114,8 @@ def describe(submission: Submission, folder: Folder) -> dict[str, Json]:
         "id": submission.id,
         "call": str(submission.request.origin),
         "slot": submission.request.slot,
+        "kind": submission.request.kind,
+        "key_file": submission.request.key_file,
         "state": submission.state.value,
         "next": submission.next_step.value,
         "commitment": None if sealed is None else sealed.commitment.hex(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import click
 from rich.table import Table
@@ -108,11 +109,11 @@ _COLOURS = {"refused": "red", "lapsed": "red", "sealing": "yellow", "sealed": "y
 
 def _table(rows: list[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("submission", "call", "state", "ticket", "fragments", "outcome", ""):
+    for name in ("submission", "call", "for", "state", "ticket", "fragments", "outcome", ""):
         table.add_column(name, overflow="fold")
     for row in rows:
         if row.submission is None:
-            table.add_row(row.folder.id, "", "damaged", "", "", "", "see below", style="red")
+            table.add_row(row.folder.id, "", "", "damaged", "", "", "", "see below", style="red")
             continue
         table.add_row(*_cells(row), style=_COLOURS.get(row.submission.state.value, ""))
     return table
@@ -123,7 +124,7 @@ def _cells(row: Row) -> list[str]:
     if submission is None or submission.sealed is None:
         state = "" if submission is None else submission.state.value
         call = "" if submission is None else str(submission.request.origin)
-        return [row.folder.id, call, state, "none", "", "", "bistro resume"]
+        return [row.folder.id, call, _principal(submission), state, "none", "", "", "bistro resume"]
     zone = SignedTerms.parse(submission.sealed.terms.encode()).terms.time_zone
     ticket = "none"
     if submission.ticket is not None:
@@ -133,12 +134,25 @@ def _cells(row: Row) -> list[str]:
     return [
         submission.id,
         str(submission.request.origin),
-        submission.state.value,
+        _principal(submission),
+        _state(submission),
         ticket,
         f"{held} of {len(submission.fragments)}, {needed} needed",
         submission.outcome or "",
         _note(row, submission),
     ]
+
+
+def _principal(submission: Submission | None) -> str:
+    """For whom it is, where that is not the filer."""
+    named = None if submission is None else submission.request.key_file
+    return "" if named is None else Path(named).stem
+
+
+def _state(submission: Submission) -> str:
+    """Where it stands, and that it changes another one, where it does."""
+    kind = {"submit": "", "amend": " (amends)", "withdraw": " (withdraws)"}
+    return submission.state.value + kind[submission.request.kind]
 
 
 def _tell_attempts(frame: Frame, row: Row) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bistro.errors import FormatError
+from bistro.errors import FormatError, SettingsError
 from bistro.ids import require_slot
 from bistro_client.cli.options import (
     Connection,
@@ -52,6 +52,12 @@ def _require_slot(_: click.Context, __: click.Parameter, value: str) -> str:
     help="Your key, if it is not the one at home.",
 )
 @click.option(
+    "--as",
+    "principal",
+    metavar="NAME",
+    help="File for NAME, with the key that `bistro keys new --as NAME` made.",
+)
+@click.option(
     "--trust",
     metavar="VKEY",
     help="The destination's terms key, if you know it already; it replaces a pinned one.",
@@ -68,6 +74,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     slot: str,
     form: str | None,
     key: Path | None,
+    principal: str | None,
     trust: str | None,
     connection: Connection,
 ) -> None:
@@ -99,6 +106,10 @@ def command(  # noqa: PLR0913 - one argument for each option
       4  not verified: do not trust that server or relay until you know why
       5  unavailable: everything is on disk, `bistro resume` goes on
     """  # noqa: D301 - click reads the backspace
+    if principal is not None:
+        if key is not None:
+            raise SettingsError("--as and --key name two keys", hint="give one of them")
+        key = frame.home.key_of(principal)
     wish = Wish(
         paths=paths,
         url=url,
