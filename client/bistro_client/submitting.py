@@ -25,6 +25,7 @@ from bistro.protocol.submission import Request, Step, Submission, SubmissionStat
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.wire.header import Kind
 from bistro.wire.refusal import Refusal
+from bistro.wire.terms import Terms
 from bistro_client import keyring, messages, notices, peer_messages
 from bistro_client.equipment import Equipment, Visit
 from bistro_client.gathering import Source, require_fits, sources_of
@@ -151,6 +152,18 @@ class Submitter:
         journal = await asyncio.to_thread(self._begin, request)
         with _closing(journal):
             return await self._steps.run(journal, visit, key)
+
+    async def fetch_terms(
+        self, url: str, call: str | None, *, trust: VerifierKey | None = None
+    ) -> Terms:
+        """The latest verified terms of a call; the server's key is pinned as by ``submit``.
+
+        Raises:
+            BistroError: As ``submit``.
+        """
+        destination = await self._equipment.reach(url, given=trust)
+        visit = await self._equipment.fetch_terms(destination, destination.choose_call(call))
+        return visit.versions.terms
 
     async def resume(self, folder: Folder, *, recover: bool = False) -> Submission:
         """Go on with a submission from where its journal says it is.

@@ -23,6 +23,7 @@ from bistro_client.cli.output import Output
 _COMMANDS: Final = {
     "submit": ("submit", "Submit files: seal them, get the ticket, stage the fragments."),
     "forecast": ("forecast", "Say how long it will take, and until when to start."),
+    "rehearse": ("rehearse", "File canned filings at a call that is kept for tests."),
     "amend": ("amend", "Replace an earlier submission by other files."),
     "withdraw": ("withdraw", "Withdraw an earlier submission."),
     "resume": ("resume", "Go on with submissions that are not finished."),
