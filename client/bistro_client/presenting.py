@@ -15,7 +15,6 @@ from bistro.errors import (
     error_for_code,
 )
 from bistro.protocol.submission import Attempt, Progress, Step, Submission, SubmissionState
-from bistro.wire.claim import Claim
 from bistro.wire.staging import (
     MAX_PRESENTED,
     Failure,
@@ -24,6 +23,7 @@ from bistro.wire.staging import (
     ReceiptAnswer,
 )
 from bistro_client import notices
+from bistro_client.claiming import claim_of
 from bistro_client.contact import Destination
 from bistro_client.journal import Journal
 from bistro_client.patience import Patience
@@ -49,17 +49,9 @@ async def present(journal: Journal, destination: Destination, patience: Patience
 
 
 def _item(submission: Submission, fragment: Progress) -> PresentedReceipt:
-    sealed = submission.sealed
-    if sealed is None or submission.ticket is None or fragment.receipt is None:
-        raise ConflictError("receipts: expected a ticket and a receipt")
-    claim = Claim(
-        origin=submission.request.origin,
-        promise=submission.ticket,
-        layout=sealed.cut.layout,
-        header_leaf=sealed.signed.header.leaf,
-        descriptor=sealed.cut.descriptors[fragment.index],
-        path=sealed.cut.path(fragment.index),
-    )
+    if fragment.receipt is None:
+        raise ConflictError("receipts: expected a receipt")
+    claim = claim_of(submission, fragment.index)
     return PresentedReceipt(claim.encode(), fragment.receipt)
 
 

@@ -53,11 +53,18 @@ class Steps:
     equipment: Equipment
 
     async def run(
-        self, journal: Journal, visit: Visit | None, key: FilerKey | None = None
+        self,
+        journal: Journal,
+        visit: Visit | None,
+        key: FilerKey | None = None,
+        *,
+        until: Step | None = None,
     ) -> Submission:
-        """Take steps until there is nothing to do but wait."""
+        """Take steps until there is nothing to do but wait, or ``until`` would be next."""
         for _ in range(MAX_ROUNDS):
             step = journal.submission.next_step
+            if step is until:
+                break
             if step is Step.SEAL:
                 await self._seal(journal, visit or await self._visit(journal), key)
             elif step is Step.TICKET:

@@ -119,8 +119,12 @@ class Submitter:
         self._steps = Steps(self._equipment)
         self.current: Folder | None = None
 
-    async def submit(self, wish: Wish) -> Submission:
+    async def submit(self, wish: Wish, *, until: Step | None = None) -> Submission:
         """Seal, get the ticket, stage, and show the receipts.
+
+        Args:
+            wish: What is to be submitted.
+            until: A step that is left to somebody else, with all that follow.
 
         Raises:
             BistroError: The submission's journal says how far it came; ``resume`` goes on. If
@@ -151,7 +155,7 @@ class Submitter:
         )
         journal = await asyncio.to_thread(self._begin, request)
         with _closing(journal):
-            return await self._steps.run(journal, visit, key)
+            return await self._steps.run(journal, visit, key, until=until)
 
     async def fetch_terms(
         self, url: str, call: str | None, *, trust: VerifierKey | None = None

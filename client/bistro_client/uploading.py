@@ -18,12 +18,12 @@ from bistro.net.relay_client import Piece, RelayClient, Upload
 from bistro.protocol.promise_checks import HOLD_MARGIN_MS
 from bistro.protocol.submission import Sealed
 from bistro.storage.durable import make_directories, write_atomically
-from bistro.wire.claim import Claim
 from bistro.wire.clauses import Relay
 from bistro.wire.fragment import Descriptor
 from bistro.wire.receipt import Receipt
 from bistro.wire.terms import Terms
 from bistro_client import messages, peer_messages
+from bistro_client.claiming import claim_of
 from bistro_client.fragments import SpooledFragment, open_fragment
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
@@ -134,7 +134,7 @@ class Delivery:
         whole = None
         if size <= SMALL_SIZE:
             whole = Piece(self._chunks(file, 0, size), size)
-        upload = await self.client.create_upload(self._claim().encode(), size=size, first=whole)
+        upload = await self.client.create_upload(self._claim(), size=size, first=whole)
         # A crash before this line leaves an upload that expires by itself.
         if upload.receipt is None:
             url = routes.UPLOAD_OFFSET.url(self.relay.url, upload=upload.id)
@@ -189,16 +189,8 @@ class Delivery:
                 offset += len(step)
                 self._progress_to(offset)
 
-    def _claim(self) -> Claim:
-        sealed = self._sealed
-        return Claim(
-            origin=self._origin,
-            promise=self.journal.submission.ticket or "",
-            layout=sealed.cut.layout,
-            header_leaf=sealed.signed.header.leaf,
-            descriptor=sealed.cut.descriptors[self.index],
-            path=sealed.cut.path(self.index),
-        )
+    def _claim(self) -> bytes:
+        return claim_of(self.journal.submission, self.index).encode()
 
     def _verify(self, receipt: Receipt) -> None:
         sealed = self._sealed

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "submit": ("submit", "Submit files: seal them, get the ticket, stage the fragments."),
     "forecast": ("forecast", "Say how long it will take, and until when to start."),
     "rehearse": ("rehearse", "File canned filings at a call that is kept for tests."),
+    "seal": ("seal", "Seal files and get the ticket; somebody else uploads them."),
     "amend": ("amend", "Replace an earlier submission by other files."),
     "withdraw": ("withdraw", "Withdraw an earlier submission."),
     "resume": ("resume", "Go on with submissions that are not finished."),

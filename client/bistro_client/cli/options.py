@@ -148,6 +148,21 @@ def require_form(_: click.Context, __: click.Parameter, value: str | None) -> st
     return value
 
 
+def require_slot_name(_: click.Context, __: click.Parameter, value: str) -> str:
+    """A slot's name.
+
+    Raises:
+        BadParameter: It is none.
+    """
+    from bistro.ids import require_slot  # noqa: PLC0415 - help needs no formats
+
+    try:
+        require_slot(value)
+    except BistroError as exc:
+        raise click.BadParameter(f"{exc.message}; nothing was sent") from exc
+    return value
+
+
 network = (
     click.option(
         "--allow-http",

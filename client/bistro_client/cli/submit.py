@@ -6,27 +6,19 @@ from pathlib import Path
 
 import click
 
-from bistro.errors import FormatError, SettingsError
-from bistro.ids import require_slot
+from bistro.errors import SettingsError
 from bistro_client.cli.options import (
     Connection,
     Frame,
     framed,
     parse_vkeys,
     require_form,
+    require_slot_name,
     unlocking,
     with_network,
 )
 from bistro_client.cli.running import submit
 from bistro_client.submitting import Wish
-
-
-def _require_slot(_: click.Context, __: click.Parameter, value: str) -> str:
-    try:
-        require_slot(value)
-    except FormatError as exc:
-        raise click.BadParameter(f"{exc.message}; nothing was sent") from exc
-    return value
 
 
 @click.command("submit")
@@ -38,7 +30,7 @@ def _require_slot(_: click.Context, __: click.Parameter, value: str) -> str:
     default="main",
     show_default=True,
     metavar="NAME",
-    callback=_require_slot,
+    callback=require_slot_name,
     help="Which of your submissions to this call: the last one of a slot counts. "
     "Letters a-z, digits, dots, hyphens and underscores, at most 64.",
 )
