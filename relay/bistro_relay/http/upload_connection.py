@@ -36,6 +36,8 @@ from bistro_relay.services.whole_fragment import Kept
 PATIENCE_S: Final = 2.0
 
 _LINE: Final = LINE.encode()
+_FIRST_SIZE: Final = 4_096
+"""What a connection gets before its first head was read: about one head with a claim."""
 _USUAL_SIZE: Final = 73_728
 """What a request takes that stages a fragment of 64 KiB; larger ones get more when known."""
 
@@ -69,6 +71,7 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         self._end = 0  # of the request, once its head was read
         self._head_size = 0
         self._examined: Examined | None = None
+        self._is_proven = False  # that what comes here is for here
         self._is_waiting = False  # for the answer
         self._is_gone = False
         self._is_clogged = False  # with answers that nobody reads
@@ -99,9 +102,9 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         """Where the next bytes go."""
         del sizehint
         if not self._buffer:
-            is_admitted = self._front.whole.admit(_USUAL_SIZE)
+            is_admitted = self._is_proven and self._front.whole.admit(_USUAL_SIZE)
             self._admitted = _USUAL_SIZE if is_admitted else 0
-            self._buffer = bytearray(_USUAL_SIZE if is_admitted else MAX_HEAD_SIZE)
+            self._buffer = bytearray(_USUAL_SIZE if is_admitted else _FIRST_SIZE)
             self._since_s = self._now_s()
         return memoryview(self._buffer)[self._size :]
 
@@ -113,7 +116,15 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         self._pause_if_full()
 
     def _pause_if_full(self) -> None:
-        if self._size == len(self._buffer) and not self._is_gone and self._size:
+        """Make room for what is missing of the request, or stop reading until it is answered."""
+        if self._size != len(self._buffer) or self._is_gone or not self._size:
+            return
+        # By steps: memory is taken by who sends, not by who says how much will come.
+        if self._size < self._end:
+            self._grow(min(self._end, max(2 * self._size, _USUAL_SIZE)))
+        elif self._asked is None:
+            self._grow(2 * self._size)
+        else:
             self._transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -174,14 +185,11 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         return examined if is_open else None
 
     def _has_room(self) -> bool:
-        """Make the buffer large enough for the request, if that may be."""
+        """Take memory for all of the request, if that may be."""
         missing = self._end - len(self._buffer)
         if missing <= 0:
             return bool(self._admitted) or self._admit(len(self._buffer))
-        if not self._admit(self._end - self._admitted):
-            return False
-        self._grow(self._end)
-        return True
+        return self._admit(self._end - self._admitted)
 
     def _grow(self, size: int) -> None:
         """Make the buffer larger: another one, for somebody may look at this one still."""
@@ -223,6 +231,7 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         was_full = self._size == len(self._buffer)
         rest = bytes(memoryview(self._buffer)[self._end : self._size])
         self._forget()
+        self._is_proven = True
         self._since_s = now_s
         self._transport.write(self._front.answer(kept))
         if self._front.is_stopping:

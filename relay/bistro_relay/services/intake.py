@@ -22,7 +22,6 @@ from bistro.protocol.transfer import (
     Transfer,
     TransferState,
 )
-from bistro.wire.claim import Claim
 from bistro_relay.metrics import RelayMetrics
 from bistro_relay.services.busy import BusyUploads, UploadEndedError
 from bistro_relay.services.claims import ClaimDesk, Examined
@@ -128,7 +127,7 @@ class Intake:
         self._quotas.take(claim.origin, claim.commitment)
         self._room.reserve(claim.origin.server, length, quota_bytes=quota)
         try:
-            return await self._begin(claim)
+            return await self._begin(examined)
         except BaseException:
             self._room.give_back(claim.origin.server, size=length, missing_size=length)
             raise
@@ -183,11 +182,11 @@ class Intake:
                 await self.terminate(progress.id)
             raise
 
-    async def _begin(self, claim: Claim) -> Progress:
-        now = self._clock.now()
+    async def _begin(self, examined: Examined) -> Progress:
+        now, claim = self._clock.now(), examined.claim
         descriptor = claim.descriptor
         transfer = Transfer.offer(size=descriptor.size, sha256=descriptor.sha256, now=now)
-        upload = Upload.of(secrets.token_hex(_ID_SIZE), claim, transfer)
+        upload = Upload.of(secrets.token_hex(_ID_SIZE), claim, examined.encoded, transfer)
         self._quotas.begin(claim.origin, claim.commitment)
         try:
             with full_answered():

@@ -153,7 +153,7 @@ class Recovery:
         descriptor = claim.descriptor
         ends = UnixMillis(self._clock.now() + INCOMPLETE_MS)
         transfer = Transfer(size=descriptor.size, sha256=descriptor.sha256, expires_at=ends)
-        return Upload.of(name, claim, transfer)
+        return Upload.of(name, claim, record.claim, transfer)
 
     async def _is_promised(self, upload: Upload) -> bool:
         """Whether the ledger holds a receipt for the fragment, and its hold has not ended."""

@@ -55,7 +55,7 @@ from bistro_relay.store.uploads import Upload
 
 BATCH_COUNT: Final = 256
 BATCH_SIZE: Final = 8_388_608
-MEMORY_SIZE: Final = 33_554_432
+MEMORY_SIZE: Final = 16_777_216
 """Bytes of fragments in memory at most; what comes beyond is streamed to a file."""
 
 _AROUND: Final = 32_768

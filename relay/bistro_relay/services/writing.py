@@ -21,7 +21,7 @@ from bistro_relay.store.segments import CHUNK_SIZE, Segment
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-BLOCKS_SIZE: Final = 16_777_216
+BLOCKS_SIZE: Final = 4_194_304
 """Bytes of all requests that are gathered; beyond, each is written as it comes."""
 CHECKPOINT_SIZE: Final = 8_388_608
 """A long request loses at most this much to a crash."""

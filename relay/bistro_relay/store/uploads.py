@@ -52,14 +52,14 @@ class Upload:
     place: Place | None = None
 
     @classmethod
-    def of(cls, upload_id: str, claim: Claim, transfer: Transfer) -> Upload:
-        """The upload of a verified claim."""
+    def of(cls, upload_id: str, claim: Claim, encoded: bytes, transfer: Transfer) -> Upload:
+        """The upload of a verified claim, as it was encoded."""
         return cls(
             upload_id,
             claim.origin,
             claim.commitment,
             claim.descriptor.index,
-            claim.encode(),
+            encoded,
             transfer,
         )
 
