@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _LATE_S: Final = 0.25
+_STEP: Final = 4_096
 
 
 def never_sync() -> None:
@@ -51,10 +52,34 @@ def restore_old_copy() -> None:
     shutil.copytree(copy, folder)
 
 
+def flip_bits() -> None:
+    """At every start one bit in each 4 KiB of a relay's fragments is another."""
+    folder = Path(sys.argv[sys.argv.index("--dir") + 1])
+    for path in (folder / "segments").rglob("*.segment"):
+        data = bytearray(path.read_bytes())
+        for at in range(_STEP - 1, len(data), _STEP):
+            data[at] ^= bool(data[at])
+        path.write_bytes(data)
+
+
+def release_unrecorded() -> None:
+    """A relay lets fragments go without an entry that says so."""
+    ledgers = importlib.import_module("bistro_relay.services.ledgers")
+    append = ledgers.CustodyLedger.append
+
+    async def append_others(ledger: Any, *drafts: Any) -> Any:
+        kept = [one for one in drafts if not one.key.startswith(b"d")]
+        return await append(ledger, *kept) if kept else []
+
+    ledgers.CustodyLedger.append = append_others
+
+
 SABOTAGES: Final[dict[str, Callable[[], None]]] = {
     "never-sync": never_sync,
     "sync-late": sync_late,
     "restore-old-copy": restore_old_copy,
+    "flip-bits": flip_bits,
+    "release-unrecorded": release_unrecorded,
 }
 
 

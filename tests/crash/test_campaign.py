@@ -74,12 +74,14 @@ def test_a_service_that_dies_in_many_ways_keeps_its_word(
         ("relays", "never-sync", "cut", "lost|does not serve again|promised, and"),
         ("relays", "sync-late", "cut", "lost|does not serve again|promised, and"),
         ("relays", "restore-old-copy", "kill", "promised, and answered unknown-object"),
+        ("relays", "flip-bits", "kill", "answered storage|other bytes than were staged"),
+        ("relays", "release-unrecorded", "kill", "not on record|does not serve again"),
     ],
 )
 async def test_a_service_that_breaks_its_word_is_found(
     home: Path, subject: str, sabotage: str, mode: Mode, words: str
 ) -> None:
-    """One that answers before it is durable, and one that goes back to an old copy of its data."""
+    """Answers before it is durable, an old copy, other bytes, releases that nobody recorded."""
     require_tool("strace")
     modules, make = SUBJECTS[subject]
     warm = await Warm.start(modules)
