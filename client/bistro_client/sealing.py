@@ -1,10 +1,9 @@
 """Makes an envelope of files: read once, sealed and cut while they are read.
 
 Header and manifest stand first in an envelope and hold the hashes of the files behind them, so
-they are sealed last: their size is known before. One thread reads and hashes, another seals,
-and all cores code, write and hash the rows of the envelope. Memory is constant: a few buffers,
-and what stands first. Everything is durable when ``seal`` returns, and only then may a ticket be
-asked for.
+they are sealed last: their size is known before. All cores work on what lies behind them
+(``bistro_client.milling``). Memory is constant: a few buffers, and what stands first. Everything
+is durable when ``seal`` returns, and only then may a ticket be asked for.
 
 Source: docs/spec/filing.md, sealing; docs/spec/fragments.md, striping.
 """
@@ -13,23 +12,20 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-import os
 import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from io import FileIO
+from functools import partial
 from typing import Final
 
 from bistro.crypto.digest import HASH_SIZE
 from bistro.crypto.keys import SIGNATURE_SIZE
 from bistro.crypto.sealing import Sealer, parse_recipient
 from bistro.crypto.signing import sign_message
-from bistro.protocol.archive import ArchiveWriter, changed, require_manifest_size
+from bistro.protocol.archive import ArchiveWriter, require_manifest_size
 from bistro.protocol.fragmenting import fragment_size
 from bistro.protocol.submission import Request, Sealed
 from bistro.storage.durable import (
@@ -40,18 +36,18 @@ from bistro.storage.durable import (
     sync_directory,
     write_atomically,
 )
-from bistro.wire.fragment import UNIT_SIZE
+from bistro.wire.fragment import Cut
 from bistro.wire.header import NONCE_SIZE, SIGNATURE_PREFIX, Header, SignedHeader
 from bistro.wire.manifest import MAX_TYPE_LENGTH, File, Manifest
 from bistro.wire.terms import SignedTerms, Terms
 from bistro_client import messages
+from bistro_client.feeding import Feed
 from bistro_client.gathering import Source
 from bistro_client.home import Folder
 from bistro_client.keyring import FilerKey
+from bistro_client.leading import Lead
 from bistro_client.listening import SILENT, Listener, Task
 from bistro_client.milling import Mill
-from bistro_client.pressing import Lead, Press
-from bistro_client.slabs import Belt
 from bistro_client.spool import Spool
 
 _UNKNOWN_TYPE: Final = "application/octet-stream"
@@ -134,19 +130,10 @@ def seal(
     clear_spool(folder, disk=disk)
     make_directories(folder.spool, disk=disk)
     watch.listener.begin(Task.SEALING, sum(source.size for source in order.sources))
-    with ExitStack() as stack:
-        paths = [folder.fragment(index) for index in range(terms.spread.k)]
-        spool = stack.enter_context(Spool(paths, disk=disk))
-        row_size = terms.spread.k * UNIT_SIZE
-        mill = Mill(
-            terms.spread,
-            spool,
-            first_row=lead.first_row(sealer, row_size=row_size),
-            buffer_size=Press.buffer_size(row_size),
-        )
-        press = Press(sealer, lead, stack.enter_context(mill))
-        signed = _press(order, archive, press, lead.size, watch)
-        cut = mill.sums().cut(envelope_size)
+    paths = [folder.fragment(index) for index in range(terms.spread.k)]
+    with Spool(paths, disk=disk) as spool:
+        mill = Mill(terms.spread, sealer, lead, spool, archive_size=archive.size)
+        signed, cut = _mill(order, archive, mill, lead.size, watch)
         spool.begin_sync()
         spool.end_sync()
     # A crash here leaves whole fragments whose names may vanish; the journal says ``sealing``.
@@ -158,26 +145,21 @@ def seal(
     return Sealed(signed, cut, order.terms.encode().decode())
 
 
-def _press(
-    order: Order, archive: ArchiveWriter, press: Press, lead_size: int, watch: Watch
-) -> SignedHeader:
+def _mill(
+    order: Order, archive: ArchiveWriter, mill: Mill, lead_size: int, watch: Watch
+) -> tuple[SignedHeader, Cut]:
     """Read every file once, into the spool; the header that was sealed with them."""
     lead = bytearray(lead_size)
-    with ThreadPoolExecutor(1) as pool:
-        belt = Belt(lead, lead_at=archive.head_size, take=press.add, pool=pool)
-        for source in order.sources:
-            _read_file(source, archive, belt, watch)
-        for chunk in archive.finish():
-            belt.put(chunk)
-        belt.finish()
+    with Feed(order.sources, archive, partial(watch.done, Task.SEALING)) as feed:
+        feed.fill(memoryview(lead)[archive.head_size :])
+        mill.run(feed)
     manifest = archive.manifest()
     header = _header(order, manifest)
     signed = SignedHeader(
         header, sign_message(order.key.private, SIGNATURE_PREFIX, header.encode())
     )
     lead[: archive.head_size] = archive.head(signed)
-    press.finish(memoryview(lead))
-    return signed
+    return signed, mill.finish(memoryview(lead))
 
 
 def clear_spool(folder: Folder, *, disk: Disk = SYSTEM_DISK) -> None:
@@ -230,38 +212,3 @@ def _spooled_size(folder: Folder) -> int:
     if not folder.spool.is_dir():
         return 0
     return sum(path.stat().st_size for path in folder.spool.iterdir())
-
-
-def _read_file(source: Source, archive: ArchiveWriter, belt: Belt, watch: Watch) -> None:
-    """Read a file to its end and put it on the belt, hashed.
-
-    Raises:
-        ConflictError: Somebody wrote to it meanwhile, or since its size was taken.
-    """
-    belt.put(archive.begin_file())
-    with _opened(source) as stream:
-        before = os.fstat(stream.fileno())
-        left = source.size
-        while left and (size := stream.readinto(room := belt.room()[:left])):
-            archive.write(room[:size])
-            belt.filled(size)
-            left -= size
-            watch.done(Task.SEALING, size)
-        # One byte more, so that growth shows instead of being cut off.
-        archive.write(stream.read(1))
-        after = os.fstat(stream.fileno())
-    belt.put(archive.end_file())
-    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-        raise changed(source.path, "it was written to meanwhile")
-
-
-@contextmanager
-def _opened(source: Source) -> Iterator[FileIO]:
-    """A source open for reading; whatever its reading raises names the file."""
-    try:
-        with source.disk.open("rb", buffering=0) as file:
-            yield file
-    except FileNotFoundError as exc:
-        raise messages.vanished(source.disk) from exc
-    except OSError as exc:
-        raise messages.unreadable(source.disk, exc) from exc

@@ -23,8 +23,8 @@ from bistro_client.fragments import open_fragment
 from bistro_client.gathering import gather
 from bistro_client.home import Folder
 from bistro_client.keyring import create
+from bistro_client.milling import LEAST_SLAB
 from bistro_client.sealing import Order, seal
-from bistro_client.slabs import SLAB_SIZE
 from tests.support.evidence import ORIGIN, SERVER_KEY, first_terms
 from tests.support.fragments import cut_up
 
@@ -79,7 +79,7 @@ def require_as_specified(place: Folder, sealed: Sealed, order: Order) -> None:
 # A head of one file has 2,560 bytes, a file 512 bytes and its padding, the end 1,024.
 EDGE = CHUNK - 2_560 - 512 - 1_024
 SIZES = [0, 1, EDGE - 1, EDGE, EDGE + 1, EDGE + 512, 2 * CHUNK, 4 * CHUNK - 3_000]
-SIZES += [SLAB_SIZE, SLAB_SIZE + EDGE + 1_024, 3 * SLAB_SIZE + 77]
+SIZES += [LEAST_SLAB, LEAST_SLAB + EDGE + 1_024, 4 * LEAST_SLAB + 77]
 
 
 @pytest.mark.parametrize("size", SIZES)

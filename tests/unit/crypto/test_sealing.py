@@ -244,3 +244,31 @@ def test_the_front_is_sealed_once_and_whole() -> None:
     sealer.seal_held(bytes(CHUNK_SIZE))
     with pytest.raises(ValueError, match="expected 0 bytes, found 65536"):
         sealer.seal_held(bytes(CHUNK_SIZE))
+
+
+@pytest.mark.parametrize("rest", [1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE])
+def test_reserved_chunks_are_sealed_in_any_order(rest: int) -> None:
+    """Each knows its number: the envelope is the same, whoever seals what and when."""
+    identity = generate_identity("x25519")
+    plain = bytes(index % 251 for index in range(4 * CHUNK_SIZE + rest))
+    sealer = Sealer([identity.recipient])
+    shares = [(sealer.reserve(2), plain[at : at + 2 * CHUNK_SIZE]) for at in (0, 2 * CHUNK_SIZE)]
+    end = plain[4 * CHUNK_SIZE :]
+    shares.append((sealer.reserve(-(-rest // CHUNK_SIZE)), end))
+    sealed = {}
+    for first, data in reversed(shares):
+        out = bytearray(len(data) + 3 * 16)
+        size = sealer.seal_reserved(first, data, out, is_end=data is end)
+        sealed[first] = bytes(out[:size])
+    envelope = sealer.header() + b"".join(sealed[first] for first, _ in shares)
+    assert len(envelope) == sealer.envelope_size(len(plain))
+    opener = Opener([identity])
+    assert opener.feed(envelope) + opener.finish() == plain
+
+
+def test_chunks_are_reserved_where_one_begins() -> None:
+    """Bytes that wait for the rest of their chunk have its number."""
+    sealer = Sealer([IDENTITY.recipient])
+    sealer.update(b"some")
+    with pytest.raises(ValueError, match="at the beginning of one"):
+        sealer.reserve(1)

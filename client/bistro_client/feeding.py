@@ -1,0 +1,113 @@
+"""Gives an archive's bytes out in whatever portions are asked for, reading every file once.
+
+Files are hashed while they are read. Who asks may be another thread each time, one at a time.
+
+Source: docs/spec/filing.md, sealing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
+from typing import Self
+
+from bistro.protocol.archive import ArchiveWriter, changed
+from bistro_client import messages
+from bistro_client.gathering import Source
+
+
+class Feed:
+    """All of an archive behind its head: a context manager that closes the file it is in.
+
+    Args:
+        sources: The files, in the archive's order.
+        archive: Learns their hashes.
+        done: Told of every few bytes of a file; may raise to stop.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], archive: ArchiveWriter, done: Callable[[int], None]
+    ) -> None:
+        self._sources = sources
+        self._archive = archive
+        self._done = done
+        self._room = memoryview(b"")
+        self._steps = self._run()
+
+    def __enter__(self) -> Self:
+        """The feed itself."""
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Close the file that was being read."""
+        self._steps.close()
+
+    def fill(self, room: memoryview) -> None:
+        """Fill ``room``, which is no larger than what is left.
+
+        Raises:
+            ConflictError: A file was written to meanwhile, or since its size was taken.
+            SettingsError: A file cannot be read.
+        """
+        self._room = room
+        next(self._steps, None)
+        if self._room:
+            raise ValueError(f"archive: {len(self._room)} bytes were asked for behind its end")
+
+    def _run(self) -> Generator[None]:
+        """Fill the room at hand again and again; a step ends where it is full."""
+        for source in self._sources:
+            yield from self._put(self._archive.begin_file())
+            yield from self._read(source)
+            yield from self._put(self._archive.end_file())
+        for chunk in self._archive.finish():
+            yield from self._put(chunk)
+
+    def _put(self, data: bytes) -> Generator[None]:
+        left = memoryview(data)
+        while left:
+            if not self._room:
+                yield
+            piece = left[: len(self._room)]
+            self._room[: len(piece)] = piece
+            self._room = self._room[len(piece) :]
+            left = left[len(piece) :]
+
+    def _read(self, source: Source) -> Generator[None]:
+        """Read a file to its end, hashed.
+
+        Raises:
+            ConflictError: Somebody wrote to it meanwhile, or since its size was taken.
+        """
+        with _opened(source) as stream:
+            before = os.fstat(stream.fileno())
+            left = source.size
+            while left:
+                if not self._room:
+                    yield
+                size = stream.readinto(self._room[:left])
+                if not size:
+                    break
+                self._archive.write(self._room[:size])
+                self._room = self._room[size:]
+                left -= size
+                self._done(size)
+            # One byte more, so that growth shows instead of being cut off.
+            self._archive.write(stream.read(1))
+            after = os.fstat(stream.fileno())
+        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+            raise changed(source.path, "it was written to meanwhile")
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[FileIO]:
+    """A source open for reading; whatever its reading raises names the file."""
+    try:
+        with source.disk.open("rb", buffering=0) as file:
+            yield file
+    except FileNotFoundError as exc:
+        raise messages.vanished(source.disk) from exc
+    except OSError as exc:
+        raise messages.unreadable(source.disk, exc) from exc
