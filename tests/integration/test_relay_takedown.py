@@ -128,6 +128,7 @@ async def test_an_order_given_while_the_relay_is_down_is_carried_out_at_its_star
         async with serving_relay(settings, clock) as relay:
             await relay.stage(call, sealed)
         order_takedown(settings.relay.data_path, KEY, takedown(sealed))
+        kinds: list[str] = []
         for _ in range(2):
             async with serving_relay(settings, clock) as relay:
                 await relay.services.takedowns.tick()
@@ -194,7 +195,7 @@ async def test_custody_shows_receipt_hold_and_release(site: Site) -> None:
         await relay.services.keeper.tick()
     await carried_out(relay, takedown(sealed))
     found = json.loads((await relay.ask("GET", path)).body)
-    entries = [decode_entry(Proof.parse(found[name]).entry) for name in ("held", "released")]
+    entries = [decode_entry(Proof.parse(found[name]).entry or b"") for name in ("held", "released")]
     assert [entry.KIND for entry in entries] == ["held", "released"]
     assert {entry.digest for entry in entries} == {sealed.commitment}
 
