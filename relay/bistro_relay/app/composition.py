@@ -22,6 +22,7 @@ from bistro_relay.services.busy import BusyUploads
 from bistro_relay.services.claims import ClaimDesk, IntakeLimits
 from bistro_relay.services.collectors import CollectorDesk
 from bistro_relay.services.custody import Custody
+from bistro_relay.services.ending import Ending
 from bistro_relay.services.frames import Frames
 from bistro_relay.services.handing import Handing
 from bistro_relay.services.intake import Intake
@@ -234,6 +235,14 @@ class Services:
             intake=self.intake,
             custody=custody,
             accounts=self.accounts,
+            ending=Ending(
+                ledgers=self.ledgers,
+                uploads=uploads,
+                book=self.book,
+                requests=BlobStore(directory / REQUESTS, disk=disk),
+                takedowns=TakedownFiles(directory, disk=disk),
+                clock=clock,
+            ),
             clock=clock,
         )
         self.identity = Identity(

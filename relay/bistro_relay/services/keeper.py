@@ -16,6 +16,7 @@ from bistro.instant import UnixMillis
 from bistro.protocol.transfer import TransferState
 from bistro_relay.services.accounts import Accounts
 from bistro_relay.services.custody import Custody
+from bistro_relay.services.ending import Ending
 from bistro_relay.services.intake import Intake
 from bistro_relay.services.recovery import Recovery
 from bistro_relay.services.room import full_answered
@@ -49,6 +50,7 @@ class Keeper:
         intake: Intake,
         custody: Custody,
         accounts: Accounts,
+        ending: Ending,
         clock: Clock,
     ) -> None:
         self.recovered = asyncio.Event()
@@ -59,6 +61,7 @@ class Keeper:
         self._intake = intake
         self._custody = custody
         self._accounts = accounts
+        self._ending = ending
         self._clock = clock
         self._prolonged: dict[Origin, bytes] = {}
 
@@ -69,6 +72,7 @@ class Keeper:
             StorageError: Disk, database or a ledger failed.
         """
         if not self.recovered.is_set():
+            await self._ending.finish()
             await self._recovery.run()
         while True:
             try:
@@ -91,6 +95,7 @@ class Keeper:
         await self._custody.hold_complete()
         await self._prolong()
         await self._expire()
+        await self._ending.tick()
         now = self._clock.now()
         await self._nonces.forget_expired(now)
         await self._uploads.forget_ended(UnixMillis(now - _REMEMBER_MS))

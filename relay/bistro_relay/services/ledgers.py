@@ -14,6 +14,7 @@ Source: docs/spec/promises.md; docs/spec/staging.md, custody.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,16 +23,25 @@ from typing import Final, NoReturn
 
 from bistro.clock import Clock
 from bistro.crypto.signing import LocalSigner, SigningKey
-from bistro.errors import StorageError, UnavailableError
+from bistro.errors import RefusedError, StorageError, UnavailableError
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.ledger.ledger import Appended, Ledger
 from bistro.ledger.sequencer import BatchReport, Draft, Sequencer
-from bistro.storage.durable import SYSTEM_DISK, Disk, Folders
+from bistro.storage.durable import (
+    SYSTEM_DISK,
+    Disk,
+    Folders,
+    storage_errors,
+    sync_directory,
+    write_atomically,
+)
 from bistro.wire.entry import HeldEntry, ReceiptEntry, ReleasedEntry, decode_entry
 from bistro_relay.services.room import full_answered
 
 FOLDER: Final = "custody"
+DROPPED: Final = "dropped"
+"""What is left of a ledger that was dropped, so that none is begun under its name."""
 
 
 def receipt_key(commitment: bytes, index: int) -> bytes:
@@ -134,7 +144,8 @@ class CustodyLedgers:
         self._disk = disk
         self._open: dict[Origin, CustodyLedger] = {}
         self._locks: defaultdict[Origin, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._new: asyncio.Queue[Sequencer] = asyncio.Queue()
+        self._new: asyncio.Queue[tuple[Origin, Sequencer]] = asyncio.Queue()
+        self._running: dict[Origin, asyncio.Task[None]] = {}
 
     @property
     def relay(self) -> str:
@@ -142,20 +153,74 @@ class CustodyLedgers:
         return self._key.verifier.name
 
     def exists(self, origin: Origin) -> bool:
-        """Whether anything was ever promised for a call."""
-        return (self._root / origin.server / origin.call).is_dir()
+        """Whether anything was ever promised for a call, and its ledger is kept still."""
+        return self._folder(origin).is_dir() and not self.is_dropped(origin)
+
+    def is_dropped(self, origin: Origin) -> bool:
+        """Whether the ledger of a call was dropped."""
+        return (self._folder(origin) / DROPPED).exists()
+
+    def origins(self) -> list[Origin]:
+        """All calls that have a ledger, or had one."""
+        found = [path for path in self._root.glob("*/*") if path.is_dir()]
+        return sorted(Origin(path.parent.name, path.name) for path in found)
+
+    def _folder(self, origin: Origin) -> Path:
+        return self._root / origin.server / origin.call
+
+    async def drop(self, origin: Origin) -> None:
+        """Close a ledger for good; ``clear`` deletes its files.
+
+        Raises:
+            StorageError: The disk failed; it may or may not be dropped.
+        """
+        async with self._locks[origin]:
+            found = self._open.pop(origin, None)
+            task = self._running.pop(origin, None)
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+            if found is not None:
+                await found.ledger.close()
+            # A crash before this returns: the ledger is whole, or it is dropped.
+            write_atomically(self._folder(origin) / DROPPED, b"", disk=self._disk)
+
+    def is_cleared(self, origin: Origin) -> bool:
+        """Whether nothing is left of a dropped ledger."""
+        return [path.name for path in self._folder(origin).iterdir()] == [DROPPED]
+
+    def clear(self, origin: Origin) -> None:
+        """Delete the files of a dropped ledger; again after a crash.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        folder = self._folder(origin)
+        with storage_errors("delete", folder):
+            for path in folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != DROPPED:
+                    path.unlink()
+        sync_directory(folder, disk=self._disk)
 
     async def of(self, origin: Origin) -> CustodyLedger:
         """The ledger of a call, begun if there is none.
 
         Raises:
             StorageError: It is damaged, or the disk failed.
+            RefusedError: It was dropped.
             RelayFullError: It is to be begun, and the disk has no room.
             UnavailableError: Another process has it open.
         """
         async with self._locks[origin]:
             found = self._open.get(origin)
             if found is None:
+                if self.is_dropped(origin):
+                    raise RefusedError(
+                        f"custody of call {origin} has ended here, 90 days after its last hold",
+                        hint="use another relay",
+                    )
                 signer = LocalSigner(self._key.renamed(origin.custody(self.relay)))
                 folder = self._root / origin.server / origin.call
                 with full_answered():
@@ -169,7 +234,7 @@ class CustodyLedgers:
                     ledger, self._clock, error_limit_ms=self._error_limit_ms, report=self._report
                 )
                 found = self._open[origin] = CustodyLedger(ledger, sequencer)
-                self._new.put_nowait(sequencer)
+                self._new.put_nowait((origin, sequencer))
             return found
 
     def require_running(self) -> None:
@@ -200,7 +265,10 @@ class CustodyLedgers:
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    group.create_task((await self._new.get()).run())
+                    origin, sequencer = await self._new.get()
+                    opened = self._open.get(origin)
+                    if opened is not None and opened.sequencer is sequencer:
+                        self._running[origin] = group.create_task(sequencer.run())
         except BaseExceptionGroup as failures:
             raise _first_of(failures.exceptions) from failures
 

@@ -243,6 +243,27 @@ class UploadStore:
         until = None if row is None else row["until"]
         return None if until is None else UnixMillis(until)
 
+    async def last_hold_of_ended(self, origin: Origin) -> UnixMillis | None:
+        """When the last hold of a call was to end; None while anything is held or arrives."""
+        row = await self._database.fetch_one(
+            "SELECT MAX(hold_until) AS until, "
+            "SUM(state IN ('receiving', 'complete', 'held')) AS open "
+            "FROM upload WHERE server = ? AND call = ?",
+            (origin.server, origin.call),
+        )
+        if row is None or row["open"] or row["until"] is None:
+            return None
+        return UnixMillis(row["until"])
+
+    async def forget_call(self, origin: Origin, *, limit: int) -> int:
+        """Delete some rows of a call whose ledger is dropped, durably; how many."""
+        async with self._database.transaction() as tx:
+            return await tx.execute(
+                "DELETE FROM upload WHERE rowid IN "
+                "(SELECT rowid FROM upload WHERE server = ? AND call = ? LIMIT ?)",
+                (origin.server, origin.call, limit),
+            )
+
     async def list_held_shorter(self, origin: Origin, until: UnixMillis) -> list[Upload]:
         """Some held fragments of a call whose hold ends before ``until``."""
         return await self._page(
