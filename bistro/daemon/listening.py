@@ -24,7 +24,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from bistro.clock import SystemClock
-from bistro.daemon import addresses, logs
+from bistro.daemon import addresses, logs, supervise
 from bistro.daemon.activation import passed_listener
 from bistro.daemon.addresses import Addresses
 from bistro.daemon.bodies import UNFINISHED
@@ -297,9 +297,6 @@ class HttpPart:
 
 async def _first_error(*parts: Coroutine[Any, Any, None]) -> None:
     """Run all until one raises, and raise that."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(part)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
+    async with supervise.task_group() as group:
+        for part in parts:
+            group.create_task(part)

@@ -24,7 +24,7 @@ import gc
 import secrets
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -143,6 +143,19 @@ class _Keeper:
             await self.sleep(pause_ms / 1_000)
             if self.on_restart is not None:
                 self.on_restart(name)
+
+
+@contextlib.asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A ``TaskGroup`` whose first failure comes out by itself: it has stopped all the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failures:
+        found: BaseException = failures
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        raise found from failures
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeVar
 
 from bistro.clock import Clock
-from bistro.daemon import logs
+from bistro.daemon import logs, supervise
 from bistro.errors import BistroError, UnavailableError
 from bistro.ledger.tiles import WIDTH
 from bistro.wire.entry import Entry, PostmarkedEntry, TicketEntry
@@ -139,14 +139,8 @@ class Surveyor:
 
 async def side_by_side(work: Mapping[K, Coroutine[object, object, T]]) -> dict[K, T]:
     """The results of all of ``work``, done at the same time; one error stops the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = {key: group.create_task(one) for key, one in work.items()}
-    except BaseExceptionGroup as failures:
-        found: BaseException = failures
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-        raise found from failures
+    async with supervise.task_group() as group:
+        tasks = {key: group.create_task(one) for key, one in work.items()}
     return {key: task.result() for key, task in tasks.items()}
 
 

@@ -25,6 +25,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, Self
 
 from bistro.clock import Clock
+from bistro.daemon import supervise
 from bistro.errors import ConflictError, NotOpenError, StorageError, UnavailableError
 from bistro.instant import UnixMillis, format_rfc3339
 from bistro.ledger.ledger import Appended, Ledger
@@ -301,7 +302,7 @@ class CallLedgers:
         Raises:
             StorageError: A ledger has stopped: its disk failed or the clock was set.
         """
-        async with _one_error(), asyncio.TaskGroup() as group:
+        async with supervise.task_group() as group:
             group.create_task(self.log_sequencer.run())
             group.create_task(self.refusals_sequencer.run())
             group.create_task(self._publish_checkpoints())
@@ -314,7 +315,7 @@ class CallLedgers:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Stamp for as long as the block runs, for processes that are no daemon."""
-        async with _one_error(), asyncio.TaskGroup() as group:
+        async with supervise.task_group() as group:
             task = group.create_task(self.run())
             try:
                 yield
@@ -337,18 +338,6 @@ class CallLedgers:
             await self.log.close()
         finally:
             await self.refusals.close()
-
-
-@asynccontextmanager
-async def _one_error() -> AsyncIterator[None]:
-    """Let out the one error of a group by itself."""
-    try:
-        yield
-    except BaseExceptionGroup as failures:
-        found: BaseException = failures
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-        raise found from failures
 
 
 async def begin_log(call: Call, clock: Clock, *, error_limit_ms: int) -> Appended:
@@ -378,7 +367,7 @@ async def begin_log(call: Call, clock: Clock, *, error_limit_ms: int) -> Appende
             return TermsEntry(origin=origin, time=time, digest=call.latest.hash).encode()
 
         draft = Draft(terms_key(call.latest.hash), clock.now(), build, is_barrier=True)
-        async with _one_error(), asyncio.TaskGroup() as group:
+        async with supervise.task_group() as group:
             task = group.create_task(sequencer.run())
             try:
                 return await sequencer.submit(draft)

@@ -22,11 +22,11 @@ from bistro.instant import UnixMillis, format_rfc3339
 from bistro.ledger.claims import Claim, Result
 from bistro.ledger.ledger import Appended
 from bistro.protocol.deadline import latest_on_time
-from bistro.wire import codec
 from bistro.wire.admission import Admitted
 from bistro.wire.entry import RefusedEntry, TicketEntry, decode_entry
-from bistro.wire.ticketing import Refused, Ticketed
-from bistro_server.services.ledgers import refusal_key, ticket_key
+from bistro.wire.plain_ticket import spell_ticketed
+from bistro_server.services.ledgers import ticket_key
+from bistro_server.services.ticket_items import Refusal
 from bistro_server.services.ticket_parties import Party
 
 
@@ -137,7 +137,7 @@ class AdmittedItem(Claim):
         if not isinstance(result, Appended):
             self._settle_error(result)
         elif _names(result.entry) == self.admitted.admission.hash:
-            self._put(Ticketed(result.proof.decode()))
+            self._party.put((self._place,), (spell_ticketed(result.proof),))
         else:
             self.postpone(ConflictError("the commitment has a ticket with another admission"))
 
@@ -146,27 +146,15 @@ class AdmittedItem(Claim):
             self.postpone(error)
             return
         reason, time = self._refusal
+        refusal = FilerRefusal(self._party, self._place, self.admitted.commitment, time, reason)
         try:
-            sequencer = self._party.ledgers.refusals_sequencer
-            sequencer.enqueue([RefusalOf(self, reason, time)])
+            self._party.ledgers.refusals_sequencer.enqueue([refusal])
         except UnavailableError as exc:
-            self.postpone(exc)
+            refusal.tell(exc)
 
     def postpone(self, error: BistroError) -> None:
         """Nothing was written for it."""
         self._party.postpone((self._place,), self.received_at, error)
-
-    def _put(self, answer: Ticketed | Refused) -> None:
-        self._party.put((self._place,), (codec.encode(answer.value()),))
-
-    def put_refusal(self, proof: bytes) -> None:
-        """Its refusal is durable."""
-        self._put(Refused(proof.decode()))
-
-    @property
-    def refusals(self) -> str:
-        """The ledger of its refusal."""
-        return self._party.ledgers.call.origin.refusals
 
 
 def _names(entry: bytes) -> bytes | None:
@@ -174,34 +162,30 @@ def _names(entry: bytes) -> bytes | None:
     return found.admission if isinstance(found, TicketEntry) else None
 
 
-class RefusalOf(Claim):
-    """The refusal of an item that is not to have a ticket.
+class FilerRefusal(Refusal):
+    """The refusal of a filer's item, for whichever reason.
 
     Args:
-        item: What is refused.
-        reason: Why, one of the reasons of entries.
+        party: Who asked.
+        place: Which item of theirs.
+        commitment: What is refused.
         at: The time that its ticket would have got.
+        reason: Why, one of the reasons of entries.
     """
 
-    __slots__ = ("_item", "_reason")
+    __slots__ = ("_reason",)
 
-    def __init__(self, item: AdmittedItem, reason: str, at: UnixMillis) -> None:
-        super().__init__(refusal_key(item.admitted.commitment), at)
-        self._item = item
+    def __init__(
+        self, party: Party, place: int, commitment: bytes, at: UnixMillis, reason: str
+    ) -> None:
+        super().__init__(party, place, commitment, at)
         self._reason = reason
 
     def build(self, time: UnixMillis) -> bytes:
         """The refusal's entry."""
         return RefusedEntry(
-            origin=self._item.refusals,
+            origin=self._party.ledgers.call.origin.refusals,
             time=time,
-            digest=self._item.admitted.commitment,
+            digest=self._commitment,
             reason=self._reason,
         ).encode()
-
-    def settle(self, result: Result) -> None:
-        """Hand on the refusal, or say why there is none."""
-        if isinstance(result, Appended):
-            self._item.put_refusal(result.proof)
-        else:
-            self._item.postpone(result)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from bistro.clock import Clock
-from bistro.daemon import logs
+from bistro.daemon import logs, supervise
 from bistro.daemon.buckets import Buckets, Rate
 from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
@@ -143,21 +143,15 @@ class Registration:
             StorageError: A disk failed: nothing may be promised any more.
         """
         begun: set[str] = set()
-        try:
-            async with asyncio.TaskGroup() as group:
-                while True:
-                    for call in self._calls.keys() - begun:
-                        group.create_task(self._calls[call].run())
-                        begun.add(call)
-                    await self._try(self._registry.refresh)
-                    for keeper in list(self._keepers.values()):
-                        await self._try(keeper.step)
-                    await asyncio.sleep(self._poll_s)
-        except BaseExceptionGroup as failures:
-            found: BaseException = failures
-            while isinstance(found, BaseExceptionGroup):
-                found = found.exceptions[0]
-            raise found from failures
+        async with supervise.task_group() as group:
+            while True:
+                for call in self._calls.keys() - begun:
+                    group.create_task(self._calls[call].run())
+                    begun.add(call)
+                await self._try(self._registry.refresh)
+                for keeper in list(self._keepers.values()):
+                    await self._try(keeper.step)
+                await asyncio.sleep(self._poll_s)
 
     async def _try(self, work: Callable[[], Awaitable[object]]) -> None:
         try:

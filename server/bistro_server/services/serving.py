@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from bistro.clock import Clock
-from bistro.daemon import logs
+from bistro.daemon import logs, supervise
 from bistro.errors import UnavailableError, UnknownObjectError
 from bistro.ledger.stamping import ClockGuard
 from bistro_server.services.calls import Call, CallRegistry
@@ -138,20 +138,14 @@ class CallsInService:
         Raises:
             StorageError: A disk failed or the clock was set: nothing may be promised any more.
         """
-        try:
-            async with asyncio.TaskGroup() as group:
-                for ledgers in self:
+        async with supervise.task_group() as group:
+            for ledgers in self:
+                self._attend(group, ledgers)
+            while True:
+                self._require_steady_clock()
+                for ledgers in await self.open_new():
                     self._attend(group, ledgers)
-                while True:
-                    self._require_steady_clock()
-                    for ledgers in await self.open_new():
-                        self._attend(group, ledgers)
-                    await asyncio.sleep(self._poll_s)
-        except BaseExceptionGroup as failures:
-            found: BaseException = failures
-            while isinstance(found, BaseExceptionGroup):
-                found = found.exceptions[0]
-            raise found from failures
+                await asyncio.sleep(self._poll_s)
 
     def _attend(self, group: asyncio.TaskGroup, ledgers: CallLedgers) -> None:
         group.create_task(ledgers.run())
