@@ -163,8 +163,11 @@ def tell(scene: Scene, alone: Tally, beside: Tally) -> bool:
             for label, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
         )
         click.echo(f"  {name:<10} ms: {times}")
-        shares = ", ".join(f"{one.others:.0%}/{one.waited:.0%}" for one in tally.rounds)
-        click.echo(f"  {'':<10} others' part of the core / server waited for it: {shares}")
+        shares = ", ".join(
+            f"{one.percentile(0.99):.1f} ms {one.others:.0%} {one.waited:.0%}"
+            for one in tally.rounds
+        )
+        click.echo(f"  {'':<10} p99, others' part of the core, server waited for it: {shares}")
         click.echo(f"  {'':<10} {_shown(tally.counts)}")
     click.echo(f"  disturbers {_shown(beside.disturbers)}")
     late_ms = max(alone.late_ms, beside.late_ms)
