@@ -28,7 +28,7 @@ from typing import Final, cast
 
 from bistro.daemon.addresses import Address, Addresses
 from bistro.errors import BistroError, StorageError
-from bistro_relay.http.upload_front import Guest, UploadFront
+from bistro_relay.http.upload_front import USUAL_SIZE, Guest, UploadFront
 from bistro_relay.http.upload_head import END, LINE, MAX_HEAD_SIZE, HeadReader, UploadHead
 from bistro_relay.services.claims import Examined
 from bistro_relay.services.whole_fragment import Kept
@@ -38,8 +38,6 @@ PATIENCE_S: Final = 2.0
 _LINE: Final = LINE.encode()
 _FIRST_SIZE: Final = 4_096
 """What a connection gets before its first head was read: about one head with a claim."""
-_USUAL_SIZE: Final = 73_728
-"""What a request takes that stages a fragment of 64 KiB; larger ones get more when known."""
 
 
 class UploadConnection(Guest, asyncio.BufferedProtocol):
@@ -102,9 +100,9 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         """Where the next bytes go."""
         del sizehint
         if not self._buffer:
-            is_admitted = self._is_proven and self._front.whole.admit(_USUAL_SIZE)
-            self._admitted = _USUAL_SIZE if is_admitted else 0
-            self._buffer = bytearray(_USUAL_SIZE if is_admitted else _FIRST_SIZE)
+            is_admitted = self._is_proven and self._front.whole.admit(USUAL_SIZE)
+            self._admitted = USUAL_SIZE if is_admitted else 0
+            self._buffer = self._front.buffer() if is_admitted else bytearray(_FIRST_SIZE)
             self._since_s = self._now_s()
         return memoryview(self._buffer)[self._size :]
 
@@ -121,7 +119,7 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
             return
         # By steps: memory is taken by who sends, not by who says how much will come.
         if self._size < self._end:
-            self._grow(min(self._end, max(2 * self._size, _USUAL_SIZE)))
+            self._grow(min(self._end, max(2 * self._size, USUAL_SIZE)))
         elif self._asked is None:
             self._grow(2 * self._size)
         else:
@@ -262,6 +260,7 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         """Give back what the present request holds."""
         asked, self._asked = self._asked, None
         self._examined = None
+        self._front.take_back(self._buffer)
         self._buffer, self._size, self._head_size, self._end = bytearray(), 0, 0, 0
         admitted, self._admitted = self._admitted, 0
         self._front.whole.give_back(admitted)

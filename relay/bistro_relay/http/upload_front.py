@@ -26,6 +26,10 @@ from bistro_relay.services.whole import WholeIntake
 from bistro_relay.services.whole_fragment import Kept
 
 SWEEP_S: Final = 1.0
+USUAL_SIZE: Final = 73_728
+"""What a request takes that stages a fragment of 64 KiB; larger ones get more when known."""
+
+_MAX_SPARE: Final = 64
 
 _ID_STEP: Final = 0x9E3779B97F4A7C15
 _ID_MASK: Final = (1 << 64) - 1
@@ -71,6 +75,7 @@ class UploadFront:
         self._base_url = base_url
         self._id = secrets.randbits(64)
         self._guests: set[Guest] = set()
+        self._spare: list[bytearray] = []
         self._head = b""
         self._is_stopping = False
         self._is_empty = asyncio.Event()
@@ -96,6 +101,15 @@ class UploadFront:
         self._guests.discard(guest)
         if not self._guests:
             self._is_empty.set()
+
+    def buffer(self) -> bytearray:
+        """Where a usual request goes; what stands in it is of an earlier one."""
+        return self._spare.pop() if self._spare else bytearray(USUAL_SIZE)
+
+    def take_back(self, buffer: bytearray) -> None:
+        """Keep a buffer that nobody looks at any more: a new one is a good deal of zeros."""
+        if len(buffer) == USUAL_SIZE and len(self._spare) < _MAX_SPARE:
+            self._spare.append(buffer)
 
     def is_for_here(self, asked: UploadHead, address: str) -> bool:
         """Whether a request is let in, and counted until it leaves the gate."""
