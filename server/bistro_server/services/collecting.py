@@ -37,7 +37,12 @@ from bistro.wire.fragment import Cut
 from bistro_server.services.calls import Call
 from bistro_server.services.collecting_fetch import Fetched, Fetcher, Wanted
 from bistro_server.services.collecting_files import CollectingFolder, FragmentFiles
-from bistro_server.services.collecting_plan import missing_fragments, plan_batches, restorable
+from bistro_server.services.collecting_plan import (
+    missing_fragments,
+    plan_batches,
+    restorable,
+    silent_since,
+)
 from bistro_server.services.collecting_relays import RelayDesk
 from bistro_server.services.collecting_release import Releaser
 from bistro_server.services.collecting_restore import (
@@ -343,11 +348,16 @@ class Collector:
             if failure is not None:
                 done.failures[name] = failure
 
-    async def _note_silences(self, failures: Mapping[str, object]) -> None:
+    async def _note_silences(self, failures: Mapping[str, UnavailableError]) -> None:
         known = await self._store.silences(self.call.id)
+        now, repair_by = self._clock.now(), self.call.terms.repair_by
         for name in self._desks:
             if (name in failures) != (name in known):
-                await self._store.set_silence(self.call.id, name, is_silent=name in failures)
+                failure = failures.get(name)
+                since = None
+                if failure is not None:
+                    since = silent_since(failure, now=now, repair_by=repair_by)
+                await self._store.set_silence(self.call.id, name, since=since)
 
     async def _ask_for_repairs(self) -> None:
         """Ask filers for what cannot be had, and for nothing that can be had again."""

@@ -9,6 +9,7 @@ from collections.abc import Collection as Group
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
 from bistro.protocol.collection import Source
 from bistro_server.store.collection import Staged
@@ -20,6 +21,7 @@ PATIENCE_MS: Final = 600_000
 """How long a relay may be silent before filers are asked to stage its fragments elsewhere."""
 SMALL_BYTES: Final = 262_144
 FILES_AT_ONCE: Final = 32
+_MS_PER_S: Final = 1_000
 _PENALTY: Final = 1 << 50
 """Bytes that a slow relay is taken to have waiting: others come first, where there are any."""
 
@@ -59,6 +61,18 @@ def restorable(page: Iterable[Staged]) -> list[list[Staged]]:
     count = max(1, FILES_AT_ONCE // max((one.layout.k for one in small), default=1))
     groups = [small[at : at + count] for at in range(0, len(small), count)]
     return [*groups, *([one] for one in ready if one.layout.envelope_size > SMALL_BYTES)]
+
+
+def silent_since(
+    failure: UnavailableError, *, now: UnixMillis, repair_by: UnixMillis
+) -> UnixMillis:
+    """From when on a relay that failed now counts as silent.
+
+    One that says when to come back is believed up to a quarter of the time left: a pause of its
+    operator loses nothing, and who always says so gains no more than that.
+    """
+    announced_ms = round((failure.retry_after_s or 0) * _MS_PER_S)
+    return UnixMillis(now + min(announced_ms, max(repair_by - now, 0) // 4))
 
 
 def missing_fragments(

@@ -214,7 +214,8 @@ class Reconciliation:
             return Gap("lost", text, name, index)
         if name in self.silences:
             since = format_rfc3339(self.silences[name])
-            return Gap("silent", f"{promised}, and cannot be used since {since}", name, index)
+            text = f"{promised}, and cannot be used: its silence counts from {since}"
+            return Gap("silent", text, name, index)
         if fragment.hold_until < self.call.terms.repair_by:
             return Gap("hold-ends", f"{promised}, which is before repair_by", name, index)
         return Gap("not-fetched", f"{promised}; collect has not fetched it", name, index)

@@ -297,16 +297,16 @@ class CollectionStore:
         )
         return {str(row["relay"]): UnixMillis(row["since"]) for row in rows}
 
-    async def set_silence(self, call: str, relay: str, *, is_silent: bool) -> None:
-        """Note that a relay cannot be used, since the first time that was noted, or can be."""
+    async def set_silence(self, call: str, relay: str, *, since: UnixMillis | None) -> None:
+        """Note since when a relay cannot be used, unless that is known; None: it can be."""
 
         async def change() -> None:
             async with self.database.transaction() as tx:
-                if is_silent:
+                if since is not None:
                     await tx.execute(
                         "INSERT INTO relay_silence (call, relay, since) VALUES (?, ?, ?) "
                         "ON CONFLICT (call, relay) DO NOTHING",
-                        (call, relay, self._clock.now()),
+                        (call, relay, since),
                     )
                 else:
                     await tx.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
 from bistro.protocol.collection import Source
 from bistro.wire.fragment import Layout
@@ -12,6 +13,7 @@ from bistro_server.services.collecting_plan import (
     missing_fragments,
     plan_batches,
     restorable,
+    silent_since,
 )
 from bistro_server.store.collection import Fate, FragmentRow, Staged
 
@@ -92,6 +94,25 @@ def test_filers_are_asked_when_a_silence_lasts() -> None:
     assert missing(2_000, 5_000) == (1, 2)
     assert missing(2_000, 50_000) == ()
     assert missing_fragments(staged(1, *ALL), since, now=FAR, repair_by=FAR) == ()
+
+
+def test_who_says_when_to_come_back_is_believed_for_a_while() -> None:
+    """A pause loses nothing; who always says so gains at most a quarter of the time left."""
+    now, repair_by = UnixMillis(1_000_000), UnixMillis(1_000_000 + 4 * 3_600_000)
+
+    def since(retry_after_s: float | None, at: UnixMillis = now) -> int:
+        failure = UnavailableError("x", retry_after_s=retry_after_s)
+        return silent_since(failure, now=at, repair_by=repair_by) - at
+
+    assert since(None) == 0
+    assert since(1_800) == 1_800_000
+    assert since(86_400) == 3_600_000
+    assert since(86_400, UnixMillis(repair_by + 1)) == 0
+    rests = {"b": UnixMillis(now + 1_800_000)}
+    one = staged(1, *ALL[:2])
+    for at, missing in ((PATIENCE_MS, ()), (1_800_000 + PATIENCE_MS, (1, 2))):
+        found = missing_fragments(one, rests, now=UnixMillis(now + at), repair_by=repair_by)
+        assert found == missing
 
 
 def test_small_envelopes_are_restored_together_and_large_ones_alone() -> None:
