@@ -122,6 +122,7 @@ async def test_a_ledger_that_is_served_is_checked_as_it_was_published(
         assert (second["size"], second["whole"]) == (0, False)
         assert await in_thread(shell, *check) == 0
         assert "serve runs: what it has not published yet was not looked at" in shell.out
+        assert "spring/refusals: serve runs, and has published nothing of it yet" in shell.out
         assert await log.publish_checkpoint()
         assert await in_thread(shell, *check, "--json") == 0, shell.err
         assert shell.json["logs"][0]["size"] == COUNT + 1
@@ -197,3 +198,11 @@ async def test_a_second_entry_of_a_commitment_is_found(
         await ledgers.close()
     assert await in_thread(shell, "log", "check", "--dir", root) == 1
     assert f"entries 256 and {COUNT} have the same key" in shell.err
+
+
+def test_where_there_are_no_calls_it_says_so(tmp_path: Path, shell: Shell) -> None:
+    """Silence would look like a check."""
+    root = tmp_path / "empty"
+    assert shell("init", root, "--name", "permits.example") == 0
+    assert shell("log", "check", "--dir", root) == 0
+    assert "no calls here" in shell.out

@@ -60,6 +60,8 @@ def check(
     load(folder)
     be_nice()
     found = run(_check(folder, calls, is_repaired=is_repaired, as_json=as_json))
+    if not found and not as_json:
+        click.echo("no calls here, and no logs")
     if as_json:
         print_json({"logs": [_document(one) for one in found]})
 
@@ -79,6 +81,8 @@ async def _check(
 
 def _line(one: CheckedLog) -> str:
     report = one.report
+    if not one.is_whole and not report.size:
+        return f"{one.origin}: serve runs, and has published nothing of it yet"
     files = f"{report.size} entries, {report.tile_count} tiles and bundles"
     if one.is_whole:
         files += f", {report.batch_count} kept checkpoints"
