@@ -22,7 +22,7 @@ from tests.support.tools import require_tool
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
-SEEDS: Final = {"tickets": (4, 5, 6, 9, 10, 11, 3, 13), "relays": tuple(range(1, 13))}
+SEEDS: Final = {"tickets": (4, 5, 6, 9, 10, 11, 3, 13), "relays": (2, 3, 5, 7, 8, 10, 11, 12)}
 """Of runs in which a broken service is looked for."""
 
 
@@ -46,7 +46,7 @@ def campaign(home: Path, *options: str) -> tuple[Result, dict[str, Any]]:
     ("subject", "seed", "checked"),
     [
         ("tickets", 433, {"entries", "asked again", "log check"}),
-        ("relays", 49, {"receipts", "fragments compared", "custody entries"}),
+        ("relays", 149, {"receipts", "fragments compared", "custody entries"}),
     ],
 )
 def test_a_service_that_dies_in_many_ways_keeps_its_word(

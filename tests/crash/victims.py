@@ -167,9 +167,10 @@ class Victim:
         self._strace.append((strace, file))
 
         def is_traced() -> bool:
-            if strace.returncode is not None:
+            if strace.returncode:
                 raise CampaignError(f"{command}: ended with {strace.returncode}")
-            return _is_traced(self.pid)
+            # It ends well once all are dead, whom its first injection may have killed.
+            return strace.returncode is not None or _is_traced(self.pid)
 
         await self._wait_for(is_traced, "be traced")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+import ssl
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ class RelayClients:
         memory: What was told.
         answers: How many of which kind.
         problems: What cannot be right.
+        tls: With which they connect, if they do.
     """
 
     origin: Origin
@@ -65,6 +67,7 @@ class RelayClients:
     memory: RelayMemory
     answers: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     # --- filers ---
 

@@ -8,7 +8,7 @@
 | offsets | none is below one that was told; the upload goes on there and gets its receipt |
 | given up | an upload whose end was answered does not come back |
 | released | a release that was answered is answered so again, and the fragment is not handed out |
-| it goes on | new fragments get receipts, whole and in pieces |
+| it goes on | new fragments get receipts, whole and in pieces, and are released |
 
 What was asked for and not answered may have happened or not; ``custody`` looks for its trace.
 """
@@ -67,7 +67,7 @@ class RelayCheck:
     async def run(self, port: int) -> Findings:
         """Everything that the module's table says."""
         try:
-            async with connected(port) as connection:
+            async with connected(port, self.clients.tls) as connection:
                 await self._wait_for_terms(connection)
                 held = list(self._memory.held)
                 await self._check_bytes(connection, held)
@@ -213,6 +213,9 @@ class RelayCheck:
         for one in self.unused:
             if one.key not in self._memory.held_keys:
                 self._fault(f"{spell(one.key)}: a new fragment gets no receipt any more")
+        answers = await self.clients.release(connection, [whole])
+        if answers is None or isinstance(answers[0], Failure):
+            self._fault(f"{spell(whole.key)}: cannot be released: {answers}")
 
 
 def place_of(text: str) -> tuple[int, bytes | None]:

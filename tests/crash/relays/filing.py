@@ -48,7 +48,7 @@ class Filers:
         acts = (self._whole, self._whole, self._whole, self._begin, self._continue, self._odd)
         while True:
             try:
-                async with connected(port) as connection:
+                async with connected(port, self.clients.tls) as connection:
                     while await chance.choice(acts)(connection, chance):
                         pass
             except GoneError:
@@ -145,7 +145,7 @@ class Filers:
     async def _destination(self, port: int, chance: random.Random) -> None:
         while True:
             try:
-                async with connected(port) as connection:
+                async with connected(port, self.clients.tls) as connection:
                     while True:
                         await self._collect(connection, chance)
                         await asyncio.sleep(_PAUSE_S)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random  # noqa: TID251 - passed in, seeded
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +21,17 @@ from tests.crash.relays.memory import RelayMemory
 from tests.crash.relays.town import Fragment, Key, Town
 from tests.crash.subjects import Findings
 from tests.crash.victims import Launch
+from tests.crash.workers import (
+    SERVING_S,
+    WORKERS,
+    environment,
+    kill_workers,
+    wait_for_workers,
+)
 from tests.support.paper import HOUR_MS, PaperCall
 
 PROGRAM: Final = "bistro_relay.cli:main"
+_PREFIX: Final = "BISTRO_RELAY"
 _COMMAND: Final = str(Path(sys.executable).with_name("bistro-relay"))
 _ENVIRONMENT: Final = {
     "BISTRO_RELAY_CLOCK__ASSUMED_ERROR_MS": "50",
@@ -44,11 +54,10 @@ class RelayStage:
         chance: Decides what happens between lives.
         setup: What is called in its processes before they begin.
         gone: Fragments that the last check found gone.
+        killed: Workers since the last check.
     """
 
     own = re.compile(rb"bistro/(receipt|held|released)/")
-    may_be_traced = True
-    serving_s = (0.05, 0.7)
     at_rest_share = 1.0
 
     town: Town
@@ -58,6 +67,8 @@ class RelayStage:
     setup: str = ""
     sabotage: str = ""
     gone: set[Key] = field(default_factory=set)
+    killed: Counter[str] = field(default_factory=Counter)
+    _log: Path = Path()
     _verified: dict[str, Checkpoint] = field(default_factory=dict)
 
     @property
@@ -69,6 +80,20 @@ class RelayStage:
         """Receipts, offsets, ends, releases and rows."""
         return self._memory.count
 
+    @property
+    def _has_workers(self) -> bool:
+        return self.filers.clients.tls is not None
+
+    @property
+    def may_be_traced(self) -> bool:
+        """What workers send is sealed: nobody else sees it leave."""
+        return not self._has_workers
+
+    @property
+    def serving_s(self) -> tuple[float, float]:
+        """Long enough for a segment to fill, where sizes are small."""
+        return SERVING_S if self._has_workers else (0.05, 0.7)
+
     def at_cut(self, sent: Mapping[int, int]) -> RelayStage:
         """As ``subjects.Stage``."""
         clients = replace(self.filers.clients, memory=self._memory.until(sent))
@@ -76,11 +101,15 @@ class RelayStage:
 
     def launch(self, folder: Path, log: Path) -> Launch:
         """``serve`` in a folder."""
+        self._log, workers, settings = log, list[str](), _ENVIRONMENT
+        if self._has_workers:
+            workers = ["--workers", str(WORKERS)]
+            settings = {**settings, **environment(folder, _PREFIX)}
         return Launch(
             program=PROGRAM,
             command=[_COMMAND],
-            arguments=["serve", "--dir", str(folder)],
-            environment=_ENVIRONMENT,
+            arguments=["serve", "--dir", str(folder), *workers],
+            environment=settings,
             log=log,
             sabotage=self.sabotage,
             setup=self.setup,
@@ -94,13 +123,24 @@ class RelayStage:
             self.town.publish(self.call)
 
     async def load(self, port: int, chance: random.Random) -> None:
-        """Two to six filers and a destination."""
-        await self.filers.run(port, chance, chance.randint(2, 6))
+        """Two to six filers and a destination; where workers end TLS, they are killed."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.filers.run(port, chance, chance.randint(2, 6)))
+            if self._has_workers:
+                killing = kill_workers(self._log, random.Random(chance.random()), self.killed)
+                group.create_task(killing)
 
     async def check(self, port: int, chance: random.Random) -> Findings:
         """Ask for everything that was promised, byte for byte."""
+        if self._has_workers:
+            try:
+                await wait_for_workers(self._log)
+            except TimeoutError:
+                return Findings(["its workers do not start again"])
         check = RelayCheck(self.filers.clients, chance, self._unused(chance))
         findings = await check.run(port)
+        findings.counts += self.killed
+        self.killed.clear()
         self.gone = check.gone
         findings.faults = shortened(findings.faults)
         return findings

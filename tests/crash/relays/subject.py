@@ -16,9 +16,11 @@ from tests.crash.relays.memory import RelayMemory
 from tests.crash.relays.stage import RelayStage
 from tests.crash.relays.town import Town, publishing
 from tests.crash.victims import Warm
+from tests.crash.workers import client_context, make_certificate
 
 _REAL_SHARE: Final = 0.15
 """Of the forked relays, so many have the real sizes: a segment is 16 MiB then."""
+_WORKERS_SHARE: Final = 0.05
 _KNOWING_SHARE: Final = 0.7
 _LIVED_SHARE: Final = 0.5
 _LIVED_COUNT: Final = 100
@@ -63,6 +65,9 @@ class RelaySubject:
             await self._town.make_relay(folder, knows_terms=chance.random() < _KNOWING_SHARE)
             stage = self._stage(self._town, RelayMemory(), chance, is_small=is_small)
         stage.sabotage = self._sabotage
+        if chance.random() < _WORKERS_SHARE:
+            make_certificate(folder)
+            stage.filers.clients.tls = client_context()
         return stage
 
     async def _live(self, town: Town, *, is_small: bool) -> tuple[Path, RelayMemory]:

@@ -27,10 +27,17 @@ from tests.crash.tickets.clients import Crowd
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
 from tests.crash.tickets.office import admission_faults, is_registered
 from tests.crash.tickets.reading import read_log, static_faults
-from tests.crash.tickets.tls import WORKERS, environment, kill_workers, wait_for_workers
 from tests.crash.victims import Launch
+from tests.crash.workers import (
+    SERVING_S,
+    WORKERS,
+    environment,
+    kill_workers,
+    wait_for_workers,
+)
 
 PROGRAM: Final = "bistro_server.cli:main"
+_PREFIX: Final = "BISTRO_SERVER"
 _COMMAND: Final = str(Path(sys.executable).with_name("bistro-server"))
 _ENVIRONMENT: Final = {
     "BISTRO_SERVER_CLOCK__ASSUMED_ERROR_MS": "50",
@@ -97,8 +104,8 @@ class TicketStage:
 
     @property
     def serving_s(self) -> tuple[float, float]:
-        """A worker needs a second until it is there."""
-        return (0.03, 0.3) if self.crowd.tls is None else (0.8, 2.5)
+        """Short, but where workers have to come first."""
+        return (0.03, 0.3) if self.crowd.tls is None else SERVING_S
 
     def at_cut(self, sent: Mapping[int, int]) -> TicketStage:
         """As ``subjects.Stage``."""
@@ -110,7 +117,7 @@ class TicketStage:
         self._log, workers, settings = log, list[str](), _ENVIRONMENT
         if self.crowd.tls is not None:
             workers = ["--workers", str(WORKERS)]
-            settings = {**settings, **environment(folder)}
+            settings = {**settings, **environment(folder, _PREFIX)}
         return Launch(
             program=PROGRAM,
             command=[_COMMAND],

@@ -19,8 +19,8 @@ from tests.crash.lives import serving
 from tests.crash.thresholds import PUBLISH_AFTER as SMALL
 from tests.crash.tickets.office import register
 from tests.crash.tickets.stage import ERROR_MS, TicketStage
-from tests.crash.tickets.tls import client_context, make_certificate
 from tests.crash.victims import Warm
+from tests.crash.workers import client_context, make_certificate
 from tests.support.destinations import NAME, plan
 
 SHAPES: Final = (*("one", "closing", "two") * 4, *("long", "registered") * 3, "workers")

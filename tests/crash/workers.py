@@ -22,6 +22,8 @@ import trustme
 from tests.crash.lives import UP_S
 
 WORKERS: Final = 2
+SERVING_S: Final = (0.8, 2.5)
+"""A worker needs a second until it is there."""
 _MODULE: Final = b"bistro.daemon.worker"
 _CHAIN: Final = "tls-chain.pem"
 _KEY: Final = "tls-key.pem"
@@ -29,18 +31,17 @@ _PAUSES_S: Final = (0.1, 0.8)
 
 
 def make_certificate(folder: Path) -> None:
-    """Chain and key in a server's folder."""
+    """Chain and key in a service's folder."""
     certificate = trustme.CA().issue_cert("localhost")
     certificate.cert_chain_pems[0].write_to_path(folder / _CHAIN)
     certificate.private_key_pem.write_to_path(folder / _KEY)
 
 
-def environment(folder: Path) -> Mapping[str, str]:
-    """The settings that name them."""
+def environment(folder: Path, prefix: str) -> Mapping[str, str]:
+    """The settings that name them, of a program with this prefix."""
     return {
-        "BISTRO_SERVER_HTTP__CERTIFICATE_PATH": str(folder / _CHAIN),
-        "BISTRO_SERVER_HTTP__KEY_PATH": str(folder / _KEY),
-        "BISTRO_SERVER_HTTP__BASE_URL": "https://localhost",
+        f"{prefix}_HTTP__CERTIFICATE_PATH": str(folder / _CHAIN),
+        f"{prefix}_HTTP__KEY_PATH": str(folder / _KEY),
     }
 
 
