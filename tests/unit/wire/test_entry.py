@@ -25,51 +25,52 @@ from bistro.wire.entry import (
     TicketEntry,
     decode_entry,
 )
+from tests.support.strategies import HASHES, HOST_NAMES, INSTANTS, ORIGINS
 from tests.support.vectors import Vector, each_vector
 
-LABELS = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
-HOSTS = st.tuples(LABELS, LABELS).map(".".join)
-CALLS = st.tuples(HOSTS, LABELS).map("/".join)
-HASHES = st.binary(min_size=32, max_size=32)
-TIMES = st.integers(0, MAX_INSTANT).map(UnixMillis)
+CALLS = ORIGINS.map(str)
 SIZES = st.integers(0, 2**53 - 1)
 INDEXES = st.integers(0, 254)
 REFUSALS = CALLS.map(lambda call: f"{call}/refusals")
-POSTMARKS = HOSTS.map(lambda host: f"{host}/postmarks")
-CUSTODY = st.tuples(HOSTS, CALLS).map("/custody/".join)
+POSTMARKS = HOST_NAMES.map(lambda host: f"{host}/postmarks")
+CUSTODY = st.tuples(HOST_NAMES, CALLS).map("/custody/".join)
 
 ENTRIES: st.SearchStrategy[Entry] = st.one_of(
     *(
-        st.builds(kind, origin=CALLS, time=TIMES, digest=HASHES)
+        st.builds(kind, origin=CALLS, time=INSTANTS, digest=HASHES)
         for kind in (TermsEntry, ClosedEntry, OpeningEntry)
     ),
-    st.builds(TicketEntry, origin=CALLS, time=TIMES, digest=HASHES, admission=st.none() | HASHES),
-    st.builds(PostmarkedEntry, origin=CALLS, time=TIMES, digest=HASHES, at=TIMES, bundle=HASHES),
+    st.builds(
+        TicketEntry, origin=CALLS, time=INSTANTS, digest=HASHES, admission=st.none() | HASHES
+    ),
+    st.builds(
+        PostmarkedEntry, origin=CALLS, time=INSTANTS, digest=HASHES, at=INSTANTS, bundle=HASHES
+    ),
     st.builds(
         RefusedEntry,
         origin=REFUSALS,
-        time=TIMES,
+        time=INSTANTS,
         digest=HASHES,
         reason=st.sampled_from(sorted(REASONS)),
     ),
-    st.builds(PostmarkEntry, origin=POSTMARKS, time=TIMES, digest=HASHES, call_origin=CALLS),
+    st.builds(PostmarkEntry, origin=POSTMARKS, time=INSTANTS, digest=HASHES, call_origin=CALLS),
     st.builds(
         ReceiptEntry,
         origin=CUSTODY,
-        time=TIMES,
+        time=INSTANTS,
         digest=HASHES,
         index=INDEXES,
         size=SIZES,
         sha256=HASHES,
-        hold_until=TIMES,
+        hold_until=INSTANTS,
     ),
     st.builds(
-        HeldEntry, origin=CUSTODY, time=TIMES, digest=HASHES, index=INDEXES, hold_until=TIMES
+        HeldEntry, origin=CUSTODY, time=INSTANTS, digest=HASHES, index=INDEXES, hold_until=INSTANTS
     ),
     st.builds(
         ReleasedEntry,
         origin=CUSTODY,
-        time=TIMES,
+        time=INSTANTS,
         digest=HASHES,
         index=INDEXES,
         request=st.none() | HASHES,
@@ -77,7 +78,7 @@ ENTRIES: st.SearchStrategy[Entry] = st.one_of(
     st.builds(
         ReleasedEntry,
         origin=CUSTODY,
-        time=TIMES,
+        time=INSTANTS,
         digest=HASHES,
         index=INDEXES,
         request=st.none(),
