@@ -138,8 +138,10 @@ def seal(
         spool.end_sync()
     # A crash here leaves whole fragments whose names may vanish; the journal says ``sealing``.
     sync_directory(folder.spool, disk=disk)
-    write_atomically(folder.file_key, base64.b64encode(sealer.file_key) + b"\n", disk=disk)
-    write_atomically(folder.header, signed.encode(), disk=disk)
+    key = base64.b64encode(sealer.file_key) + b"\n"
+    write_atomically(folder.file_key, key, disk=disk, sync_name=False)
+    write_atomically(folder.header, signed.encode(), disk=disk, sync_name=False)
+    # The last makes the names of all three durable: they lie in one folder.
     write_atomically(folder.manifest, archive.manifest().encode(), disk=disk)
     watch.listener.end(Task.SEALING)
     return Sealed(signed, cut, order.terms.encode().decode())
