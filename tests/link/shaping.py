@@ -64,16 +64,22 @@ class Shaper:
         task.add_done_callback(self._tasks.discard)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends = [writer]
         try:
             await asyncio.sleep(self.up.delay_s + self.down.delay_s)
             away = await asyncio.open_connection("127.0.0.1", self.target)
+            ends.append(away[1])
             async with asyncio.TaskGroup() as group:
                 group.create_task(_carry(reader, away[1], self.up))
                 group.create_task(_carry(away[0], writer, self.down))
         except* (ConnectionError, asyncio.IncompleteReadError):
             pass  # whoever hung up has what it needs
         finally:
-            writer.close()
+            for end in ends:
+                end.close()
+            with contextlib.suppress(ConnectionError):
+                for end in ends:
+                    await end.wait_closed()
 
     async def close(self) -> None:
         """End all connections."""
