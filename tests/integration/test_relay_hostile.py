@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from bistro.wire.claim import MAX_CLAIM_SIZE
-from bistro_relay.http import listening
+from bistro_relay.http import feeding, listening
 from bistro_relay.http.upload_connection import UploadConnection
 from tests.support.lines import Line, written
 from tests.support.paper import SPRING, Sealed
@@ -230,3 +230,35 @@ async def test_metadata_of_a_claim_are_never_in_the_log(
     await site.relay.create(claim, Upload_Metadata=f"claim {value[:-8]}AAAAAAA=")
     said = capsys.readouterr()
     assert value[:64] not in said.out + said.err
+
+
+@pytest.mark.parametrize("is_draft", [False, True], ids=["tus", "draft"])
+async def test_a_silent_writer_gives_way_to_who_asks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_draft: bool
+) -> None:
+    """Long before its time is over; a writer that was heard just now is left alone with 423."""
+    protocols = {"resumable_upload_draft": True}
+    async with relay_site(tmp_path, limits={"idle_s": 600}, protocols=protocols) as site:
+        sealed = Sealed(1)
+        path = (await site.relay.create(site.call.claim(sealed))).path
+        fields = {
+            "Host": "relay",
+            **TUS,
+            "Content-Type": "application/offset+octet-stream",
+            "Upload-Offset": "0",
+            "Content-Length": "5000",
+        }
+        line = await line_to(site.relay)
+        line.send(written(f"PATCH {path}", fields, sealed.fragment(0)[:100]))
+        await eventually(lambda: site.relay.services.gate.count == 1)
+        draft = {"Tus-Resumable": "", "Upload-Draft-Interop-Version": "6"}
+        more = draft if is_draft else {}
+        assert (await site.relay.ask("HEAD", path, fields=more)).status == 423
+        monkeypatch.setattr(feeding, "SILENT_S", 0.0)
+        reply = await site.relay.ask("HEAD", path, fields=more)
+        while reply.status == 423:
+            reply = await site.relay.ask("HEAD", path, fields=more)
+        assert reply.offset == 100
+        assert await line.ended()
+        line.close()
+        assert (await site.relay.patch(path, sealed.fragment(0)[100:], at=100)).receipt is not None

@@ -34,7 +34,9 @@ from bistro.storage.durable import make_directories, read_file
 from bistro.storage.locks import FileLock
 from bistro_relay.app.composition import Services, Surroundings
 from bistro_relay.http.collecting import CollectingApi
+from bistro_relay.http.description import description_endpoint
 from bistro_relay.http.draft import DraftApi
+from bistro_relay.http.feeding import Feeder
 from bistro_relay.http.hinting import Hinting
 from bistro_relay.http.listening import RelayHttpPart
 from bistro_relay.http.public import PublicApi, control_endpoint
@@ -182,11 +184,12 @@ def _new_app(services: Services) -> web.Application:
     settings = services.settings
     limits = settings.limits
     collectors = Gate(limits.collectors_count, per_address=limits.collectors_count)
-    base_url, intake = settings.http.base_url, services.intake
+    base_url = settings.http.base_url
+    feeder = Feeder(services.intake, limits.idle_s)
     draft = None
     if settings.protocols.resumable_upload_draft:
-        draft = DraftApi(intake, base_url=base_url, idle_s=limits.idle_s)
-    tus = TusApi(intake, services.gate, base_url=base_url, idle_s=limits.idle_s, draft=draft)
+        draft = DraftApi(feeder, base_url=base_url)
+    tus = TusApi(feeder, services.gate, base_url=base_url, draft=draft)
     app = new_app(
         [
             *tus.endpoints(),
@@ -194,6 +197,7 @@ def _new_app(services: Services) -> web.Application:
                 services.desk, services.handing, collectors, idle_s=limits.idle_s
             ).endpoints(),
             *PublicApi(services.overview, services.book).endpoints(),
+            description_endpoint(name=settings.relay.name, base_url=base_url),
             *_new_service_api(services).endpoints(),
         ],
         registry=services.registry,

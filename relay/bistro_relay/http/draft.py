@@ -30,7 +30,7 @@ from bistro.wire.claim import Claim
 from bistro_relay.http.feeding import Feeder
 from bistro_relay.http.upload_fields import has_body, parse_claim, progress_fields, upload_url
 from bistro_relay.services.busy import UploadBusyError, UploadEndedError
-from bistro_relay.services.intake import Intake, Progress
+from bistro_relay.services.intake import Progress
 
 DRAFT_05: Final = "6"
 VERSIONS: Final = frozenset({"5", DRAFT_05})
@@ -53,14 +53,13 @@ class DraftApi:
     """Answers requests in the draft.
 
     Args:
-        intake: Takes uploads.
+        feeder: Brings bodies to uploads.
         base_url: The relay's own; it stands before every ``Location``.
-        idle_s: Seconds without a byte after which a request is cut off.
     """
 
-    def __init__(self, intake: Intake, *, base_url: str, idle_s: float) -> None:
-        self._intake = intake
-        self._feeder = Feeder(intake, idle_s)
+    def __init__(self, feeder: Feeder, *, base_url: str) -> None:
+        self._intake = feeder.intake
+        self._feeder = feeder
         self._base_url = base_url
         self._handlers: Mapping[str, _Handler] = {
             "POST": self._create,
@@ -87,6 +86,7 @@ class DraftApi:
         try:
             return await self._handlers[method](request)
         except UploadBusyError:
+            self._feeder.cut_off_if_silent(request.match_info.get("upload", ""))
             busy = UnavailableError("another request writes to this upload", retry_after_s=1.0)
             response = problem_response(busy)
             response.set_status(HTTPStatus.LOCKED)

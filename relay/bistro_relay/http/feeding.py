@@ -5,9 +5,11 @@ Source: docs/spec/staging.md, creation and continuing.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
 
 from aiohttp import web
 
@@ -19,8 +21,19 @@ from bistro_relay.http.upload_fields import has_body
 from bistro_relay.services.intake import Intake, Progress
 from bistro_relay.services.receiving import Checksum
 
+SILENT_S: Final = 3.0
+"""Who brings no byte for so long gives way to the next request for the same upload."""
+
 Announce = Callable[[Progress], Awaitable[None]]
 """Told of an upload that exists now, before its bytes are read."""
+
+
+@dataclass(slots=True)
+class _Writer:
+    """A request that brings bytes, and when it was last heard."""
+
+    request: web.Request
+    heard_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,7 @@ class Feeder:
 
     intake: Intake
     idle_s: float
+    _writers: dict[str, _Writer] = field(default_factory=dict, init=False)
 
     async def create(
         self,
@@ -89,7 +103,39 @@ class Feeder:
         """Append the body; see ``Intake.append``."""
         chunks = stream_body(request, limit=self.intake.largest, idle_s=self.idle_s)
         length = request.content_length
-        return await self.intake.append(upload, chunks, at=at, length=length, checksum=checksum)
+        return await self.intake.append(
+            upload,
+            self._noted(request, upload, chunks),
+            at=at,
+            length=length,
+            checksum=checksum,
+        )
+
+    async def _noted(
+        self, request: web.Request, upload: str, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """The same, and who brings it is known; begun only by the one who holds the upload."""
+        now_s = asyncio.get_running_loop().time
+        writer = self._writers[upload] = _Writer(request, now_s())
+        try:
+            async for chunk in chunks:
+                writer.heard_s = now_s()
+                yield chunk
+                writer.heard_s = now_s()
+        finally:
+            del self._writers[upload]
+
+    def cut_off_if_silent(self, upload: str) -> None:
+        """Break the connection of who holds an upload and brings nothing.
+
+        It has most likely lost its connection and does not know it; what it brought is kept.
+        """
+        writer = self._writers.get(upload)
+        now_s = asyncio.get_running_loop().time()
+        if writer is not None and now_s - writer.heard_s >= SILENT_S:
+            transport = writer.request.transport
+            if transport is not None:
+                transport.abort()
 
     async def _keep(
         self, request: web.Request, claim: bytes, length: int, checksum: Checksum | None

@@ -38,7 +38,6 @@ from bistro_relay.http.upload_fields import (
     upload_url,
 )
 from bistro_relay.services.busy import UploadBusyError, UploadEndedError
-from bistro_relay.services.intake import Intake
 from bistro_relay.services.room import Gate
 
 # Who cannot send PATCH or DELETE names it in a header field: the real method does not count.
@@ -52,24 +51,22 @@ class TusApi:
     """The resources ``/uploads`` and ``/uploads/{upload}``.
 
     Args:
-        intake: Takes uploads.
+        feeder: Brings bodies to uploads.
         gate: Bounds open requests.
         base_url: The relay's own; it stands before every ``Location``.
-        idle_s: Seconds without a byte after which a request is cut off.
         draft: Answers requests in the IETF draft; None: they are not understood.
     """
 
     def __init__(
         self,
-        intake: Intake,
+        feeder: Feeder,
         gate: Gate,
         *,
         base_url: str,
-        idle_s: float,
         draft: DraftApi | None = None,
     ) -> None:
-        self._intake = intake
-        self._feeder = Feeder(intake, idle_s)
+        self._intake = feeder.intake
+        self._feeder = feeder
         self._gate = gate
         self._base_url = base_url
         self._draft = draft
@@ -118,6 +115,7 @@ class TusApi:
             with self._gate.entered(request.remote):
                 return await handler(request)
         except UploadBusyError:
+            self._feeder.cut_off_if_silent(request.match_info.get("upload", ""))
             busy = UnavailableError("another request writes to this upload", retry_after_s=1.0)
             return _answer(HTTPStatus.LOCKED, busy)
         except UploadEndedError:

@@ -53,7 +53,7 @@ async def with_aiotus(work: Work) -> None:
             work.endpoint,
             file,
             {"claim": work.claim},
-            config=aiotus.RetryConfiguration(max_retry_period_seconds=1),
+            config=aiotus.RetryConfiguration(retry_attempts=100, max_retry_period_seconds=1),
             chunksize=1_000_000,
         )
     assert location is not None
