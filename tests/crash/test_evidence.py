@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 
@@ -69,3 +70,20 @@ def test_every_other_order_is_noticed(lines: tuple[str, ...]) -> None:
 def test_what_stood_there_before_is_left_out() -> None:
     """A trace says nothing about entries of an earlier life."""
     assert examined(ANSWER, earlier=frozenset({ENTRY})).early == []
+
+
+def test_a_receipt_in_a_header_field_is_looked_at_and_what_others_promised_is_not() -> None:
+    """A relay answers with its receipt in a field, and passes on claims with foreign tickets."""
+    receipt = (
+        b"bistro/receipt/v1\nrelay.example/custody/server.example/spring\n1790000000001\n"
+        b"sha256:" + b"0e" * 32 + b"\nfragment 0 1 sha256:" + b"0d" * 32 + b"\n"
+        b"hold-until 1790000000002\n"
+    )
+    proof = b"c2sp.org/tlog-proof@v1\nextra " + base64.b64encode(receipt) + b"\nindex 1\n"
+    head = b"HTTP/1.1 201 Created\r\nBistro-Receipt: " + base64.b64encode(proof) + b"\r\n\r\n"
+    own = re.compile(rb"bistro/receipt/")
+    answers = [f"8 write({CLIENT}, {text(data)}, 900) = 900" for data in (head, PROOF)]
+    found = examine(read_events(answers), set(), own)
+    assert (found.promises, found.early) == (1, [receipt])
+    written = f"7 pwrite64({FILE}, {text(receipt)}, 300, 0) = 300"
+    assert examine(read_events([written, SYNC, *answers]), set(), own).early == []
