@@ -25,7 +25,7 @@ from bistro.clock import Clock
 from bistro.daemon import logs
 from bistro.errors import ConflictError, FormatError
 from bistro.ids import Origin
-from bistro.instant import UnixMillis
+from bistro.ledger.ledger import Ledger
 from bistro.protocol.transfer import Transfer, TransferState
 from bistro.storage.segments import Found
 from bistro.wire.claim import Claim
@@ -36,8 +36,10 @@ from bistro_relay.store.shared import Place, SharedFiles
 from bistro_relay.store.shelf import Shelf
 from bistro_relay.store.uploads import Upload
 
-_AT_ONCE: Final = 256
+_AT_ONCE: Final = 2_048
 _ID_SIZE: Final = 16
+_NEAR: Final = 8
+"""Up to so many times as many entries are read as are wanted, where they stand together."""
 
 _log = logs.get_logger("recovery")
 
@@ -119,45 +121,52 @@ class ShelfRecovery:
         restored = 0
         for origin, some in by_origin.items():
             if self._ledgers.exists(origin):
-                for one in await self._unrowed(origin, some):
-                    restored += await self._restore(one)
+                uploads = await self._unrowed(origin, some)
+                restored += await self._restore(uploads)
         return restored
 
-    async def _unrowed(self, origin: Origin, orphans: Sequence[_Orphan]) -> list[_Orphan]:
-        """Those with a receipt, without a release, and without a row."""
+    async def _unrowed(self, origin: Origin, orphans: Sequence[_Orphan]) -> list[Upload]:
+        """What rows are missing: of records with a receipt, without a release, without a row."""
         ledger = (await self._ledgers.of(origin)).ledger
         keys = [(one.claim.commitment, one.claim.descriptor.index) for one in orphans]
         known = await ledger.lookup(
             [make(*key) for key in keys for make in (receipt_key, released_key)]
         )
         rows = await self._placed.find_custodies(origin, keys)
-        return [
-            one
+        found = [
+            (known[receipt_key(*key)], one)
             for one, key in zip(orphans, keys, strict=True)
             if receipt_key(*key) in known and released_key(*key) not in known and key not in rows
         ]
+        if not found:
+            return []
+        entries = await asyncio.to_thread(_entries_at, ledger, [index for index, _ in found])
+        uploads: dict[int, Upload] = {}
+        for index, one in found:
+            upload = self._upload_of(one, entries[index])
+            if upload is not None:
+                # Another record of the same fragment, as moving leaves one, is dead.
+                uploads.setdefault(index, upload)
+        return list(uploads.values())
 
-    async def _restore(self, orphan: _Orphan) -> bool:
-        """Make the row of a record whose receipt the ledger has; it shows it again."""
+    def _upload_of(self, orphan: _Orphan, receipt: bytes) -> Upload | None:
+        """The upload of a record, held as its receipt says, if that is for these bytes."""
         claim = orphan.claim
         descriptor = claim.descriptor
-        ledger = await self._ledgers.of(claim.origin)
-        receipt = await ledger.find_receipt(claim.commitment, descriptor.index)
-        entry = None if receipt is None else decode_entry(receipt.entry)
+        entry = decode_entry(receipt)
         if not isinstance(entry, ReceiptEntry):
-            return False
+            return None
         if (entry.size, entry.sha256) != (descriptor.size, descriptor.sha256):
-            return False
-        now = self._clock.now()
+            return None
         transfer = Transfer(
             size=descriptor.size,
             sha256=descriptor.sha256,
-            expires_at=UnixMillis(now),
+            expires_at=self._clock.now(),
             offset=descriptor.size,
             state=TransferState.HELD,
             hold_until=entry.hold_until,
         )
-        upload = Upload(
+        return Upload(
             secrets.token_hex(_ID_SIZE),
             claim.origin,
             claim.commitment,
@@ -166,12 +175,29 @@ class ShelfRecovery:
             transfer,
             orphan.place,
         )
+
+    async def _restore(self, uploads: Sequence[Upload]) -> int:
+        """Make rows, all at once where that may be: a lost index has very many."""
+        if not uploads:
+            return 0
         try:
-            await self._placed.insert_held([upload], now=now)
+            await self._placed.insert_held(uploads, now=self._clock.now())
         except ConflictError:
-            return False  # another record of the same fragment came first
-        _log.warning("fragment_restored", upload=upload.id, origin=str(upload.origin))
-        return True
+            if len(uploads) == 1:
+                return 0  # another record of the same fragment came first
+            return sum([await self._restore([one]) for one in uploads])
+        for one in uploads:
+            _log.warning("fragment_restored", upload=one.id, origin=str(one.origin))
+        return len(uploads)
+
+
+def _entries_at(ledger: Ledger, indexes: Sequence[int]) -> dict[int, bytes]:
+    """Entries of a ledger; those that stand near each other are read at once."""
+    low, high = min(indexes), max(indexes) + 1
+    if high - low <= _NEAR * len(indexes):
+        stretch = list(ledger.entries(low, high))
+        return {index: stretch[index - low] for index in indexes}
+    return {index: next(ledger.entries(index, index + 1)) for index in indexes}
 
 
 def _whole_records(

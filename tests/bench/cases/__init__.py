@@ -12,6 +12,7 @@ from tests.bench.cases import (
     relay,
     relay_batch,
     relay_large,
+    relay_restart,
     relay_slow,
     status,
     ticket,
@@ -23,7 +24,7 @@ from tests.bench.measuring import Case
 def cases_of(only: str | None, *, seal_size: int) -> Iterator[Case]:
     """All cases but the large ones, which take long to prepare, or those of one group."""
     if only == "large":
-        yield from large.CASES
+        yield from (*large.CASES, *relay_restart.CASES)
         return
     tickets = (*ticket.CASES, *timestamp.CASES, *status.CASES, *overload.CASES)
     relays = (*relay.CASES, *relay_large.CASES, *relay_slow.CASES, *relay_batch.CASES)
