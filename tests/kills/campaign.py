@@ -7,7 +7,7 @@ import contextlib
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -80,14 +80,16 @@ class Result:
 async def conduct(orders: Orders, tell: Callable[[Report], None]) -> Result:
     """Do all runs; ``tell`` hears of each as it ends."""
     result, began = Result(), time.monotonic()
-    warm = await Warm.start(MODULES)
+    # One each: two jobs that share one may be told of each other's processes.
+    warm = [await Warm.start(MODULES) for _ in range(orders.jobs)]
     try:
         for first in range(0, orders.runs, orders.per_town):
             count = min(orders.per_town, orders.runs - first)
             seeds = iter(range(orders.seed + first, orders.seed + first + count))
             await _in_one_town(orders, seeds, warm, result, tell)
     finally:
-        await warm.close()
+        for one in warm:
+            await one.close()
     result.took_s = time.monotonic() - began
     return result
 
@@ -95,15 +97,15 @@ async def conduct(orders: Orders, tell: Callable[[Report], None]) -> Result:
 async def _in_one_town(
     orders: Orders,
     seeds: Iterator[int],
-    warm: Warm,
+    warm: Sequence[Warm],
     result: Result,
     tell: Callable[[Report], None],
 ) -> None:
     reports: list[Report] = []
 
-    async def job(town: Town) -> None:
+    async def job(town: Town, own: Warm) -> None:
         for seed in seeds:
-            report = await run(seed, town, warm, orders.home, sabotage=orders.sabotage)
+            report = await run(seed, town, own, orders.home, sabotage=orders.sabotage)
             reports.append(report)
             result.add(report)
             tell(report)
@@ -111,8 +113,8 @@ async def _in_one_town(
     with contextlib.ExitStack() as stack:
         town = await asyncio.to_thread(_begin, orders.home / f"town-{result.run_count}", stack)
         async with asyncio.TaskGroup() as group:
-            for _ in range(orders.jobs):
-                group.create_task(job(town))
+            for own in warm:
+                group.create_task(job(town, own))
         try:
             result.add_audit(await asyncio.to_thread(audit, town, reports))
         except _UNTESTED as exc:
