@@ -11,7 +11,6 @@ import secrets
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -70,7 +69,7 @@ def main(
     result = asyncio.run(conduct(orders, tell))
     show(console, orders, result)
     if json_file is not None:
-        text = json.dumps({"seed": orders.seed, **asdict(result)}, indent=2, sort_keys=True)
+        text = json.dumps({"seed": orders.seed, **vars(result)}, indent=2, sort_keys=True)
         json_file.write_text(f"{text}\n", encoding="utf-8")
     is_good = not result.faults and not result.problems
     if is_good:
