@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
-from bistro.errors import ChecksumMismatchError, RelayFullError
+from bistro.errors import ChecksumMismatchError, UnavailableError
 from bistro.protocol.transfer import require_intact_chunk
 from bistro.storage.finishing import finish
 from bistro_relay.services.claims import ClaimDesk, Examined
@@ -96,8 +96,9 @@ class SmallEnds:
         try:
             # To its end: until it is known, nobody else may work on this upload.
             kept = await finish(self._whole.take(examined, memoryview(body), begun=upload))
-        except RelayFullError:
-            # No room for a whole segment; for one fragment there may be.
+        except UnavailableError:
+            # There may be room for one fragment where there is none for a whole segment, and where
+            # nothing can be promised now, because of the clock, the bytes are worth keeping.
             return await self._receiver.receive(upload, _replay(body[offset:]), None)
         except ChecksumMismatchError:
             await self._receiver.drop(upload)
