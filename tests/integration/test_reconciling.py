@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bistro.errors import BistroError
+from bistro.errors import BistroError, ConflictError, StorageError
 from bistro.instant import UnixMillis
 from bistro.protocol.verification import verify_evidence
 from bistro.wire.entry import ReceiptEntry
@@ -96,21 +96,26 @@ async def test_what_is_gone_from_our_disk_is_our_own_fault(tmp_path: Path) -> No
 
 async def test_rows_and_tickets_that_do_not_match_are_told(tmp_path: Path) -> None:
     """In both directions, whichever comes first in the log; and nothing is opened over it."""
-    async with world(tmp_path) as found:
-        filings = [await found.ticket(found.seal(filer=f"f{one}")) for one in range(3)]
-        await accounts(found)
-        await change(found, "UPDATE submission SET commitment = ? WHERE log_index = 2", bytes(32))
-        await change(found, "UPDATE submission SET log_index = 9 WHERE log_index = 3")
-        known = await accounts(found)
-        assert known[bytes(32)].gaps[0].code == "not-in-log"
-        assert known[filings[1].commitment].gaps[0].code == "not-in-database"
-        assert not known[bytes(32)].gaps[0].is_explained
-        found.pass_stage_by()
-        # Opening finds it by the commitment or by an index that is used twice, or serve does first,
-        # and stops.
-        with pytest.raises(BistroError, match=r"expected commitment|UNIQUE|serve"):
-            await found.open()
-        assert not (found.inbox / "index.jsonl").exists()
+    inbox: Path | None = None
+    # The serve of this world may notice, too, and then it stops.
+    with contextlib.suppress(ConflictError, StorageError):
+        async with world(tmp_path) as found:
+            filings = [await found.ticket(found.seal(filer=f"f{one}")) for one in range(3)]
+            await accounts(found)
+            await change(
+                found, "UPDATE submission SET commitment = ? WHERE log_index = 2", bytes(32)
+            )
+            await change(found, "UPDATE submission SET log_index = 9 WHERE log_index = 3")
+            known = await accounts(found)
+            assert known[bytes(32)].gaps[0].code == "not-in-log"
+            assert known[filings[1].commitment].gaps[0].code == "not-in-database"
+            assert not known[bytes(32)].gaps[0].is_explained
+            found.pass_stage_by()
+            with pytest.raises(BistroError, match=r"expected commitment|UNIQUE|serve"):
+                await found.open()
+            inbox = found.inbox
+    assert inbox is not None
+    assert not (inbox / "index.jsonl").exists()
 
 
 async def test_a_bad_receipt_does_not_spoil_the_evidence(tmp_path: Path) -> None:
