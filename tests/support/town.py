@@ -7,6 +7,7 @@ wants a wrong clock, the process reads one from ``tests/support/shifted``.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -18,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from bistro.api import routes
 
 RELAYS: Final = ("amber.example", "birch.example", "cedar.example")
 _SHIFTED: Final = Path(__file__).with_name("shifted")
@@ -113,6 +116,17 @@ class Site:
             time.sleep(0.05)
         raise AssertionError(f"{self.program} does not listen")
 
+    def await_page(self, path: str) -> None:
+        """Wait until it answers a GET with 200: a new call is taken up at its next round."""
+        for _ in range(600):
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            with contextlib.closing(connection), contextlib.suppress(OSError):
+                connection.request("GET", path)
+                if connection.getresponse().status == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"{self.program} does not serve {path}")
+
     def stop(self) -> int:
         """End it as an operator does; its exit code."""
         assert self.process is not None
@@ -195,6 +209,7 @@ def running_town(root: Path) -> Iterator[Town]:
         times = ("--closes=+1h", "--stage-by=+2h", "--repair-by=+3h", "--sealed-until=closes")
         relays = [f"--relay={relay.url}" for relay in here.relays]
         here.operate("call", "create", "spring", "--title=Spring", *times, *relays).require(0)
+        server.await_page(routes.TERMS.path(call="spring"))
         yield here
     finally:
         for site in (server, *here.relays):
