@@ -20,7 +20,8 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell $(name) -c \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-JOBS ?= 2
+# Tests wait for the disk half of their time.
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 2)
 TESTS ?= tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
