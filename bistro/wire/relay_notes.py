@@ -12,6 +12,7 @@ Source: docs/spec/relay-life.md.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Final, Self
@@ -36,19 +37,21 @@ _MAX_ORIGIN_LENGTH: Final = 512
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 
 
-class RelayNote:
+class RelayNote(ABC):
     """A note of one kind; ``decode`` undoes ``encode``, and both are strict."""
 
     KIND: ClassVar[str]
 
     relay: str
 
+    @abstractmethod
     def _content(self) -> dict[str, Json]:
-        raise NotImplementedError
+        """Its fields but the version."""
 
     @classmethod
+    @abstractmethod
     def _read(cls, relay: str, fields: Fields) -> Self:
-        raise NotImplementedError
+        """The note of a relay with these fields."""
 
     def encode(self) -> bytes:
         """The text of the note: what is signed."""

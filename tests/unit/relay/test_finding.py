@@ -15,6 +15,7 @@ from bistro_relay.cli.setup import init
 from bistro_relay.cli.units import NAME, Place, units
 from bistro_relay.settings import load_settings
 from tests.architecture.sources import ROOT
+from tests.support.tools import require_tool
 
 PLACE = Place(
     Path("/var/lib/bistro-relay"),
@@ -125,9 +126,9 @@ def test_units_name_the_place_of_their_relay() -> None:
     assert "ReadWritePaths=/home/me/r\n" in service
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     """No unknown key, and little that the relay could reach of the machine."""
+    analyze = require_tool("systemd-analyze")
     program = tmp_path / "bistro-relay"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -137,11 +138,11 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
         paths.append(tmp_path / file)
         paths[-1].write_text(text)
     checked = subprocess.run(
-        ["systemd-analyze", "verify", *paths], capture_output=True, text=True, check=False
+        [analyze, "verify", *paths], capture_output=True, text=True, check=False
     )
     assert not [line for line in checked.stderr.splitlines() if str(tmp_path) in line]
     rated = subprocess.run(
-        ["systemd-analyze", "security", "--offline=yes", "--threshold=25", paths[-1]],
+        [analyze, "security", "--offline=yes", "--threshold=25", paths[-1]],
         capture_output=True,
         text=True,
         check=False,
