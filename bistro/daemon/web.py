@@ -23,6 +23,7 @@ from typing import NoReturn
 import structlog
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
+from aiohttp.web_urldispatcher import MatchInfoError
 from prometheus_client import CollectorRegistry, Counter
 
 from bistro.api import media, problems, routes
@@ -144,6 +145,7 @@ def _assemble(endpoints: Iterable[Endpoint]) -> web.Application:
             known[added] = endpoint
     app[_ENDPOINTS] = known
     app.on_response_prepare.append(_complete_headers)
+    _invite_nowhere(app.router)
     return app
 
 
@@ -327,6 +329,25 @@ async def _invite(request: web.Request) -> web.Response | None:
         # The answer itself has not begun.
         request.writer.output_size = 0
     return None
+
+
+class _Nowhere(MatchInfoError):  # noqa: N818 - no exception, in spite of its name
+    """Where there is no such address or method: the library's, but for ``Expect``."""
+
+    @property
+    def expect_handler(self) -> Callable[[web.Request], Awaitable[web.Response | None]]:
+        return _invite
+
+
+def _invite_nowhere(router: web.UrlDispatcher) -> None:
+    """Answer ``Expect`` on addresses that have no route of ours as on all others."""
+    find = router.resolve
+
+    async def resolve(request: web.Request) -> web.UrlMappingMatchInfo:
+        found = await find(request)
+        return found if found.http_exception is None else _Nowhere(found.http_exception)
+
+    router.resolve = resolve  # type: ignore[method-assign]  # the library makes its own
 
 
 async def _complete_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -31,6 +31,7 @@ from bistro.errors import (
     StorageError,
     UnavailableError,
 )
+from tests.support.lines import Line
 from tests.support.serving import http_part, is_always_ready, running, serving
 
 HELLO = Route("hello", "GET", "/hello/{name}")
@@ -108,6 +109,19 @@ async def test_unknown_paths_and_methods_are_problem_documents(
         async with http.delete(f"{base}/hello/x") as answer:
             assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
             assert json.loads(await answer.read())["code"] == "malformed"
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("path", ["/hello/x", "/nothing"])
+async def test_what_cannot_be_expected_is_417_wherever_it_is_asked(method: str, path: str) -> None:
+    """Also where there is no such address or method, and where it is not even text."""
+    async with serving(Endpoint(HELLO, hello)) as base:
+        port = int(base.rpartition(":")[2])
+        for expected in (b"miracles", b"\xa0\xff"):
+            async with await Line.to(port) as line:
+                start = f"{method} {path} HTTP/1.1\r\nHost: x\r\nExpect: ".encode()
+                answer = await line.ask(start + expected + b"\r\n\r\n")
+                assert (answer.status, json.loads(answer.body)["code"]) == (417, "malformed")
 
 
 async def test_preflights_are_answered_for_every_path(http: aiohttp.ClientSession) -> None:
