@@ -16,7 +16,7 @@ Source: docs/spec/staging.md, custody; docs/spec/collection.md, releases.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bistro.clock import Clock
@@ -154,22 +154,47 @@ class Custody:
         for upload in await self._uploads.list_complete():
             await self.hold(upload)
 
-    async def prolong(self, origin: Origin) -> int:
+    async def prolong(self, origin: Origin) -> None:
         """Write ``held`` entries for fragments whose hold ends too early by the latest terms.
 
         A crash in between leaves some prolonged; the next pass finds the others.
         """
         until = hold_until(self._book.find_terms(origin))
-        prolonged = 0
-        while uploads := await self._uploads.list_held_shorter(origin, until):
+        while await self._prolong_some(origin, until):
+            pass
+
+    async def _prolong_some(self, origin: Origin, until: UnixMillis) -> bool:
+        """Prolong a page of holds; whether there were any."""
+        # Alone, so that no ``released`` entry comes between looking for one and writing.
+        async with self._ending:
+            uploads = await self._uploads.list_held_shorter(origin, until)
+            if not uploads:
+                return False
             ledger = await self._ledgers.of(origin)
-            await ledger.append(*(self._held_draft(ledger.origin, one, until) for one in uploads))
-            rows = [one.with_transfer(one.transfer.extend(until)) for one in uploads]
-            await self._uploads.update(*rows, now=self._clock.now())
-            prolonged += len(uploads)
-        if prolonged:
-            _log.info("holds_prolonged", origin=str(origin), count=prolonged, hold_until=until)
-        return prolonged
+            ended = await ledger.find_released([_fragment(one) for one in uploads])
+            # A crash left the entries of these, and their rows held.
+            await self._end_found([one for one in uploads if _fragment(one) in ended], ended)
+            held = [one for one in uploads if _fragment(one) not in ended]
+            if held:
+                await ledger.append(*(self._held_draft(ledger.origin, one, until) for one in held))
+                rows = [one.with_transfer(one.transfer.extend(until)) for one in held]
+                await self._uploads.update(*rows, now=self._clock.now())
+                _log.info("holds_prolonged", origin=str(origin), count=len(held), hold_until=until)
+        return True
+
+    async def _end_found(
+        self, uploads: Sequence[Upload], ended: Mapping[tuple[bytes, int], ReleasedEntry]
+    ) -> None:
+        """Let rows say what the ledger said of them before a crash."""
+        for one in uploads:
+            transfer, entry = one.transfer, ended[_fragment(one)]
+            if entry.request is None and entry.takedown is None:
+                # It was over then, and stays over, whatever the clock says now.
+                over = max(entry.time, 1 + (transfer.hold_until or 0))
+                transfer = transfer.expire(UnixMillis(over))
+            else:
+                transfer = transfer.release(transfer.sha256)
+            await self._end_held([one.with_transfer(transfer)], None, None)
 
     def _held_draft(self, ledger: str, upload: Upload, until: UnixMillis) -> Draft:
         def build(time: UnixMillis) -> bytes:
@@ -265,3 +290,7 @@ class Custody:
 
         key = released_key(upload.commitment, upload.index)
         return Draft(key, self._clock.now(), build)
+
+
+def _fragment(upload: Upload) -> tuple[bytes, int]:
+    return upload.commitment, upload.index

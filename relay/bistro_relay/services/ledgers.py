@@ -97,6 +97,19 @@ class CustodyLedger:
         key = released_key(commitment, index)
         return key in await self.ledger.lookup([key])
 
+    async def find_released(
+        self, fragments: Sequence[tuple[bytes, int]]
+    ) -> dict[tuple[bytes, int], ReleasedEntry]:
+        """The ends of holds, of those that have ended, by commitment and index."""
+        keys = {released_key(*fragment): fragment for fragment in fragments}
+        found: dict[tuple[bytes, int], ReleasedEntry] = {}
+        for key in await self.ledger.lookup(list(keys)):
+            appended = await self.ledger.find(key)
+            entry = None if appended is None else decode_entry(appended.entry)
+            if isinstance(entry, ReleasedEntry):
+                found[keys[key]] = entry
+        return found
+
     async def append(self, *drafts: Draft) -> list[Appended]:
         """Entries for all drafts, durable when this returns; known ones are found again.
 
