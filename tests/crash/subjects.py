@@ -10,12 +10,14 @@ from __future__ import annotations
 import random  # noqa: TID251 - passed in, seeded
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from tests.crash.victims import Launch
+
+_ENOUGH: Final = 8
 
 
 @dataclass(slots=True)
@@ -34,6 +36,12 @@ class Findings:
         """Take over what another check has found."""
         self.faults += other.faults
         self.counts += other.counts
+
+
+def shortened(faults: Sequence[str]) -> list[str]:
+    """The first few of many."""
+    rest = len(faults) - _ENOUGH
+    return [*faults[:_ENOUGH], *([f"and {rest} more"] if rest > 0 else [])]
 
 
 class Stage(Protocol):

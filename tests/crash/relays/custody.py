@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
 
 from bistro.clock import SystemClock
 from bistro.crypto.signing import VerifierKey
@@ -28,14 +27,13 @@ from bistro.wire.entry import CustodyEntry, ReceiptEntry, ReleasedEntry, decode_
 from bistro.wire.receipt import Receipt
 from bistro_relay.app.composition import REQUESTS
 from bistro_relay.services.ledgers import CustodyLedgers
+from tests.crash.programs import ERROR_MS
 from tests.crash.relays.memory import RelayMemory
 from tests.crash.relays.town import Key, spell
 from tests.crash.subjects import Findings
 from tests.crash.trees import leaf, roots_at
 from tests.support.paper import RELAY
 from tests.support.strategies import note_key
-
-ERROR_MS: Final = 50
 
 
 async def read_entries(folder: Path, origin: Origin) -> list[bytes]:

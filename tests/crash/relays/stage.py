@@ -2,73 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
 import random  # noqa: TID251 - passed in, seeded
 import re
-import sys
-from collections import Counter
-from collections.abc import Mapping
+import ssl
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from bistro.errors import BistroError
 from bistro.wire.checkpoint import Checkpoint
+from tests.crash.programs import RELAY, ProgramStage
 from tests.crash.relays.checking import RelayCheck
 from tests.crash.relays.custody import CustodyCheck, read_entries
 from tests.crash.relays.filing import Filers
 from tests.crash.relays.memory import RelayMemory
 from tests.crash.relays.town import Fragment, Key, Town
-from tests.crash.subjects import Findings
-from tests.crash.victims import Launch
-from tests.crash.workers import (
-    SERVING_S,
-    WORKERS,
-    environment,
-    kill_workers,
-    wait_for_workers,
-)
+from tests.crash.subjects import Findings, shortened
+from tests.crash.workers import SERVING_S, wait_for_workers
 from tests.support.paper import HOUR_MS, PaperCall
 
-PROGRAM: Final = "bistro_relay.cli:main"
-_PREFIX: Final = "BISTRO_RELAY"
-_COMMAND: Final = str(Path(sys.executable).with_name("bistro-relay"))
-_ENVIRONMENT: Final = {
-    "BISTRO_RELAY_CLOCK__ASSUMED_ERROR_MS": "50",
-    "BISTRO_RELAY_LIMITS__RESERVE_BYTES": "0",
-    "BISTRO_RELAY_HTTP__PORT": "0",
-    "BISTRO_RELAY_HTTP__GRACE_S": "0.2",
-    "BISTRO_RELAY_LOG__OUTPUT_FORMAT": "json",
-}
 _EXTENDED: Final = 0.25
-_ENOUGH: Final = 8
 
 
 @dataclass
-class RelayStage:
+class RelayStage(ProgramStage):
     """A relay and what its clients know; made by ``RelaySubject.prepare``.
 
     Attributes:
         call: The call whose fragments it takes.
         filers: They load it.
         chance: Decides what happens between lives.
-        setup: What is called in its processes before they begin.
         gone: Fragments that the last check found gone.
-        killed: Workers since the last check.
     """
 
     own = re.compile(rb"bistro/(receipt|held|released)/")
     at_rest_share = 1.0
+    program = RELAY
 
     town: Town
     call: PaperCall
     filers: Filers
     chance: random.Random
-    setup: str = ""
-    sabotage: str = ""
     gone: set[Key] = field(default_factory=set)
-    killed: Counter[str] = field(default_factory=Counter)
-    _log: Path = Path()
     _verified: dict[str, Checkpoint] = field(default_factory=dict)
 
     @property
@@ -81,39 +57,19 @@ class RelayStage:
         return self._memory.count
 
     @property
-    def _has_workers(self) -> bool:
-        return self.filers.clients.tls is not None
-
-    @property
-    def may_be_traced(self) -> bool:
-        """What workers send is sealed: nobody else sees it leave."""
-        return not self._has_workers
+    def tls(self) -> ssl.SSLContext | None:
+        """As its clients have it."""
+        return self.filers.clients.tls
 
     @property
     def serving_s(self) -> tuple[float, float]:
         """Long enough for a segment to fill, where sizes are small."""
-        return SERVING_S if self._has_workers else (0.05, 0.7)
+        return (0.05, 0.7) if self.tls is None else SERVING_S
 
     def at_cut(self, sent: Mapping[int, int]) -> RelayStage:
         """As ``subjects.Stage``."""
         clients = replace(self.filers.clients, memory=self._memory.until(sent))
         return replace(self, filers=replace(self.filers, clients=clients))
-
-    def launch(self, folder: Path, log: Path) -> Launch:
-        """``serve`` in a folder."""
-        self._log, workers, settings = log, list[str](), _ENVIRONMENT
-        if self._has_workers:
-            workers = ["--workers", str(WORKERS)]
-            settings = {**settings, **environment(folder, _PREFIX)}
-        return Launch(
-            program=PROGRAM,
-            command=[_COMMAND],
-            arguments=["serve", "--dir", str(folder), *workers],
-            environment=settings,
-            log=log,
-            sabotage=self.sabotage,
-            setup=self.setup,
-        )
 
     def begin_life(self, folder: Path) -> None:
         """Sometimes the call's terms have been extended meanwhile: all holds become longer."""
@@ -122,19 +78,15 @@ class RelayStage:
             self.call.extend(HOUR_MS)
             self.town.publish(self.call)
 
-    async def load(self, port: int, chance: random.Random) -> None:
-        """Two to six filers and a destination; where workers end TLS, they are killed."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.filers.run(port, chance, chance.randint(2, 6)))
-            if self._has_workers:
-                killing = kill_workers(self._log, random.Random(chance.random()), self.killed)
-                group.create_task(killing)
+    def clients(self, port: int, chance: random.Random) -> Coroutine[None, None, None]:
+        """Two to six filers and a destination."""
+        return self.filers.run(port, chance, chance.randint(2, 6))
 
     async def check(self, port: int, chance: random.Random) -> Findings:
         """Ask for everything that was promised, byte for byte."""
-        if self._has_workers:
+        if self.tls is not None:
             try:
-                await wait_for_workers(self._log)
+                await wait_for_workers(self.log)
             except TimeoutError:
                 return Findings(["its workers do not start again"])
         check = RelayCheck(self.filers.clients, chance, self._unused(chance))
@@ -166,9 +118,3 @@ class RelayStage:
         findings = check.run(self._memory, self.gone)
         findings.faults = shortened(findings.faults)
         return findings
-
-
-def shortened(faults: list[str]) -> list[str]:
-    """The first few of many."""
-    rest = len(faults) - _ENOUGH
-    return [*faults[:_ENOUGH], *([f"and {rest} more"] if rest > 0 else [])]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random  # noqa: TID251 - passed in, seeded
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from tests.crash.relays.filing import Filers
 from tests.crash.relays.memory import RelayMemory
 from tests.crash.relays.stage import RelayStage
 from tests.crash.relays.town import Town, publishing
+from tests.crash.templates import Templates
 from tests.crash.victims import Warm
 from tests.crash.workers import client_context, make_certificate
 
@@ -43,12 +44,11 @@ class RelaySubject:
     modules: tuple[str, ...] = ("bistro_relay.cli", "bistro_relay.cli.serving", "bistro_relay.app")
 
     def __init__(self, templates: Path, warm: Warm, *, sabotage: str = "") -> None:
-        self._templates = templates
+        self._templates = Templates[RelayMemory](templates)
         self._warm = warm
         self._sabotage = sabotage
         self._town: Town | None = None
         self._stack = contextlib.ExitStack()
-        self._lived: dict[bool, tuple[Path, RelayMemory]] = {}
 
     async def prepare(self, folder: Path, chance: random.Random, *, is_warm: bool) -> RelayStage:
         """A relay that holds something, or is empty, or has to fetch its call's terms first."""
@@ -56,10 +56,8 @@ class RelaySubject:
             self._town = self._stack.enter_context(publishing())
         is_small = is_warm and chance.random() >= _REAL_SHARE
         if chance.random() < _LIVED_SHARE:
-            if is_small not in self._lived:
-                self._lived[is_small] = await self._live(self._town, is_small=is_small)
-            template, memory = self._lived[is_small]
-            shutil.copytree(template, folder, ignore=shutil.ignore_patterns("*.sock"))
+            live = functools.partial(self._live, self._town, is_small=is_small)
+            memory = await self._templates.copy("small" if is_small else "real", folder, live)
             stage = self._stage(self._town, memory.copy(), chance, is_small=is_small)
         else:
             await self._town.make_relay(folder, knows_terms=chance.random() < _KNOWING_SHARE)
@@ -70,10 +68,8 @@ class RelaySubject:
             stage.filers.clients.tls = client_context()
         return stage
 
-    async def _live(self, town: Town, *, is_small: bool) -> tuple[Path, RelayMemory]:
+    async def _live(self, town: Town, folder: Path, *, is_small: bool) -> RelayMemory:
         """A relay after one undisturbed life."""
-        folder = self._templates / ("small" if is_small else "real")
-        shutil.rmtree(folder, ignore_errors=True)
         await town.make_relay(folder, knows_terms=True)
         stage = self._stage(town, RelayMemory(life=1), random.Random(0), is_small=is_small)
         memory = stage.filers.clients.memory
@@ -86,7 +82,7 @@ class RelaySubject:
             load.cancel()
         # What was told in a life that is over is known, whatever is sent in the next.
         memory.life += 1
-        return folder, memory
+        return memory
 
     def _stage(
         self, town: Town, memory: RelayMemory, chance: random.Random, *, is_small: bool

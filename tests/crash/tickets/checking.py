@@ -30,7 +30,6 @@ from tests.crash.subjects import Findings
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
 from tests.crash.trees import leaf, roots_at
 
-_ENOUGH: Final = 8
 _KINDS: Final = {"log": "ticket", "refusals": "refused"}
 _STAMPED: Final = frozenset(_KINDS.values())
 
@@ -244,9 +243,3 @@ def place_of(held: Held) -> tuple[LedgerName, int, bytes | None] | None:
     except FormatError:
         return None
     return held.ledger, proof.index, proof.entry
-
-
-def shortened(faults: Sequence[str]) -> list[str]:
-    """The first few of many."""
-    rest = len(faults) - _ENOUGH
-    return [*faults[:_ENOUGH], *([f"and {rest} more"] if rest > 0 else [])]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random  # noqa: TID251 - passed in, seeded
 import re
-import sys
+import ssl
 from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -21,32 +21,15 @@ from bistro_server.services.calls import CallRegistry
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers
 from tests.crash.connections import Asked, GoneError, connected
-from tests.crash.subjects import Findings
-from tests.crash.tickets.checking import LedgerCheck, Verifier, repetition_faults, shortened
+from tests.crash.programs import ERROR_MS, SERVER, ProgramStage
+from tests.crash.subjects import Findings, shortened
+from tests.crash.tickets.checking import LedgerCheck, Verifier, repetition_faults
 from tests.crash.tickets.clients import Crowd
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
 from tests.crash.tickets.office import admission_faults, is_registered
 from tests.crash.tickets.reading import read_log, static_faults
-from tests.crash.victims import Launch
-from tests.crash.workers import (
-    SERVING_S,
-    WORKERS,
-    environment,
-    kill_workers,
-    wait_for_workers,
-)
+from tests.crash.workers import SERVING_S, wait_for_workers
 
-PROGRAM: Final = "bistro_server.cli:main"
-_PREFIX: Final = "BISTRO_SERVER"
-_COMMAND: Final = str(Path(sys.executable).with_name("bistro-server"))
-_ENVIRONMENT: Final = {
-    "BISTRO_SERVER_CLOCK__ASSUMED_ERROR_MS": "50",
-    "BISTRO_SERVER_DISK__MIN_FREE_BYTES": "0",
-    "BISTRO_SERVER_HTTP__PORT": "0",
-    "BISTRO_SERVER_HTTP__GRACE_S": "0.2",
-    "BISTRO_SERVER_LOG__OUTPUT_FORMAT": "json",
-}
-ERROR_MS: Final = 50
 _KEPT: Final = 300
 """Of the promises of a long log so many are checked in every run."""
 _AGAIN: Final = 60
@@ -55,20 +38,17 @@ _BULK: Final = 200
 
 
 @dataclass
-class TicketStage:
+class TicketStage(ProgramStage):
     """A server and what its clients know; made by ``TicketSubject.prepare``."""
 
     own = re.compile(rb"bistro/")
     at_rest_share = 0.4
+    program = SERVER
 
     calls: dict[str, Terms]
     memory: TicketMemory
     crowd: Crowd
     verifier: Verifier = field(default_factory=Verifier)
-    sabotage: str = ""
-    setup: str = ""
-    killed: Counter[str] = field(default_factory=Counter)
-    _log: Path = Path()
 
     @classmethod
     def of(
@@ -98,35 +78,19 @@ class TicketStage:
         return len(self.memory.held)
 
     @property
-    def may_be_traced(self) -> bool:
-        """What workers send is sealed: nobody else sees it leave."""
-        return self.crowd.tls is None
+    def tls(self) -> ssl.SSLContext | None:
+        """As its clients have it."""
+        return self.crowd.tls
 
     @property
     def serving_s(self) -> tuple[float, float]:
         """Short, but where workers have to come first."""
-        return (0.03, 0.3) if self.crowd.tls is None else SERVING_S
+        return (0.03, 0.3) if self.tls is None else SERVING_S
 
     def at_cut(self, sent: Mapping[int, int]) -> TicketStage:
         """As ``subjects.Stage``."""
         known = self.memory.until(sent)
         return replace(self, memory=known, crowd=replace(self.crowd, memory=known))
-
-    def launch(self, folder: Path, log: Path) -> Launch:
-        """``serve`` in a folder."""
-        self._log, workers, settings = log, list[str](), _ENVIRONMENT
-        if self.crowd.tls is not None:
-            workers = ["--workers", str(WORKERS)]
-            settings = {**settings, **environment(folder, _PREFIX)}
-        return Launch(
-            program=PROGRAM,
-            command=[_COMMAND],
-            arguments=["serve", "--dir", str(folder), *workers],
-            environment=settings,
-            log=log,
-            sabotage=self.sabotage,
-            setup=self.setup,
-        )
 
     def begin_life(self, folder: Path) -> None:
         """Connections are told apart by the life that they belong to."""
@@ -139,18 +103,14 @@ class TicketStage:
                 asked = Asked(self.memory.life - 1, 0, 0, now, now)
                 self.memory.see(Seen((call, name), file.read_bytes(), 0, asked))
 
-    async def load(self, port: int, chance: random.Random) -> None:
-        """Three to eight filers; where workers end TLS, they are killed meanwhile."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.crowd.run(port, chance, chance.randint(3, 8)))
-            if self.crowd.tls is not None:
-                killing = kill_workers(self._log, random.Random(chance.random()), self.killed)
-                group.create_task(killing)
+    def clients(self, port: int, chance: random.Random) -> Coroutine[None, None, None]:
+        """Three to eight filers."""
+        return self.crowd.run(port, chance, chance.randint(3, 8))
 
     async def fill(self, port: int, count: int) -> None:
         """Give the first call so many entries more."""
         call, chance = next(iter(self.calls)), random.Random(count)
-        async with connected(port, self.crowd.tls) as connection:
+        async with connected(port, self.tls) as connection:
             while count > 0:
                 wanted = self.crowd.choose(call, chance, min(count, 1_000), repeated=0.0)
                 await self.crowd.ask(connection, call, wanted, is_bulk=True)
@@ -170,9 +130,9 @@ class TicketStage:
         self.crowd.memory = self.memory
         findings.counts, self.killed = self.killed, Counter()
         try:
-            if self.crowd.tls is not None:
-                await wait_for_workers(self._log)
-            async with connected(port, self.crowd.tls) as connection:
+            if self.tls is not None:
+                await wait_for_workers(self.log)
+            async with connected(port, self.tls) as connection:
                 read: dict[LedgerName, list[bytes]] = {}
                 for name, terms, key in self._ledgers():
                     _, entries = await read_log(connection, name, key)
@@ -201,7 +161,7 @@ class TicketStage:
             held = [one for one in self.memory.held if one.ledger[0] == call]
             sample = chance.sample(held, min(len(held), _AGAIN))
             answers: list[Held | None] = []
-            async with connected(port, self.crowd.tls) as connection:
+            async with connected(port, self.tls) as connection:
                 for at in range(0, len(sample), _BULK):
                     wanted = [one.commitment for one in sample[at : at + _BULK]]
                     answers += await self.crowd.ask(connection, call, wanted, is_bulk=True)
@@ -243,7 +203,7 @@ class TicketStage:
 async def _log_check(folder: Path) -> Findings:
     """What ``bistro-server log check`` says."""
     process = await asyncio.create_subprocess_exec(
-        *(_COMMAND, "log", "check", "--dir", str(folder)), stdout=PIPE, stderr=STDOUT
+        *(SERVER.command, "log", "check", "--dir", str(folder)), stdout=PIPE, stderr=STDOUT
     )
     said, _ = await process.communicate()
     findings = Findings(counts=Counter({"log check": 1}))

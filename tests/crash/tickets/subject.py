@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import random  # noqa: TID251 - passed in, seeded
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +16,11 @@ from bistro_server.services.creating import create_call, init_server, load_terms
 from bistro_server.services.folder import ServerFolder
 from bistro_server.settings import initial_settings
 from tests.crash.lives import serving
+from tests.crash.programs import ERROR_MS
+from tests.crash.templates import Templates
 from tests.crash.thresholds import PUBLISH_AFTER as SMALL
 from tests.crash.tickets.office import register
-from tests.crash.tickets.stage import ERROR_MS, TicketStage
+from tests.crash.tickets.stage import TicketStage
 from tests.crash.victims import Warm
 from tests.crash.workers import client_context, make_certificate
 from tests.support.destinations import NAME, plan
@@ -51,10 +53,9 @@ class TicketSubject:
     modules: tuple[str, ...] = ("bistro_server.cli", "bistro_server.cli.serve", "bistro_server.app")
 
     def __init__(self, templates: Path, warm: Warm, *, sabotage: str = "") -> None:
-        self._templates = templates
+        self._templates = Templates[TicketStage](templates)
         self._warm = warm
         self._sabotage = sabotage
-        self._kept: dict[int, tuple[Path, TicketStage]] = {}
 
     async def prepare(self, folder: Path, chance: random.Random, *, is_warm: bool) -> TicketStage:
         """A server with one or two calls: empty, about to close, for registered filers, or long."""
@@ -63,7 +64,9 @@ class TicketSubject:
         setup = _SMALL_SETUP if is_warm and chance.random() >= _REAL_SHARE else ""
         if shape == "long":
             count = chance.choice(LONG_FOR_SMALL if setup else LONG)
-            stage = await self._long(folder, count, salt, setup)
+            make = functools.partial(self._fill, count=count, setup=setup)
+            kept = await self._templates.copy(f"long-{count}", folder, make)
+            stage = TicketStage.of(kept.calls, salt, kept.memory)
         else:
             closes_ms = {"autumn": FAR_MS} if shape == "two" else {}
             # With the shortest grace there is, that is a moment after it was made.
@@ -88,20 +91,14 @@ class TicketSubject:
     async def close(self) -> None:
         """There is nothing to end: templates go with the folder of all runs."""
 
-    async def _long(self, folder: Path, count: int, salt: bytes, setup: str) -> TicketStage:
-        if count not in self._kept:
-            template = self._templates / f"long-{count}"
-            shutil.rmtree(template, ignore_errors=True)
-            stage = await new_stage(template, {"spring": FAR_MS, "autumn": FAR_MS}, b"%d" % count)
-            stage.setup = setup
-            stage.begin_life(template)
-            launch = stage.launch(template, template.with_suffix(".log"))
-            async with serving(launch, self._warm) as port:
-                await stage.fill(port, count)
-            self._kept[count] = (template, stage)
-        template, kept = self._kept[count]
-        shutil.copytree(template, folder, ignore=shutil.ignore_patterns("*.sock"))
-        return TicketStage.of(kept.calls, salt, kept.memory)
+    async def _fill(self, folder: Path, *, count: int, setup: str) -> TicketStage:
+        """A server with so many entries in its log."""
+        stage = await new_stage(folder, {"spring": FAR_MS, "autumn": FAR_MS}, b"%d" % count)
+        stage.setup = setup
+        stage.begin_life(folder)
+        async with serving(stage.launch(folder, folder.with_suffix(".log")), self._warm) as port:
+            await stage.fill(port, count)
+        return stage
 
 
 async def new_stage(
