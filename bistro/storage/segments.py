@@ -34,6 +34,8 @@ _CRC = struct.Struct(">I")
 _END = struct.Struct(">IQ4s")
 _CHUNK = 1 << 20
 
+_KIND = (MAGIC, VERSION, 0)
+
 HEAD_SIZE: Final = _HEAD.size + _CRC.size
 END_SIZE: Final = _END.size
 
@@ -131,6 +133,38 @@ def decode_head(read: ReadAt, offset: int, *, generation: int | None = None) -> 
     if len(claim) != claim_size or zlib.crc32(claim) != claim_crc:
         raise FormatError(f"segment record at byte {offset}: claim is missing or damaged")
     return SegmentRecord(offset, claim, data_size, found)
+
+
+def known_data(view: memoryview, at: int, *, claim: bytes, data_size: int) -> memoryview:
+    """The data of a whole record whose claim and size are known, as a part of ``view``.
+
+    Everything that says something is compared with what is known, so the CRCs of head and
+    claim, which tell a scan where records end, are not computed.
+
+    Args:
+        view: Bytes of a segment.
+        at: Where in them the record begins.
+        claim: Its claim.
+        data_size: Bytes of its data.
+
+    Raises:
+        FormatError: Another record stands there, or none, or its data is not what was written.
+    """
+    data_at = at + HEAD_SIZE + len(claim)
+    end_at = data_at + data_size
+    if len(view) < end_at + END_SIZE:
+        raise FormatError("it is cut off")
+    magic, version, flags, generation, claim_size, _, size = _HEAD.unpack_from(view, at)
+    if (magic, version, flags) != _KIND:
+        raise FormatError(f"magic {magic!r}, version {version}")
+    # Copied, because views are compared byte by byte.
+    found = bytes(view[at + HEAD_SIZE : data_at])
+    if (claim_size, size) != (len(claim), data_size) or found != claim:
+        raise FormatError("another record stands there")
+    data = view[data_at:end_at]
+    if _END.unpack_from(view, end_at) != (zlib.crc32(data), generation, END_MAGIC):
+        raise FormatError("its data is not what was written")
+    return data
 
 
 def inspect(read: ReadAt, record: SegmentRecord, *, file_size: int, check_data: bool) -> Found:

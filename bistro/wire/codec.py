@@ -25,6 +25,7 @@ MAX_ITEMS: Final = 10_000
 """Entries of one array, as many as the longest message (a release) may hold."""
 MAX_UINT: Final = 2**53 - 1
 """The largest integer that JSON readers hold exactly; no field needs a larger one."""
+_FLAT: Final = frozenset({bytes, str, bool, type(None)})
 _SKIPPED_FROM: Final = 256
 """Shorter messages cannot ask for room that would be worth a look before."""
 
@@ -83,7 +84,7 @@ def _require_whole(data: bytes) -> None:
 
 def _require_encodable(value: object, depth: int) -> None:
     kind = type(value)
-    if kind is bytes or kind is str or kind is bool or value is None:
+    if kind in _FLAT:
         return
     if kind is int:
         if not 0 <= cast("int", value) <= MAX_UINT:
@@ -91,12 +92,18 @@ def _require_encodable(value: object, depth: int) -> None:
         return
     if not isinstance(value, list | tuple):
         raise FormatError(f"expected a value of MessagePack's plain kinds, found {describe(value)}")
+    _require_items(value, depth)
+
+
+def _require_items(value: Sequence[object], depth: int) -> None:
     if depth == 0:
         raise FormatError(f"expected at most {MAX_DEPTH} arrays within arrays, found more")
     if len(value) > MAX_ITEMS:
         raise FormatError(f"expected at most {MAX_ITEMS} items, found {len(value)}")
     for item in value:
-        _require_encodable(item, depth - 1)
+        # Most items are no arrays: for these the call would cost more than the look.
+        if type(item) not in _FLAT:
+            _require_encodable(item, depth - 1)
 
 
 def describe(value: object) -> str:
@@ -255,6 +262,10 @@ class Reader:
         return [
             _reader_of(f"{kind} {number}", item) for number, item in enumerate(self._items[start:])
         ]
+
+    def values(self) -> Sequence[Value]:
+        """All fields, which are the caller's to check, and stay to be read."""
+        return self._items
 
     def end(self) -> None:
         """Refuse fields that nobody has read."""

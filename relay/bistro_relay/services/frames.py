@@ -9,7 +9,7 @@ Source: docs/spec/collection.md, batches.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final
 
 from bistro.daemon import logs
@@ -24,9 +24,9 @@ from bistro.ids import Origin
 from bistro.protocol.transfer import TransferState
 from bistro.storage.durable import ReadFile
 from bistro.storage.segments import SegmentRecord
-from bistro.wire.batches import BatchItem, FrameHead
+from bistro.wire.batches import BatchItem, FrameHead, around_commitment
 from bistro_relay.services.pacing import Pacing
-from bistro_relay.store.placing import FragmentKey, PlacedUploads
+from bistro_relay.store.placing import PlacedUploads
 from bistro_relay.store.segments import CHUNK_SIZE, SegmentFiles
 from bistro_relay.store.shared import Wanted
 from bistro_relay.store.shelf import Shelf
@@ -92,64 +92,61 @@ class Frames:
     async def _window(
         self, origin: Origin, items: Sequence[BatchItem], piece_size: int
     ) -> AsyncIterator[bytes]:
-        held = await self._placed.find_custodies(origin, [(x.commitment, x.index) for x in items])
-        small: list[BatchItem] = []
-        size = 0
-        for item in items:
-            upload = held.get((item.commitment, item.index))
-            if upload is None or upload.place is not None:
-                small.append(item)
-                size += 0 if upload is None else upload.transfer.size
-                if size < piece_size:
-                    continue
-            if small:
-                yield await self._pack(origin, small, held)
-                small, size = [], 0
-            if upload is not None and upload.place is None:
-                async for piece in self._frame(upload, item):
+        keys = [(one.commitment, one.index) for one in items]
+        records = await self._placed.find_records(origin, keys)
+        absent = [key for key, record in zip(keys, records, strict=True) if record is None]
+        others = await self._placed.find_custodies(origin, absent) if absent else {}
+        begin, size = 0, 0
+        for at, record in enumerate(records):
+            if record is not None:
+                size += record.size
+            elif (upload := others.get(keys[at])) is not None and upload.place is None:
+                if begin < at:
+                    yield await self._pack(origin, items[begin:at], records[begin:at])
+                begin, size = at + 1, 0
+                async for piece in self._frame(upload, items[at]):
                     yield piece
-        if small:
-            yield await self._pack(origin, small, held)
+            if size >= piece_size:
+                yield await self._pack(origin, items[begin : at + 1], records[begin : at + 1])
+                begin, size = at + 1, 0
+        if begin < len(items):
+            yield await self._pack(origin, items[begin:], records[begin:])
 
     async def _pack(
-        self, origin: Origin, items: Sequence[BatchItem], held: Mapping[FragmentKey, Upload]
+        self, origin: Origin, items: Sequence[BatchItem], records: Sequence[Wanted | None]
     ) -> bytes:
         """The frames of small fragments, and of those that are not held."""
-        wanted = _wanted(items, held)
-        found = await asyncio.to_thread(self._read, wanted)
-        failed = [key for key, data in found.items() if isinstance(data, StorageError)]
+        found = await asyncio.to_thread(self._read, records)
+        failed = [at for at, data in enumerate(found) if isinstance(data, StorageError)]
         if failed:
             # Released or moved since the rows were read: their rows say so now.
-            held = {**held, **await self._placed.find_custodies(origin, failed)}
-            again = _wanted([x for x in items if (x.commitment, x.index) in failed], held)
-            found |= await asyncio.to_thread(self._read, again)
-        pieces: list[bytes] = []
+            keys = [(items[at].commitment, items[at].index) for at in failed]
+            records = await self._placed.find_records(origin, keys)
+            again = await asyncio.to_thread(self._read, records)
+            for at, data in zip(failed, again, strict=True):
+                found[at] = data
+        pieces: list[bytes | memoryview] = []
         size = 0
-        for item in items:
-            key = item.commitment, item.index
-            head, rest = self._packed(item, held.get(key), found.get(key))
-            pieces += head, rest
-            size += len(rest)
+        for item, data in zip(items, found, strict=True):
+            offset = item.offset
+            if isinstance(data, memoryview) and offset <= len(data):
+                rest = data[offset:]
+                before, after = around_commitment(item.index, offset, len(rest))
+                pieces += before, item.commitment, after, rest
+                size += len(rest)
+            else:
+                pieces.append(self._failed(item, _reason(item, data)).encode())
         self._pacing.count(origin.server, size)
         return b"".join(pieces)
 
-    def _read(
-        self, wanted: Mapping[FragmentKey, Wanted]
-    ) -> dict[FragmentKey, bytes | StorageError]:
-        return dict(zip(wanted, self._shelf.read(list(wanted.values())), strict=True))
-
-    def _packed(
-        self, item: BatchItem, upload: Upload | None, data: bytes | StorageError | None
-    ) -> tuple[bytes, bytes]:
-        try:
-            _require_held(upload, item)
-            if isinstance(data, StorageError):
-                raise data
-        except (StorageError, UnknownObjectError, FormatError) as exc:
-            return self._failed(item, exc).encode(), b""
-        rest = (data or b"")[item.offset :]
-        head = FrameHead(item.commitment, item.index, item.offset, length=len(rest))
-        return head.encode(), rest
+    def _read(self, records: Sequence[Wanted | None]) -> list[memoryview | StorageError | None]:
+        """The data of records; read in the order in which they stand on the disk."""
+        found: list[memoryview | StorageError | None] = [None] * len(records)
+        ordered = sorted((one, at) for at, one in enumerate(records) if one is not None)
+        read = self._shelf.read([one for one, _ in ordered])
+        for (_, at), data in zip(ordered, read, strict=True):
+            found[at] = data
+        return found
 
     async def _frame(self, upload: Upload, item: BatchItem) -> AsyncIterator[bytes]:
         try:
@@ -199,28 +196,30 @@ class Frames:
         return FrameHead(item.commitment, item.index, item.offset, code=error.code)
 
 
-def _wanted(
-    items: Sequence[BatchItem], held: Mapping[FragmentKey, Upload]
-) -> dict[FragmentKey, Wanted]:
-    """The records of those items that are held in shared segments."""
-    found: dict[FragmentKey, Wanted] = {}
-    for item in items:
-        upload = held.get((item.commitment, item.index))
-        record = None if upload is None else upload.record
-        if record is not None and upload is not None and _is_held(upload):
-            found[item.commitment, item.index] = record
-    return found
+def _reason(
+    item: BatchItem, data: memoryview | StorageError | None
+) -> StorageError | UnknownObjectError | FormatError:
+    """Why a small fragment does not follow."""
+    if isinstance(data, StorageError):
+        return data
+    if data is None:
+        return _unknown()
+    return _beyond(item, len(data))
 
 
-def _is_held(upload: Upload) -> bool:
-    return upload.transfer.state is TransferState.HELD
-
-
-def _require_held(upload: Upload | None, item: BatchItem) -> None:
-    if upload is None or not _is_held(upload):
-        raise UnknownObjectError("no such fragment is held for this call")
+def _require_held(upload: Upload, item: BatchItem) -> None:
+    if upload.transfer.state is not TransferState.HELD:
+        raise _unknown()
     if item.offset > upload.transfer.size:
-        raise FormatError(f"offset: expected at most {upload.transfer.size}, found {item.offset}")
+        raise _beyond(item, upload.transfer.size)
+
+
+def _unknown() -> UnknownObjectError:
+    return UnknownObjectError("no such fragment is held for this call")
+
+
+def _beyond(item: BatchItem, size: int) -> FormatError:
+    return FormatError(f"offset: expected at most {size}, found {item.offset}")
 
 
 async def _read(file: ReadFile, at: int, end: int) -> bytes:

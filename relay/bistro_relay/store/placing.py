@@ -8,12 +8,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from typing import Final
 
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
 from bistro.storage.database import Database
-from bistro_relay.store.shared import Place
+from bistro_relay.store.shared import Place, Wanted
 from bistro_relay.store.uploads import INSERT, SELECT, Upload, read_upload, upload_values
 
 _LIVE: Final = "segment IS NOT NULL AND state IN ('complete', 'held')"
@@ -22,6 +24,11 @@ _AT_ONCE: Final = 400
 
 FragmentKey = tuple[bytes, int]
 """Commitment and index: what a fragment is within its call."""
+
+
+@cache
+def _numbered_marks(count: int) -> str:
+    return ", ".join(f"({number}, ?, ?)" for number in range(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,34 @@ class PlacedUploads:
             )
             uploads = map(read_upload, rows)
             found.update({(one.commitment, one.index): one for one in uploads})
+        return found
+
+    async def find_records(
+        self, origin: Origin, keys: Sequence[FragmentKey]
+    ) -> list[Wanted | None]:
+        """The records of fragments of a call that are held in shared segments, in order.
+
+        None stands for any other: unknown, ended, or in a segment of its own.
+        """
+        found: list[Wanted | None] = []
+        for at in range(0, len(keys), _AT_ONCE):
+            some = keys[at : at + _AT_ONCE]
+            records: list[Wanted | None] = [None] * len(some)
+            # Joined this way round, or SQLite would look at every row of the call.
+            rows = await self._database.fetch_all(
+                "WITH wanted (number, wanted_commitment, wanted_fragment) "  # noqa: S608 - numbers
+                f"AS (VALUES {_numbered_marks(len(some))}) "
+                "SELECT number, segment, place, claim, size FROM wanted CROSS JOIN upload "
+                "INDEXED BY upload_custody ON server = ? AND call = ? "
+                "AND commitment = wanted_commitment AND fragment = wanted_fragment "
+                # The first condition is the index's own, which SQLite does not infer.
+                "WHERE state IN ('complete', 'held', 'released') AND state = 'held' "
+                "AND segment IS NOT NULL",
+                (*chain.from_iterable(some), origin.server, origin.call),
+            )
+            for number, segment, place, claim, size in rows:
+                records[number] = Wanted(Place(segment, place), claim, size)
+            found += records
         return found
 
     async def loads(self) -> list[Load]:

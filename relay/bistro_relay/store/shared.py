@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from bistro.errors import FormatError, StorageError, UnknownObjectError
 from bistro.storage import segments
@@ -38,12 +38,13 @@ SMALL_SIZE: Final = 1_048_576
 
 _NAME: Final = re.compile(r"([0-9a-f]{8})\.segment")
 _BLOCK: Final = 1_048_576
+_STRETCH: Final = SMALL_SIZE + _BLOCK
+"""Bytes that are read at once at most."""
 _OPEN_FILES: Final = 64
 _AROUND: Final = segments.HEAD_SIZE + segments.END_SIZE
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a record stands.
 
     Attributes:
@@ -64,7 +65,7 @@ class Record:
     crc: int
 
     @classmethod
-    def of(cls, claim: bytes, data: bytes) -> Record:
+    def of(cls, claim: bytes, data: bytes | memoryview) -> Record:
         """The record of data whose CRC is not known yet."""
         return cls(claim, data, zlib.crc32(data))
 
@@ -74,9 +75,8 @@ class Record:
         return record_size(self.claim, len(self.data))
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A record that is looked for, and what must be found.
+class Wanted(NamedTuple):
+    """A record that is looked for, and what must be found; a batch makes thousands.
 
     Attributes:
         place: From its row.
@@ -247,32 +247,35 @@ class SharedFiles:
                 check_data=True,
             )
 
-    def read(self, wanted: Sequence[Wanted]) -> list[bytes | StorageError]:
+    def read(self, wanted: Sequence[Wanted]) -> list[memoryview | StorageError]:
         """The fragments that are looked for, in order; neighbours are read at once.
 
         Each is its whole data, checked, or why it cannot be had: an unreadable medium, damage,
-        or a record that has moved since its row was read.
+        or a record that has moved since its row was read. Views keep all that was read at once.
         """
-        found: list[bytes | StorageError] = []
+        found: list[memoryview | StorageError] = []
         at = 0
         while at < len(wanted):
-            end = at + 1
-            begin = wanted[at].place
-            while end < len(wanted) and _follows(begin, wanted[end - 1], wanted[end]):
-                end += 1
-            found += self._read_stretch(wanted[at:end])
+            end, size = _stretch(wanted, at)
+            found += self._read_stretch(wanted[at:end], size)
             at = end
         return found
 
-    def _read_stretch(self, wanted: Sequence[Wanted]) -> list[bytes | StorageError]:
-        begin = wanted[0].place
+    def _read_stretch(self, wanted: Sequence[Wanted], size: int) -> list[memoryview | StorageError]:
+        segment, begin = wanted[0].place
         try:
-            file = self._file(begin.segment)
-            data = file.read(offset=begin.offset, size=wanted[-1].end - begin.offset)
+            view = memoryview(self._file(segment).read(offset=begin, size=size))
         except (StorageError, UnknownObjectError) as exc:
-            return [StorageError(f"segment {begin.segment:08x}: {exc.message}")] * len(wanted)
-        view = memoryview(data)
-        return [_checked(view[one.place.offset - begin.offset :], one) for one in wanted]
+            return [StorageError(f"segment {segment:08x}: {exc.message}")] * len(wanted)
+        found: list[memoryview | StorageError] = []
+        for (_, offset), claim, data_size in wanted:
+            try:
+                data = segments.known_data(view, offset - begin, claim=claim, data_size=data_size)
+            except FormatError as exc:
+                found.append(_damaged(Place(segment, offset), exc.message))
+            else:
+                found.append(data)
+        return found
 
     def _file(self, number: int) -> ReadFile:
         with self._lock:
@@ -295,28 +298,17 @@ class SharedFiles:
         return self._root / f"{number:08x}.segment"
 
 
-def _follows(begin: Place, before: Wanted, after: Wanted) -> bool:
-    """Whether a record stands right behind another, and the stretch does not become too long."""
-    return (
-        after.place.segment == before.place.segment
-        and after.place.offset == before.end
-        and after.end - begin.offset <= SMALL_SIZE + _BLOCK
-    )
-
-
-def _checked(view: memoryview, wanted: Wanted) -> bytes | StorageError:
-    place = wanted.place
-    try:
-        record = segments.decode_head(lambda at, size: bytes(view[at : at + size]), 0)
-    except FormatError as exc:
-        return _damaged(place, exc.message)
-    if record.claim != wanted.claim or record.data_size != wanted.size:
-        return _damaged(place, "another record stands there")
-    data = bytes(view[record.data_offset : record.data_offset + record.data_size])
-    end = bytes(view[record.end - segments.END_SIZE : record.end])
-    if end != segments.encode_end(zlib.crc32(data), generation=record.generation):
-        return _damaged(place, "its data is not what was written")
-    return data
+def _stretch(wanted: Sequence[Wanted], at: int) -> tuple[int, int]:
+    """The index behind the records that stand in a row from ``at`` on, and all their bytes."""
+    (segment, begin), claim, size = wanted[at]
+    end = begin + record_size(claim, size)
+    while (at := at + 1) < len(wanted):
+        (other, offset), claim, size = wanted[at]
+        behind = end + record_size(claim, size)
+        if other != segment or offset != end or behind - begin > _STRETCH:
+            break
+        end = behind
+    return at, end - begin
 
 
 def _damaged(place: Place, reason: str) -> StorageError:

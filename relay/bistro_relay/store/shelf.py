@@ -257,7 +257,7 @@ class Shelf:
             return None
         return min(sparse)[1]
 
-    def read(self, wanted: Sequence[Wanted]) -> list[bytes | StorageError]:
+    def read(self, wanted: Sequence[Wanted]) -> list[memoryview | StorageError]:
         """See ``SharedFiles.read``."""
         return self._files.read(wanted)
 
