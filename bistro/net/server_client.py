@@ -17,6 +17,7 @@ from bistro.api import media, routes
 from bistro.crypto.signing import Note
 from bistro.errors import FormatError
 from bistro.ids import format_commitment
+from bistro.net.memory import Memory
 from bistro.net.session import Answer, Session
 from bistro.wire.anchor import MAX_STAMPED_SIZE, StampedEntry
 from bistro.wire.consistency import MAX_CONSISTENCY_SIZE, parse_consistency
@@ -65,12 +66,22 @@ class ServerClient:
         session: An open session.
         base_url: Where the API begins: what the user typed, then ``base_url`` of discovery.
         allow_http: Send over plain HTTP to any host: for ``tickets_url`` of discovery.
+        memory: What was answered before: statuses are asked for by their tag, and what a call
+            has published for everybody only when it is not fresh any more.
     """
 
-    def __init__(self, session: Session, base_url: str, *, allow_http: bool = False) -> None:
+    def __init__(
+        self,
+        session: Session,
+        base_url: str,
+        *,
+        allow_http: bool = False,
+        memory: Memory | None = None,
+    ) -> None:
         self._base = base_url
         self._session = session
         self._allow_http = allow_http
+        self._memory = memory
 
     async def fetch_discovery(self) -> ServerDiscovery:
         """What the server says about itself; unsigned."""
@@ -129,8 +140,8 @@ class ServerClient:
 
     async def fetch_status(self, call: str, commitment: bytes) -> Note:
         """The signed public status; verify it with ``bistro.wire.status.verify_status``."""
-        shown = format_commitment(commitment)
-        return await self._get_note(routes.STATUS.url(self._base, call=call, commitment=shown))
+        url = routes.STATUS.url(self._base, call=call, commitment=format_commitment(commitment))
+        return Note.parse((await self._ask_anew(url, MAX_NOTE_SIZE)).body)
 
     async def fetch_outcome(self, call: str, commitment: bytes, token: bytes) -> Note:
         """The signed outcome, which only who knows the token may read."""
@@ -161,12 +172,12 @@ class ServerClient:
     async def fetch_closed(self, call: str) -> Closed:
         """The last ``closed`` entry with its proof; ``UnknownObjectError`` while there is none."""
         url = routes.LOG_CLOSED.url(self._base, call=call)
-        return Closed.parse((await self._get(url, MAX_PROOF_SIZE)).body)
+        return Closed.parse((await self._recall(url, MAX_PROOF_SIZE)).body)
 
     async def fetch_opening(self, call: str) -> Opening:
         """The ``opening`` entry with its proof; ``UnknownObjectError`` while there is none."""
         url = routes.LOG_OPENING.url(self._base, call=call)
-        return Opening.parse((await self._get(url, MAX_PROOF_SIZE)).body)
+        return Opening.parse((await self._recall(url, MAX_PROOF_SIZE)).body)
 
     async def fetch_stamped(self, call: str, index: int) -> StampedEntry:
         """An entry under a checkpoint that another authority stamped; nothing is verified.
@@ -178,7 +189,8 @@ class ServerClient:
 
     async def fetch_minutes(self, call: str) -> Note:
         """The signed minutes; ``UnknownObjectError`` before the call was opened."""
-        return await self._get_note(routes.MINUTES.url(self._base, call=call))
+        url = routes.MINUTES.url(self._base, call=call)
+        return Note.parse((await self._recall(url, MAX_NOTE_SIZE)).body)
 
     async def _post_tickets(self, call: str, requests: TicketRequests) -> tuple[TicketAnswer, ...]:
         url = routes.TICKETS.url(self._base, call=call)
@@ -191,6 +203,17 @@ class ServerClient:
 
     async def _get_note(self, url: str) -> Note:
         return Note.parse((await self._get(url, MAX_NOTE_SIZE)).body)
+
+    async def _recall(self, url: str, limit: int) -> Answer:
+        """A GET of what is the same for everybody: not sent while its answer is fresh."""
+        known = None if self._memory is None else self._memory.fresh(url)
+        return known or await self._ask_anew(url, limit)
+
+    async def _ask_anew(self, url: str, limit: int) -> Answer:
+        """A GET that is always sent, with the tag of what is known."""
+        if self._memory is None:
+            return await self._get(url, limit)
+        return await self._memory.ask(self._session, url, limit=limit)
 
     async def _get(self, url: str, limit: int, headers: Mapping[str, str] | None = None) -> Answer:
         return await self._session.ask("GET", url, headers=headers, limit=limit)

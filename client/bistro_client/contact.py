@@ -9,13 +9,14 @@ Source: docs/spec/terms.md, trust and discovery.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bistro.api import routes
 from bistro.clock import Clock
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import FormatError, UnknownObjectError, VerificationError
 from bistro.ids import Origin
+from bistro.net.memory import Memory
 from bistro.net.server_client import ServerClient
 from bistro.net.session import Session
 from bistro.protocol.deadline import is_on_time, terms_in_force
@@ -95,22 +96,32 @@ class Destination:
             raise peer_messages.unknown_call(call, self.discovery)
         return Origin(self.discovery.name, call)
 
-    async def fetch_versions(self, origin: Origin) -> Versions:
+    async def fetch_versions(self, origin: Origin, known: Sequence[ServedTerms] = ()) -> Versions:
         """Every version of the call's terms, verified back to the first.
 
         The latest is signed by a trusted key; it names those before it by hash.
 
+        Args:
+            origin: The call.
+            known: Versions from an earlier time, oldest first: they are not fetched again, and
+                none is where discovery says that the last of them is still the latest.
+
         Raises:
             VerificationError: A signature, a proof or the succession does not hold.
         """
-        latest = await self.client.fetch_terms(origin.call)
+        summary = self.discovery.call(origin.call)
+        if known and summary is not None and summary.terms == known[-1].signed.hash:
+            latest = known[-1]
+        else:
+            latest = await self.client.fetch_terms(origin.call)
+        kept = {one.signed.hash: one for one in known}
         latest.signed.verify(self.discovery.terms_key)
         _verify(latest, origin, log_key=latest.signed.terms.keys.log)
         chain = [latest]
         while (before := chain[-1].signed.terms.supersedes) is not None:
             if len(chain) > MAX_TERMS:
                 raise FormatError(f"terms: expected at most {MAX_TERMS} versions, found more")
-            older = await self.client.fetch_terms_version(origin.call, before)
+            older = kept.get(before) or await self.client.fetch_terms_version(origin.call, before)
             _verify(older, origin, log_key=latest.signed.terms.keys.log)
             verify_successor(older.signed.terms, chain[-1].signed.terms)
             chain.append(older)
@@ -135,12 +146,14 @@ class Reception:
         known: The pinned keys.
         clock: This machine's clock.
         listener: Told about first contacts and wrong clocks.
+        memory: What servers have answered before.
     """
 
     session: Session
     known: KnownServers
     clock: Clock
     listener: Listener
+    memory: Memory = field(default_factory=Memory)
 
     async def reach(
         self, url: str, *, given: VerifierKey | None = None, may_pin: bool = True
@@ -174,7 +187,7 @@ class Reception:
             self.listener.tell(notices.pinned(found, was_given=given is not None))
         if time.is_far_off:
             self.listener.tell(notices.clock_is_off(time.offset_ms or 0))
-        client = ServerClient(self.session, discovery.base_url)
+        client = ServerClient(self.session, discovery.base_url, memory=self.memory)
         plain = None
         if discovery.tickets_url is not None:
             plain = ServerClient(self.session, discovery.tickets_url, allow_http=True)
@@ -184,8 +197,8 @@ class Reception:
         # Asked by hand, for the ``Date`` of the answer.
         began_ms = self.clock.monotonic_ms()
         try:
-            answer = await self.session.ask(
-                "GET", routes.DISCOVERY.url(url), limit=MAX_DISCOVERY_SIZE
+            answer = await self.memory.ask(
+                self.session, routes.DISCOVERY.url(url), limit=MAX_DISCOVERY_SIZE
             )
             took_ms = self.clock.monotonic_ms() - began_ms
             discovery = ServerDiscovery.decode(answer.body)

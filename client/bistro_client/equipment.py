@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from bistro.api import routes
 from bistro.clock import Clock
 from bistro.crypto.signing import VerifierKey
-from bistro.errors import SettingsError, UnavailableError
+from bistro.errors import SettingsError, StorageError, UnavailableError
 from bistro.ids import Origin
+from bistro.net.memory import Memory
 from bistro.net.session import Session
 from bistro.protocol.submission import Submission
 from bistro.storage.durable import Disk
+from bistro.wire.served_terms import ServedTerms
 from bistro_client import keyring, notices
 from bistro_client.contact import Destination, Reception, Versions
+from bistro_client.evidence_file import load_terms
 from bistro_client.home import Home
 from bistro_client.keyring import FilerKey
 from bistro_client.known_servers import KnownServers
@@ -50,6 +55,9 @@ class Equipment:
     disk: Disk
     limits: Limits
     pace: Pace
+    memory: Memory = field(default_factory=Memory)
+    met: dict[tuple[str, VerifierKey], Destination] = field(default_factory=dict)
+    """Destinations that were reached; good again while what they said is fresh."""
 
     def key(self, path: Path, *, may_create: bool) -> FilerKey:
         """The filer's key; made now if there is none and one may be made."""
@@ -63,12 +71,14 @@ class Equipment:
     async def reach(self, url: str, *, given: VerifierKey | None) -> Destination:
         """The destination at ``url``, tried for a few seconds; see ``Reception.reach``."""
         known = KnownServers(self.home.known_servers, disk=self.disk)
-        reception = Reception(self.session, known, self.clock, self.listener)
+        reception = Reception(self.session, known, self.clock, self.listener, self.memory)
         return await self._briefly().ask(lambda: reception.reach(url, given=given))
 
-    async def fetch_terms(self, destination: Destination, origin: Origin) -> Visit:
-        """A destination with the terms of a call, tried for a few seconds."""
-        versions = await self._briefly().ask(lambda: destination.fetch_versions(origin))
+    async def fetch_terms(
+        self, destination: Destination, origin: Origin, known: Sequence[ServedTerms] = ()
+    ) -> Visit:
+        """A destination with the terms of a call, tried for a few seconds; those ``known`` stay."""
+        versions = await self._briefly().ask(lambda: destination.fetch_versions(origin, known))
         return Visit(destination, versions)
 
     def _briefly(self) -> Wait:
@@ -77,15 +87,30 @@ class Equipment:
         return replace(self.patience, limit_ms=least_ms).begin()
 
     async def visit(self, submission: Submission) -> Visit:
-        """The destination of a submission, waited for as long as patience lasts."""
+        """The destination of a submission, waited for as long as patience lasts.
+
+        Of several submissions that are looked at in a row, the first asks who it is, for all.
+        """
+        request = submission.request
+        known = await asyncio.to_thread(self._kept_terms, submission)
 
         async def attempt() -> Visit:
-            request = submission.request
-            trusted = VerifierKey.parse(request.terms_key)
-            destination = await self.reach(request.server_url, given=trusted)
-            return await self.fetch_terms(destination, request.origin)
+            destination = await self._meet(request.server_url, VerifierKey.parse(request.terms_key))
+            return await self.fetch_terms(destination, request.origin, known)
 
         return await self.patience.begin().ask(attempt)
+
+    async def _meet(self, url: str, trusted: VerifierKey) -> Destination:
+        met = self.met.get((url, trusted))
+        if met is None or self.memory.fresh(routes.DISCOVERY.url(url)) is None:
+            met = self.met[url, trusted] = await self.reach(url, given=trusted)
+        return met
+
+    def _kept_terms(self, submission: Submission) -> tuple[ServedTerms, ...]:
+        try:
+            return load_terms(self.home.folder(submission.id))
+        except StorageError:
+            return ()  # all are fetched again, and mend what is damaged
 
     async def visit_if_up(self, submission: Submission) -> Visit | None:
         """As ``visit``, without waiting: None if it cannot be reached now."""

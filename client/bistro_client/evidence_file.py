@@ -122,7 +122,7 @@ def update(
     evidence = build(folder, submission)
     if evidence is None:
         return None
-    before = _read_before(folder)
+    before = read_published(folder)
     found = found or Findings()
     evidence = replace(
         evidence,
@@ -153,7 +153,7 @@ def require_verifies(evidence: Evidence) -> None:
         raise messages.evidence_fails([(one.part, one.text) for one in report.failures])
 
 
-def _read_before(folder: Folder) -> Findings:
+def read_published(folder: Folder) -> Findings:
     """The published parts of the file as it is; nothing if it is missing or damaged."""
     data = read_file(folder.evidence, max_size=MAX_EVIDENCE_SIZE)
     if data is None:

@@ -1,5 +1,19 @@
 """Looks where a submission stands: status, repairs, outcome, minutes; every answer verified.
 
+A look is one request while nothing has changed: the status, by its tag. All else is asked for
+when it can be there and is not here:
+
+| what | asked for when |
+|---|---|
+| status | always, but the last, which does not change |
+| repairs | the status is new, and says staged: asking for a repair signs it anew |
+| outcome | the status says opened or lapsed: it may still change |
+| closed | discovery says that the call is closed, and the evidence lacks this closing |
+| opening, minutes | discovery says that it was opened, and the evidence lacks them |
+| stamped | the terms name an authority, or the call was opened, and the evidence has no stamp |
+
+Discovery proves nothing, and need not: it only says when to ask for what does.
+
 Source: docs/spec/opening.md, status; docs/spec/collection.md, repairs.
 """
 
@@ -20,10 +34,10 @@ from bistro.wire.header import NO_TOKEN
 from bistro.wire.minutes import verify_minutes
 from bistro.wire.status import Status, verify_outcome, verify_status
 from bistro.wire.terms import Terms
-from bistro.wire.ticket import Ticket
+from bistro.wire.ticket import Closed, Ticket
 from bistro_client import notices
 from bistro_client.contact import Destination, Versions
-from bistro_client.evidence_file import Findings, save_terms, update
+from bistro_client.evidence_file import Findings, read_published, save_terms, update
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener
 from bistro_client.sealing import clear_spool
@@ -64,12 +78,12 @@ class Watcher:
             UnavailableError: It cannot be reached.
             VerificationError: Something that it says does not hold; it was not believed.
         """
-        await self._take_status()
-        if self.journal.submission.state in _REPAIRABLE:
-            await self._take_repairs()
+        if self.journal.submission.state not in _ENDED:
+            await self._take_status()
         if self.journal.submission.state in _ENDED:
             await self._take_outcome()
-        await self._renew_evidence(await self._fetch_published())
+        kept = await asyncio.to_thread(read_published, self.journal.folder)
+        await self._renew_evidence(await self._fetch_published(kept))
         if self.journal.submission.may_delete_spool:
             await asyncio.to_thread(clear_spool, self.journal.folder, disk=self.journal.disk)
         return self.journal.submission
@@ -96,6 +110,10 @@ class Watcher:
         text = note.encode()
         status = verify_status(text, self._terms.keys.status)
         self._require_ours(status)
+        is_new = text.decode() != self.journal.submission.status
+        if is_new and status.state == "staged" and self.journal.submission.state in _REPAIRABLE:
+            # Before the status is written down: a crash in between asks for both again.
+            await self._take_repairs()
         before = self.journal.submission.state
         state = SubmissionState(status.state)
         after = await self.journal.change(lambda s: s.observe(state, status=text.decode()))
@@ -147,14 +165,18 @@ class Watcher:
             self.destination.client.fetch_outcome(self._origin.call, self._commitment, token)
         )
 
-    async def _fetch_published(self) -> Findings:
-        """The parts of the evidence that the destination publishes about the whole call."""
+    async def _fetch_published(self, kept: Findings) -> Findings:
+        """What the evidence lacks of what the destination publishes about the whole call."""
         client, call = self.destination.client, self._origin.call
-        closed = await _if_any(client.fetch_closed(call))
-        opening = await _if_any(client.fetch_opening(call))
-        minutes = None
-        consistency = None
-        if opening is not None:
+        summary = self.destination.discovery.call(call)
+        state = "" if summary is None else summary.state
+        is_opened = state == "opened"
+        closed = opening = minutes = consistency = None
+        if (state == "closed" or is_opened) and not self._is_this_closing(kept.closed):
+            closed = await _if_any(client.fetch_closed(call))
+        if is_opened and kept.opening is None:
+            opening = await _if_any(client.fetch_opening(call))
+        if is_opened and kept.minutes is None:
             note = await _if_any(client.fetch_minutes(call))
             if note is not None:
                 minutes = note.encode()
@@ -165,13 +187,18 @@ class Watcher:
             minutes=None if minutes is None else minutes.decode(),
             consistency=consistency,
             rotations=self.destination.discovery.rotations,
-            stamped=await self._fetch_stamped(),
+            stamped=await self._fetch_stamped(kept, is_opened=is_opened),
         )
 
-    async def _fetch_stamped(self) -> StampedEntry | None:
+    def _is_this_closing(self, closed: str | None) -> bool:
+        """Whether the call closed so, and was not extended since."""
+        return closed is not None and Closed.parse(closed).entry.digest == self._terms.hash
+
+    async def _fetch_stamped(self, kept: Findings, *, is_opened: bool) -> StampedEntry | None:
         """The ticket under a checkpoint that others stamped; checked with the evidence."""
         ticket = self.journal.submission.ticket
-        if ticket is None:
+        may_count = is_opened or bool(self._terms.timestamping)
+        if ticket is None or kept.stamped is not None or not may_count:
             return None
         index = Ticket.parse(ticket).index
         return await _if_any(self.destination.client.fetch_stamped(self._origin.call, index))

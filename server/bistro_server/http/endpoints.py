@@ -29,6 +29,7 @@ def quick(desks: Desks, clock: Clock) -> Heads:
         submitting.quick_tickets(desks, is_plain=False),
         timestamps.quick_stamps(desks),
         statuses.quick_status(desks),
+        notices.quick_discovery(desks),
     ]
     return Heads(endpoints, clock)
 

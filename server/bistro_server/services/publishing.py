@@ -14,6 +14,7 @@ from bistro.errors import StorageError, UnknownObjectError
 from bistro.storage.durable import read_file
 from bistro.wire.discovery import CallSummary, ServerDiscovery
 from bistro.wire.served_terms import ServedTerms
+from bistro.wire.terms import Terms
 from bistro.wire.ticket import TermsInForce
 from bistro_server.services.calls import Call
 from bistro_server.services.folder import MAX_SMALL_FILE_SIZE
@@ -47,17 +48,25 @@ class NoticeBoard:
         self._clock = clock
         self._tickets_url = tickets_url
         self._served: dict[bytes, bytes] = {}
+        self._shown: list[tuple[Terms, str]] | None = None
+        self._discovery = b""
 
     def discovery(self) -> bytes:
-        """The discovery document as it is now."""
-        return ServerDiscovery(
-            name=self._terms_key.name,
-            terms_key=self._terms_key,
-            base_url=self._base_url,
-            calls=tuple(map(self._summary, self._calls)),
-            tickets_url=self._tickets_url,
-            rotations=tuple(note for ledgers in self._calls for note in _rotations(ledgers.call)),
-        ).encode()
+        """The discovery document as it is now; spelled anew only where a call has changed."""
+        shown = [(ledgers.terms, self.state(ledgers)) for ledgers in self._calls]
+        if shown != self._shown:  # mostly the same objects: nothing is compared then
+            self._discovery = ServerDiscovery(
+                name=self._terms_key.name,
+                terms_key=self._terms_key,
+                base_url=self._base_url,
+                calls=tuple(map(self._summary, self._calls)),
+                tickets_url=self._tickets_url,
+                rotations=tuple(
+                    note for ledgers in self._calls for note in _rotations(ledgers.call)
+                ),
+            ).encode()
+            self._shown = shown
+        return self._discovery
 
     def _summary(self, ledgers: CallLedgers) -> CallSummary:
         terms = ledgers.terms

@@ -269,7 +269,8 @@ class CollectionStore:
     async def set_repair(self, submission: int, indexes: Sequence[int]) -> bool:
         """Ask for these fragments again, or for none any more; whether that is news.
 
-        A changed wish gets a new cursor, so that clients who have read the old one see it.
+        A changed wish gets a new cursor, so that clients who have read the old one see it, and
+        marks the status, so that clients whose status is the old one need not look for a wish.
         """
         wanted = bytes(indexes)
         row = await self.database.fetch_one(
@@ -285,6 +286,11 @@ class CollectionStore:
                     await tx.execute(
                         "INSERT INTO repair (submission, indexes, asked_at) VALUES (?, ?, ?)",
                         (submission, wanted, self._clock.now()),
+                    )
+                    await tx.execute(
+                        "UPDATE submission SET is_published = 0, "
+                        "updated_at = max(updated_at + 1, ?) WHERE id = ?",
+                        (self._clock.now(), submission),
                     )
 
         await patiently(change)

@@ -175,16 +175,51 @@ async def test_the_closing_becomes_part_of_the_evidence(tmp_path: Path) -> None:
         w.clock.advance(3_600_000 + 10_000)
         while not w.destination.server.calls.get("spring").is_closed:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-        looked = await w.submitter().look(w.only_folder())
-        assert looked.state is SubmissionState.STAGED
-        assert evidence(w).closed is not None
         before = w.only_folder().evidence.read_bytes()
-        entry = Closed.parse(evidence(w).closed or "").entry
+        entry = (await w.destination.api.fetch_closed("spring")).entry
         forged = MemoryLedger(note_key(str(SPRING), seed="forged")).promise(entry)
         w.wire.changes["/log/closed"] = lambda _: forged.encode()
         with pytest.raises(VerificationError, match="closed"):
             await w.submitter().look(w.only_folder())
         assert w.only_folder().evidence.read_bytes() == before
+        del w.wire.changes["/log/closed"]
+        looked = await w.submitter().look(w.only_folder())
+        assert looked.state is SubmissionState.STAGED
+        assert Closed.parse(evidence(w).closed or "").entry == entry
+
+
+async def test_a_look_asks_for_nothing_that_is_known_or_cannot_be_there(tmp_path: Path) -> None:
+    """Who it is and where the submission stands: two requests, however often one looks."""
+    async with world(tmp_path) as w:
+        done = await staged(w)
+        status = f"GET /calls/spring/status/{sealed_of(done).commitment.hex()}"
+        repairs = "GET /calls/spring/repairs"
+        look = ["GET /.well-known/bistro.json", status]
+
+        async def asked() -> list[str]:
+            w.wire.asked.clear()
+            await w.submitter().look(w.only_folder())
+            return w.wire.asked
+
+        assert await asked() == [*look, repairs]  # the first status that it sees is new
+        assert await asked() == look
+        w.clock.advance(3_600_000 + 10_000)
+        while not w.destination.server.calls.get("spring").is_closed:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert await asked() == [*look, "GET /calls/spring/log/closed"]
+        assert await asked() == look
+
+
+async def test_a_damaged_copy_of_the_terms_is_fetched_again(tmp_path: Path) -> None:
+    """What is kept saves a request; it is no reason to fail."""
+    async with world(tmp_path) as w:
+        await staged(w)
+        path = w.only_folder().terms_version(1)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        await w.submitter().look(w.only_folder())
+        assert "GET /calls/spring/terms" in w.wire.asked
+        assert path.read_bytes() == whole
 
 
 async def test_looking_without_a_ticket_asks_nobody(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class Wire:
         queries: Query of every request.
         has_date: Whether answers say what time it is.
         skew_ms: By how much the destination's clock seems to be ahead.
+        caching: ``Cache-Control`` of all answers that have a tag, which then passes both ways.
     """
 
     target: str
@@ -103,6 +104,7 @@ class Wire:
     answers: dict[str, bytes] = field(default_factory=dict)
     skew_ms: int = 0
     has_date: bool = True
+    caching: str = ""
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=2**30)
@@ -115,12 +117,15 @@ class Wire:
         if self.down:
             hang_up(request)
             raise asyncio.CancelledError
+        asked = {"Content-Type": request.headers.get("Content-Type", "")}
+        if self.caching and "If-None-Match" in request.headers:
+            asked["If-None-Match"] = request.headers["If-None-Match"]
         async with aiohttp.ClientSession(auto_decompress=False) as session:
             answer = await session.request(
                 request.method,
                 self.target + request.raw_path,
                 data=await request.read(),
-                headers={"Content-Type": request.headers.get("Content-Type", "")},
+                headers=asked,
             )
             body = await answer.read()
         for ending, wanted in self.answers.items():
@@ -131,6 +136,8 @@ class Wire:
         date = formatdate(now_s, usegmt=True) if self.has_date else "unknown"
         kind = answer.headers.get("Content-Type", "")
         headers = {"Content-Type": kind, "Date": date}
+        if self.caching and "ETag" in answer.headers:
+            headers |= {"ETag": answer.headers["ETag"], "Cache-Control": self.caching}
         return web.Response(body=body, status=answer.status, headers=headers)
 
     def _changed(self, path: str, body: bytes) -> bytes:
