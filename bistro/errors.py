@@ -114,7 +114,16 @@ class LimitExceededError(RefusedError):
 
 
 class UnavailableError(BistroError):
-    """The other side cannot be used now; the same request may be made again later."""
+    """The other side cannot be used now; the same request may be made again later.
+
+    Attributes:
+        retry_after_s: When it wants to be asked again, in seconds from now; None: not said.
+        sisters: Whom a relay that turns an upload away names instead, as it came: not verified.
+        is_answer: Whether the other side said so itself; else it was not reached.
+    """
+
+    sisters: str | None = None
+    is_answer: bool = False
 
     code = "unavailable"
     http_status = 503

@@ -28,6 +28,7 @@ import truststore
 from yarl import URL
 
 from bistro import __version__
+from bistro.api import routes
 from bistro.api.problems import MAX_PROBLEM_SIZE, decode_problem
 from bistro.errors import (
     BistroError,
@@ -324,6 +325,9 @@ async def _refusal(response: aiohttp.ClientResponse, peer: str) -> BistroError:
         content_type=response.headers.get("Content-Type"),
         peer=peer,
     )
+    if isinstance(error, UnavailableError):
+        error.is_answer = True
+        error.sisters = response.headers.get(routes.SISTERS)
     if isinstance(error, StorageError | SettingsError):
         # It is the peer's disk that failed: here these classes mean our own, and stop a daemon.
         return UnavailableError(f"{peer}: {error.message}", hint="try again later")

@@ -169,7 +169,7 @@ class Placement:
             placed.append(self.place_one(probes, chooser, others=placed))
         return tuple(placed)
 
-    def place_one(
+    def place_one(  # noqa: PLR0913 - what is known of relays, each by name
         self,
         probes: Sequence[RelayProbe],
         chooser: Chooser,
@@ -177,6 +177,7 @@ class Placement:
         others: Sequence[RelayProbe] = (),
         avoid: Collection[str] = (),
         without: Collection[str] = (),
+        advised: Collection[str] = (),
         may_exceed: bool = False,
     ) -> RelayProbe:
         """A relay for one fragment, also when an earlier choice has failed.
@@ -188,6 +189,8 @@ class Placement:
             avoid: Names of relays that have failed for this fragment: taken only when there
                 is no other, since a relay that failed may work again.
             without: Names of relays that are not asked now at all.
+            advised: Names of relays that somebody recommends: taken first, where the rules
+                leave any of them.
             may_exceed: Take the least used operator where all are at the cap.
 
         Raises:
@@ -204,7 +207,9 @@ class Placement:
         fresh = [probe for probe in found if probe.name not in avoid] or found
         at_relay = {p.name: sum(o.name == p.name for o in others) for p in fresh}
         least = min(at_relay.values())
-        return self.policy.choose([p for p in fresh if at_relay[p.name] == least], chooser)
+        left = [probe for probe in fresh if at_relay[probe.name] == least]
+        first = [probe for probe in left if probe.name in advised]
+        return self.policy.choose(first or left, chooser)
 
     def allowed(
         self,

@@ -216,6 +216,13 @@ def relay_failed(relay: str, index: int, error: BistroError) -> Notice:
     )
 
 
+def racing(slow: str, rival: str, index: int) -> Notice:
+    """A second relay gets a fragment whose upload is slow."""
+    return _info(
+        "racing", f"relay {slow} is slow with fragment {index}: bringing it to {rival} as well"
+    )
+
+
 def relay_unusable(relay: str, problem: str) -> Notice:
     """A relay is left out for now."""
     return _warning("relay-unusable", f"relay {relay} is left out: {problem}")

@@ -187,6 +187,11 @@ def no_relay(
     )
 
 
+def slower(relay: str, winner: str) -> UnavailableError:
+    """A relay lost a race for a fragment."""
+    return UnavailableError(f"relay {relay}: slower than {winner}, which holds the fragment")
+
+
 def receipt_for_another(relay: str, index: int) -> VerificationError:
     """A receipt that fits another fragment."""
     return VerificationError(f"relay {relay}: its receipt is not for fragment {index}")

@@ -17,6 +17,8 @@ from bistro_client import notices, peer_messages
 from bistro_client.patience import Patience
 from bistro_client.probing import probe_all
 
+PROBE_AGAIN_MS: Final = 10_000
+"""Advice does not make us ask all relays more often."""
 _MS_PER_S: Final = 1_000
 
 
@@ -30,6 +32,7 @@ class Roster:
         placement: The rule.
         patience: Has the clock and the source of chance, and tells.
         holders: For each fragment index the relay that has it or is chosen for it.
+        rivals: For each fragment that is raced, the relay that races its holder.
         may_exceed: Whether an operator may get more than the rule allows: nothing else is left.
     """
 
@@ -38,14 +41,18 @@ class Roster:
     placement: Placement
     patience: Patience
     holders: dict[int, str]
+    rivals: dict[int, str] = field(default_factory=dict)
     may_exceed: bool = False
     _probes: tuple[RelayProbe, ...] = ()
     _problems: dict[str, str] = field(default_factory=dict)
     _busy_until_ms: dict[str, int] = field(default_factory=dict)
+    _advised_until_ms: dict[str, int] = field(default_factory=dict)
+    _probed_ms: int = 0
 
     async def probe(self) -> None:
         """Ask all relays how they are, and tell what is new about those that cannot be used."""
         found = await probe_all(self.session, self.terms, self.patience.clock)
+        self._probed_ms = self.patience.clock.monotonic_ms()
         self._probes = tuple(one.probe for one in found)
         self._problems = {one.probe.name: one.problem for one in found if one.problem}
         for name, problem in self._problems.items():
@@ -57,6 +64,17 @@ class Roster:
         if error is not None and error.retry_after_s:
             wait_ms = round(error.retry_after_s * _MS_PER_S)
             self._busy_until_ms[name] = self.patience.clock.monotonic_ms() + wait_ms
+
+    async def heed(self, hint: Mapping[str, int]) -> None:
+        """Take advice: relays, each with the milliseconds for which it is recommended.
+
+        Those that were left out are asked again, unless all were asked just now.
+        """
+        now_ms = self.patience.clock.monotonic_ms()
+        self._advised_until_ms |= {name: now_ms + good_ms for name, good_ms in hint.items()}
+        is_news = any(not self.is_up(name) for name in hint)
+        if is_news and now_ms - self._probed_ms >= PROBE_AGAIN_MS:
+            await self.probe()
 
     def choose(
         self, index: int, *, tried: Collection[str], failed: Collection[str], is_lost: bool = False
@@ -83,10 +101,28 @@ class Roster:
             others=self._others(index),
             avoid=failed,
             without=without,
+            advised=self._advised(),
             may_exceed=may_exceed,
         )
         # Set before anything is awaited: the next fragment must see this choice.
         self.holders[index] = probe.name
+        return probe.name
+
+    def challenge(self, index: int, *, tried: Collection[str], failed: Collection[str]) -> str:
+        """The relay that is to race the holder of a fragment; it counts from now on, too.
+
+        Raises:
+            UnavailableError: There is none now that the rule allows.
+        """
+        probe = self.placement.place_one(
+            self._probes,
+            self.patience.chooser,
+            others=self._others(index),
+            avoid=failed,
+            without={*tried, *self._busy()},
+            advised=self._advised(),
+        )
+        self.rivals[index] = probe.name
         return probe.name
 
     def has_fresh(self, index: int, tried: Collection[str], *, may_exceed: bool = False) -> bool:
@@ -122,23 +158,32 @@ class Roster:
     def crowd(self) -> tuple[str, int]:
         """The operator with the most fragments, and how many they are."""
         counts: dict[str, int] = {}
-        for index in self.holders:
-            operator = self._holder(index).operator
+        for name in self.holders.values():
+            operator = self._known(name).operator
             counts[operator] = counts.get(operator, 0) + 1
         return max(counts.items(), key=lambda one: one[1], default=("", 0))
 
     def _may_exceed(self, index: int) -> bool:
         """Only for as many fragments as are needed."""
-        return self.may_exceed and len(self._others(index)) < self.placement.k
+        others = [at for at in self.holders if at != index]
+        return self.may_exceed and len(others) < self.placement.k
 
     def _others(self, index: int) -> list[RelayProbe]:
-        return [self._holder(at) for at in self.holders if at != index]
+        """Where the other fragments are or may come to be."""
+        held = [name for at, name in self.holders.items() if at != index]
+        return [self._known(name) for name in (*held, *self._rivals_of_others(index))]
 
-    def _holder(self, index: int) -> RelayProbe:
-        """Who holds a fragment; also a relay that the terms do not name any more."""
-        name = self.holders[index]
+    def _rivals_of_others(self, index: int) -> list[str]:
+        return [name for at, name in self.rivals.items() if at != index]
+
+    def _known(self, name: str) -> RelayProbe:
+        """A relay; also one that the terms do not name any more."""
         relay = self.terms.relay(name)
         return RelayProbe(name, name if relay is None else relay.operator)
+
+    def _advised(self) -> list[str]:
+        now_ms = self.patience.clock.monotonic_ms()
+        return [name for name, until_ms in self._advised_until_ms.items() if until_ms > now_ms]
 
     def _busy(self) -> dict[str, float]:
         """Seconds for which relays have asked not to be asked, where they are not over."""

@@ -19,33 +19,30 @@ from typing import Final
 
 from bistro.errors import (
     BistroError,
-    ChecksumMismatchError,
     DeadlinePassedError,
     FormatError,
-    RelayFullError,
     StorageError,
     UnavailableError,
 )
 from bistro.instant import UnixMillis
-from bistro.net.relay_client import RelayClient
 from bistro.net.session import Session
 from bistro.protocol.placement import Placement
 from bistro.protocol.submission import Attempt, Step, SubmissionState
 from bistro.wire.clauses import Relay
-from bistro.wire.terms import SignedTerms, Terms
+from bistro.wire.terms import Terms
 from bistro_client import notices
+from bistro_client.carrying import Carrier
 from bistro_client.contact import Destination
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
-from bistro_client.oversight import Limits, Oversight
+from bistro_client.oversight import Limits
 from bistro_client.pacing import Pace
 from bistro_client.patience import Patience, Wait
 from bistro_client.presenting import present
 from bistro_client.roster import Roster
-from bistro_client.uploading import SMALL_SIZE, Delivery
+from bistro_client.times import ServerTime
+from bistro_client.uploading import SMALL_SIZE
 
-TRIES_PER_RELAY: Final = 3
-"""How often a broken connection is taken up again before another relay is chosen."""
 LINGER_MS: Final = 10_000
 """How long a run goes on for more fragments than are needed, when no relay takes them."""
 ALONE_MS: Final = 60_000
@@ -79,6 +76,7 @@ class Stager:
     limits: Limits = field(default_factory=Limits)
     pace: Pace = field(default_factory=Pace)
     _left: set[int] = field(default_factory=set)
+    _begun: set[int] = field(default_factory=set)
     _round: int = 0
     _wait: Wait | None = None
     _waiting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -87,7 +85,7 @@ class Stager:
     _spares: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _roster: Roster = field(init=False)
-    _oversight: Oversight = field(init=False)
+    _carrier: Carrier = field(init=False)
 
     def __post_init__(self) -> None:
         """Know who holds what."""
@@ -98,7 +96,19 @@ class Stager:
         holders = {f.index: f.relay for f in self.journal.submission.fragments if f.relay}
         rule = Placement(k=layout.k, n=layout.n, fragment_size=layout.fragment_size)
         self._roster = Roster(self.session, self.terms, rule, self.patience, holders)
-        self._oversight = Oversight(self._may_leave, self._spares.set, self.limits)
+        self._carrier = Carrier(
+            self.journal,
+            self.session,
+            self._roster,
+            self.patience,
+            self.listener,
+            self.limits,
+            self.pace,
+            ServerTime(self.patience.clock) if self.destination is None else self.destination.time,
+            needed=lambda: self._needed,
+            has_waiting=self._has_waiting,
+            on_laggard=self._spares.set,
+        )
 
     async def stage(self) -> bool:
         """Bring every fragment without receipt to a relay; whether none was left out.
@@ -116,13 +126,16 @@ class Stager:
             self._spares.set()
         self.listener.begin(Task.UPLOADING, self._size * len(missing))
         await self._roster.probe()
-        watch = asyncio.ensure_future(self._oversight.run())  # noqa: TID251 - ended below
+        watch = asyncio.ensure_future(self._carrier.oversight.run())  # noqa: TID251 - ended below
+        is_over = False
         try:
             await run_all(
                 self._place(fragment.index, is_spare=at >= needed)
                 for at, fragment in enumerate(missing)
             )
+            is_over = True
         finally:
+            await self._carrier.close(is_over=is_over)
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
@@ -139,6 +152,10 @@ class Stager:
         submission = self.journal.submission
         return self._roster.placement.k - (len(submission.fragments) - len(submission.missing))
 
+    def _has_waiting(self) -> bool:
+        """Whether a fragment waits until it may be begun."""
+        return any(one.index not in self._begun for one in self.journal.submission.missing)
+
     @property
     def _is_staged(self) -> bool:
         return self.journal.submission.state is SubmissionState.STAGED
@@ -151,6 +168,7 @@ class Stager:
         while True:
             round_seen = self._round
             async with self._slots:
+                self._begun.add(index)
                 is_held = await self._try_one(index, tried)
             self._tell_waiters()
             if is_held:
@@ -235,35 +253,17 @@ class Stager:
         except UnavailableError:
             return False
         tried.add(relay.name)
-        delivery = Delivery(
-            self.journal,
-            index,
-            relay,
-            RelayClient(self.session, relay.url),
-            self._sealed_terms,
-            self.listener,
-            self.pace,
-        )
         try:
-            await self._bring(delivery)
+            await self._carrier.carry(index, relay, tried)
         except (StorageError, DeadlinePassedError):
             raise
         except BistroError as exc:
-            delivery.forget_progress()
             self._roster.holders.pop(index, None)
-            busy = exc if isinstance(exc, UnavailableError) else None
-            self._roster.failed(relay.name, busy, exc.message)
+            await self._carrier.tell_failure(relay, index, exc)
             await self._give_up(index, relay, exc)
             return False
         self._wait = None  # patience begins anew with every success
         return True
-
-    @property
-    def _sealed_terms(self) -> Terms:
-        sealed = self.journal.submission.sealed
-        if sealed is None:
-            return self.terms
-        return SignedTerms.parse(sealed.terms.encode()).terms
 
     async def _choose(self, index: int, tried: set[str]) -> Relay:
         """The relay of an upload that was begun, else a new choice; in the journal."""
@@ -292,38 +292,7 @@ class Stager:
             notice = notices.concentrated(operator, count, rule.n, self.journal.submission.id)
             self.patience.tell(f"{operator}: {count}", notice)
 
-    def _may_leave(self, delivery: Delivery) -> bool:
-        """Whether a slow upload may be given up: the fragment is not needed, or goes elsewhere."""
-        is_fresh = self._roster.has_fresh(delivery.index, {delivery.relay.name})
-        return is_fresh or self._needed <= 0
-
-    async def _bring(self, delivery: Delivery) -> None:
-        for attempt in range(TRIES_PER_RELAY):
-            try:
-                async with self._oversight.watching(delivery, self._size):
-                    await delivery.bring()
-            except RelayFullError:
-                raise
-            except ChecksumMismatchError:
-                await delivery.require_intact()
-                raise
-            except UnavailableError as exc:
-                # One that names a time, or was given up, is not asked again at once.
-                is_told = exc.retry_after_s is not None
-                if is_told or isinstance(exc.__cause__, TimeoutError):
-                    raise
-                if attempt + 1 == TRIES_PER_RELAY:
-                    raise
-                delay_ms = self.patience.backoff.delay_ms(attempt, self.patience.chooser)
-                name = delivery.relay.name
-                self.patience.tell(f"{name}: {exc.message}", notices.upload_broke(name, exc))
-                await self.patience.sleep(delay_ms / 1_000)
-            else:
-                return
-
     async def _give_up(self, index: int, relay: Relay, error: BistroError) -> None:
-        reason = f"{relay.name}, {index}: {error.message}"
-        self.patience.tell(reason, notices.relay_failed(relay.name, index, error))
         now = self.patience.clock.now()
         attempt = Attempt.of(error, at=now, step=Step.UPLOAD, peer=relay.name)
         await self.journal.change(lambda s: s.fail(index, attempt))

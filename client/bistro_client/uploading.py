@@ -12,11 +12,11 @@ from typing import Final
 
 from bistro.api import routes
 from bistro.crypto.treehash import TreeHash
-from bistro.errors import ConflictError, UnavailableError, UnknownObjectError
+from bistro.errors import BistroError, ConflictError, UnavailableError, UnknownObjectError
 from bistro.ids import Origin
 from bistro.net.relay_client import Piece, RelayClient, Upload
 from bistro.protocol.promise_checks import HOLD_MARGIN_MS
-from bistro.protocol.submission import Sealed
+from bistro.protocol.submission import Sealed, Submission
 from bistro.storage.durable import make_directories, write_atomically
 from bistro.wire.clauses import Relay
 from bistro.wire.fragment import Descriptor
@@ -34,6 +34,8 @@ STEP_SIZE: Final = 32_768
 """What is handed to the network at once: on a thin line each step shows that it moves."""
 SMALL_SIZE: Final = 1_048_576
 """A fragment up to this size travels with the request that creates its upload."""
+FAREWELL_S: Final = 3.0
+"""How long it is tried to end an upload that nobody needs."""
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class Delivery:
         listener: Told how far the bytes are.
         pace: Of all uploads together.
         sent: Bytes that the listener was told of for this delivery.
+        is_rival: It races another delivery of the fragment, which is the one in the journal.
+        upload: The relay's name for the upload, once it is known.
     """
 
     journal: Journal
@@ -59,6 +63,8 @@ class Delivery:
     listener: Listener
     pace: Pace = field(default_factory=Pace)
     sent: int = field(default=0)
+    is_rival: bool = False
+    upload: str | None = None
 
     async def bring(self) -> Receipt:
         """The relay's verified receipt; it is in the journal when this returns.
@@ -103,6 +109,17 @@ class Delivery:
         """Take back what the listener was told: the bytes must go to another relay."""
         self._progress_to(0)
 
+    async def abandon(self) -> None:
+        """Tell the relay that no more will come, so that it need not keep room."""
+        if self.upload is None:
+            return
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                await self.client.terminate(self.upload)
+        except (BistroError, TimeoutError):
+            # Gone, held already, or not to be reached: then it ends there by itself.
+            return
+
     @property
     def _sealed(self) -> Sealed:
         sealed = self.journal.submission.sealed
@@ -120,12 +137,15 @@ class Delivery:
 
     async def _find(self) -> Upload | None:
         """The upload that was created before, if the relay still has it."""
-        known = self.journal.submission.fragments[self.index].upload_url
-        if known is None:
+        if self.upload is None and not self.is_rival:
+            known = self.journal.submission.fragments[self.index].upload_url
+            self.upload = None if known is None else known.rpartition("/")[2]
+        if self.upload is None:
             return None
         try:
-            upload = await self.client.fetch_offset(known.rpartition("/")[2])
+            upload = await self.client.fetch_offset(self.upload)
         except UnknownObjectError:
+            self.upload = None
             return None
         self._progress_to(upload.offset)
         return upload
@@ -135,8 +155,9 @@ class Delivery:
         if size <= SMALL_SIZE:
             whole = Piece(self._chunks(file, 0, size), size)
         upload = await self.client.create_upload(self._claim(), size=size, first=whole)
-        # A crash before this line leaves an upload that expires by itself.
-        if upload.receipt is None:
+        self.upload = upload.id
+        # A crash before this line leaves an upload that expires by itself, as a rival's does.
+        if upload.receipt is None and not self.is_rival:
             url = routes.UPLOAD_OFFSET.url(self.relay.url, upload=upload.id)
             await self.journal.change(lambda s: s.upload_created(self.index, url))
         self._progress_to(upload.offset)
@@ -205,7 +226,16 @@ class Delivery:
         text = receipt.text()
         await asyncio.to_thread(self._write, text.encode())
         # A crash here leaves the file only: the relay is asked again and shows it again.
-        await self.journal.change(lambda s: s.receive(self.index, text))
+        await self.journal.change(lambda s: self._received(s, text))
+
+    def _received(self, submission: Submission, receipt: str) -> Submission:
+        """The submission with this receipt, unless a race was lost meanwhile."""
+        fragment = submission.fragments[self.index]
+        if fragment.receipt is not None and fragment.relay != self.relay.name:
+            return submission
+        if self.is_rival:
+            submission = submission.assign(self.index, self.relay.name)
+        return submission.receive(self.index, receipt)
 
     def _write(self, receipt: bytes) -> None:
         path = self.journal.folder.receipt(self.index, self.relay.name)

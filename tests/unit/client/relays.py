@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from bistro.errors import (
     BistroError,
     ChecksumMismatchError,
     ConflictError,
+    RefusedError,
     RelayFullError,
     UnavailableError,
     UnknownObjectError,
@@ -64,6 +66,10 @@ class FakeRelay:
     | busy | refuses the next upload with 503 and ``retry_after_s``, then is good |
     | deaf | takes the next upload's connection and never reads from it |
     | gone | forgets the upload that is asked for next, then is good |
+    | pauses | answers the next bytes of an upload with 503 and ``retry_after_s``, then is good |
+    | trickles | takes bytes slowly, to the end |
+    | stalls | takes 70,000 bytes of an upload and then no more |
+    | cast | takes the first of ``roles``, which relays may share, at the next creation |
     """
 
     name: str
@@ -79,6 +85,9 @@ class FakeRelay:
     received_size: int = 0
     retry_after_s: int = 0
     waited_ms: int = 0
+    roles: list[str] = field(default_factory=list)
+    sisters: str = ""
+    ended: list[str] = field(default_factory=list)
     _busy_at: int = 0
 
     @property
@@ -108,6 +117,7 @@ class FakeRelay:
         app.router.add_post(routes.UPLOAD_CREATION.template, self._create)
         app.router.add_route("HEAD", routes.UPLOAD_OFFSET.template, self._offset)
         app.router.add_patch(routes.UPLOAD_BYTES.template, self._append)
+        app.router.add_delete(routes.UPLOAD_TERMINATION.template, self._terminate)
         app.router.add_get(routes.UPLOAD_RECEIPT.template, self._receipt)
         return app
 
@@ -121,9 +131,10 @@ class FakeRelay:
         try:
             return await handler(request)
         except BistroError as exc:
-            return web.Response(
-                body=encode_problem(exc), status=exc.http_status, headers=problem_headers(exc)
-            )
+            headers = problem_headers(exc)
+            if self.sisters and isinstance(exc, UnavailableError):
+                headers[routes.SISTERS] = self.sisters
+            return web.Response(body=encode_problem(exc), status=exc.http_status, headers=headers)
 
     async def _discovery(self, request: web.Request) -> web.Response:
         self.probes += 1
@@ -142,6 +153,8 @@ class FakeRelay:
 
     async def _create(self, request: web.Request) -> web.Response:
         self.creations += 1
+        if self.how == "cast":
+            self.how = self.roles.pop(0)
         if self.how == "full" or (self.room is not None and len(self.uploads) >= self.room):
             raise RelayFullError(f"{self.name}: full")
         now = self.clock.now()
@@ -169,6 +182,9 @@ class FakeRelay:
 
     async def _append(self, request: web.Request) -> web.Response:
         upload = self._known(request)
+        if self.how == "pauses":
+            self.how = "good"
+            raise UnavailableError(f"{self.name}: busy", retry_after_s=self.retry_after_s)
         if routes.parse_offset(request.headers) != len(self.uploads[upload].data):
             raise ConflictError("another offset")
         await self._take(request, upload)
@@ -179,6 +195,14 @@ class FakeRelay:
         if receipt is None:
             raise UnknownObjectError("no receipt yet")
         return web.Response(text=receipt)
+
+    async def _terminate(self, request: web.Request) -> web.Response:
+        upload = self._known(request)
+        if self.uploads[upload].receipt is not None:
+            raise RefusedError("there is a receipt")
+        self.ended.append(upload)
+        del self.uploads[upload]
+        return web.Response(status=204)
 
     def _known(self, request: web.Request) -> str:
         upload = request.match_info["upload"]
@@ -196,6 +220,10 @@ class FakeRelay:
         async for chunk in request.content.iter_chunked(65_536):
             held.data += chunk
             self.received_size += len(chunk)
+            if self.how == "trickles":
+                await asyncio.sleep(0.1)
+            if self.how == "stalls" and len(held.data) >= 70_000:
+                await asyncio.Event().wait()
             if self.how == "breaks" and len(held.data) >= 70_000:
                 self.how = self.then
                 hang_up(request)
@@ -247,8 +275,11 @@ async def served(app: web.Application) -> AsyncIterator[str]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        listening = socket.socket()
+        # As over a distance: what is not read does not vanish in the system's buffers.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        listening.bind(("127.0.0.1", 0))
+        await web.SockSite(runner, listening).start()
         port = runner.addresses[0][1]
         yield f"http://127.0.0.1:{port}"
     finally:

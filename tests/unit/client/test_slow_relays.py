@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -59,22 +60,55 @@ async def pretend(oversight: Oversight, one: Delivery, *, step: int, size: int) 
             one.sent += step
 
 
-@pytest.mark.parametrize("may_leave", [True, False])
-async def test_a_laggard_is_left_only_if_that_helps(tmp_path: Path, *, may_leave: bool) -> None:
-    """A hundred times slower than the others: given up where the fragment can go elsewhere."""
+@dataclass
+class Verdict:
+    """A judge who has made up his mind."""
+
+    is_raced: bool = False
+    is_left: bool = False
+    is_at_the_end: bool = False
+    seen: asyncio.Event = field(default_factory=asyncio.Event)
+    challenged: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def on_laggard(self) -> None:
+        self.seen.set()
+
+    def is_end(self) -> bool:
+        return self.is_at_the_end
+
+    def challenge(self, delivery: Delivery) -> bool:
+        self.challenged.set()
+        return self.is_raced
+
+    def may_leave(self, delivery: Delivery) -> bool:
+        return self.is_left
+
+
+@pytest.mark.parametrize(
+    ("verdict", "is_given_up"),
+    [
+        (Verdict(is_left=True), True),
+        (Verdict(), False),
+        (Verdict(is_raced=True, is_left=True), False),
+    ],
+    ids=["nobody races it", "nobody else takes it", "it is raced"],
+)
+async def test_a_laggard_is_left_only_if_that_helps(
+    tmp_path: Path, verdict: Verdict, *, is_given_up: bool
+) -> None:
+    """A hundred times slower than the others: given up only where nobody races it."""
     async with world(tmp_path) as w:
         await w.submitter().submit(w.wish())
         journal = Journal.open(w.only_folder())
-        seen = asyncio.Event()
-        oversight = Oversight(lambda _: may_leave, seen.set, SOON)
+        oversight = Oversight(verdict, SOON)
         watch = asyncio.ensure_future(oversight.run())  # noqa: TID251 - ended below
         fast, slow = delivery(w, journal, 0), delivery(w, journal, 1)
         slow_task = asyncio.ensure_future(  # noqa: TID251 - awaited below
             pretend(oversight, slow, step=10, size=100_000)
         )
         await pretend(oversight, fast, step=2_000, size=100_000)
-        await asyncio.wait_for(seen.wait(), 10)
-        if may_leave:
+        await asyncio.wait_for(verdict.seen.wait(), 10)
+        if is_given_up:
             with pytest.raises(UnavailableError, match="many times slower"):
                 await slow_task
         else:
