@@ -85,18 +85,6 @@ def terms_in_force(index: int, versions: Sequence[tuple[int, Terms]]) -> Terms:
     return before[-1]
 
 
-def may_ticket(now: UnixMillis, terms: Terms) -> Ruling:
-    """Whether a request received at ``now`` may get a ticket."""
-    if now < terms.opens:
-        opens = format_rfc3339(terms.opens)
-        return Ruling(False, f"the call opens at {opens}", terms.opens)
-    if not is_on_time(now, terms):
-        last = format_rfc3339(latest_on_time(terms))
-        reason = f"the last moment for a ticket was {last}, the request is of {format_rfc3339(now)}"
-        return Ruling(False, reason, None)
-    return Ruling(True, "the call is open", terms.opens)
-
-
 def may_stage(now: UnixMillis, terms: Terms, *, repair: bool = False) -> Ruling:
     """Whether fragments may be staged at ``now`` under the latest terms.
 
@@ -124,14 +112,6 @@ def unsealed_from(terms: Terms) -> UnixMillis:
             return _after(latest_on_time(terms))
         case _:
             return _after(terms.stage_by)
-
-
-def may_unseal(now: UnixMillis, terms: Terms) -> Ruling:
-    """Whether an envelope may be decrypted at ``now``."""
-    first = unsealed_from(terms)
-    if now < first:
-        return Ruling(False, f"envelopes are sealed until {format_rfc3339(first)}", first)
-    return Ruling(True, "envelopes are no longer sealed", first)
 
 
 def may_open(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from bistro.crypto.signing import VerifierKey
 from bistro.errors import VerificationError
 from bistro.wire.terms import Terms
 
@@ -50,12 +49,6 @@ def verify_successor(old: Terms, new: Terms) -> None:
     _verify_keys(old, new)
     _verify_outages(old, new)
     _verify_authorities(old, new)
-
-
-def required_signers(old: Terms, new: Terms) -> tuple[VerifierKey, ...]:
-    """Whose signatures ``new`` needs: the old terms key, and the new one where it changes."""
-    keys = (old.keys.terms, new.keys.terms)
-    return keys[:1] if keys[0] == keys[1] else keys
 
 
 def _verify_fixed(old: Terms, new: Terms) -> None:

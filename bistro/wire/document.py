@@ -223,17 +223,9 @@ class Fields:
         """As ``text``, or ``None`` for null."""
         return None if self._take_optional(name) else self.text(name, maximum, minimum=minimum)
 
-    def optional_choice(self, name: str, allowed: Collection[str]) -> str | None:
-        """As ``choice``, or ``None`` for null."""
-        return None if self._take_optional(name) else self.choice(name, allowed)
-
     def optional_hex(self, name: str, size: int) -> bytes | None:
         """As ``hex``, or ``None`` for null."""
         return None if self._take_optional(name) else self.hex(name, size)
-
-    def optional_blob(self, name: str, maximum: int, *, minimum: int = 0) -> bytes | None:
-        """As ``blob``, or ``None`` for null."""
-        return None if self._take_optional(name) else self.blob(name, maximum, minimum=minimum)
 
     def array(self, name: str, maximum: int, *, minimum: int = 0) -> Sequence[Json]:
         """An array of ``minimum`` to ``maximum`` items, which are the caller's to check."""

@@ -31,7 +31,6 @@ ALGORITHMS = {
     "sha384": "2.16.840.1.101.3.4.2.2",
     "sha512": "2.16.840.1.101.3.4.2.3",
 }
-NULL = bytes((der.NULL, 0))
 EXTENSION = der.encode(
     der.SEQUENCE, der.encode_object("1.2.3.4"), der.encode(der.OCTET_STRING, b"x")
 )
@@ -123,7 +122,7 @@ def imprint(
     data: bytes = b"data",
     *,
     digest: bytes | None = None,
-    parameters: bytes = NULL,
+    parameters: bytes = der.NULL,
     oid: str | None = None,
 ) -> bytes:
     """A message imprint; by default a right one."""
@@ -170,7 +169,7 @@ REQUESTS = st.builds(
         imprint,
         st.sampled_from(sorted(ALGORITHMS)),
         st.binary(max_size=8),
-        parameters=st.sampled_from([b"", NULL]),
+        parameters=st.sampled_from([b"", der.NULL]),
     ),
     policy=st.sampled_from([b"", der.encode_object(POLICY)]),
     nonce=st.one_of(st.just(b""), NONCES),

@@ -17,7 +17,6 @@ BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
 BIT_STRING: Final = 0x03
 OCTET_STRING: Final = 0x04
-NULL: Final = 0x05
 OBJECT: Final = 0x06
 UTF8_STRING: Final = 0x0C
 GENERALIZED_TIME: Final = 0x18
@@ -25,6 +24,7 @@ SEQUENCE: Final = 0x30
 SET: Final = 0x31
 
 TRUE: Final = b"\x01\x01\xff"
+NULL: Final = b"\x05\x00"
 
 _SHORT_LIMIT = 0x80
 _MAX_LENGTH_SIZE = 4

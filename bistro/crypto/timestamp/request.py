@@ -37,7 +37,6 @@ MAX_REQUEST_SIZE: Final = 4_096
 
 _WHAT = "time-stamp request"
 _VERSION_1 = b"\x02\x01\x01"
-_NULL = b"\x05\x00"
 _EXTENSIONS = 0xA0
 _SHA256 = der.encode_object("2.16.840.1.101.3.4.2.1")
 _ALGORITHMS: Final = {
@@ -67,7 +66,7 @@ _HEADS: Final = tuple(
         for algorithm, (_, size) in _ALGORITHMS.items()
         for head in [_imprint_head(algorithm, size, parameters)]
     }
-    for parameters in (_NULL, b"")
+    for parameters in (der.NULL, b"")
 )
 """Where the imprint ends, by what stands before its digest: with parameters, and without."""
 _WITH_NULL, _BARE = _HEADS
@@ -207,7 +206,7 @@ def _judge_imprint(imprint: bytes) -> Rejection | None:
     algorithm.end()
     if found not in _ALGORITHMS:
         return Rejection(Failure.BAD_ALG, "expected SHA-256, SHA-384 or SHA-512")
-    if parameters not in {b"", _NULL}:
+    if parameters not in {b"", der.NULL}:
         return Rejection(Failure.BAD_ALG, "the algorithm has parameters")
     name, size = _ALGORITHMS[found]
     if len(digest) != size:

@@ -48,7 +48,6 @@ _VERSION_1 = der.encode_integer(1)
 _STATUSES = {der.encode_integer(0), der.encode_integer(1)}
 _GENERALIZED = re.compile(rb"(\d{14})(?:\.(\d{0,8}[1-9]))?Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NULL = b"\x05\x00"
 
 _DIGESTS: Final[dict[bytes, Callable[[], hashes.HashAlgorithm]]] = {
     der.encode_object("2.16.840.1.101.3.4.2.1"): hashes.SHA256,
@@ -186,7 +185,7 @@ def _algorithm(
 ) -> hashes.HashAlgorithm:
     kind = reader.nested()
     found = kind.object()
-    if found not in known or not (kind.is_done() or kind.whole() == _NULL):
+    if found not in known or not (kind.is_done() or kind.whole() == der.NULL):
         raise FormatError(f"{_WHAT}: a hash algorithm that is not understood")
     return known[found]()
 

@@ -19,7 +19,6 @@ from bistro.api import media, problems, routes
 from bistro.daemon.caching import NEVER
 from bistro.errors import StorageError
 from bistro_relay.http.upload_fields import upload_url
-from bistro_relay.http.upload_head import UploadHead
 from bistro_relay.services.claims import ClaimDesk
 from bistro_relay.services.room import Gate
 from bistro_relay.services.whole import WholeIntake
@@ -110,10 +109,6 @@ class UploadFront:
         """Keep a buffer that nobody looks at any more: a new one is a good deal of zeros."""
         if len(buffer) == USUAL_SIZE and len(self._spare) < _MAX_SPARE:
             self._spare.append(buffer)
-
-    def is_for_here(self, asked: UploadHead, address: str) -> bool:
-        """Whether a request is let in, and counted until it leaves the gate."""
-        return asked.size <= self.whole.largest and self.gate.enter(address)
 
     def answer(self, kept: Kept) -> bytes:
         """The whole good answer."""

@@ -21,7 +21,6 @@ from tests.support.timestamps import (
     ALGORITHMS,
     EXTENSION,
     NONCES,
-    NULL,
     POLICY,
     REQUESTS,
     Request,
@@ -76,7 +75,7 @@ NOISE = st.builds(
     imprint=st.one_of(
         st.sampled_from(sorted(ALGORITHMS)).map(imprint),
         st.binary(min_size=28, max_size=66).map(lambda digest: imprint(digest=digest)),
-        st.sampled_from([b"", NULL, b"\x05\x01\x00"]).map(lambda one: imprint(parameters=one)),
+        st.sampled_from([b"", der.NULL, b"\x05\x01\x00"]).map(lambda one: imprint(parameters=one)),
         st.just(imprint("sha1", oid="1.3.14.3.2.26")),
     ),
     policy=st.sampled_from([b"", b"", der.encode_object(POLICY)]),
@@ -87,7 +86,7 @@ NOISE = st.builds(
         st.binary(max_size=4).map(lambda content: b"\x02" + content),
     ),
     flag=st.sampled_from([b"", der.TRUE, b"\x01\x01\x00", b"\x01\x01"]),
-    extensions=st.sampled_from([b"", b"", NULL, der.encode(0xA0, EXTENSION)]),
+    extensions=st.sampled_from([b"", b"", der.NULL, der.encode(0xA0, EXTENSION)]),
 )
 """Requests of which many are almost right."""
 
@@ -134,8 +133,8 @@ MALFORMED = {
     "version is padded": Request(version=b"\x02\x02\x00\x01").encode(),
     "version is empty": Request(version=b"\x02\x00").encode(),
     "no imprint": Request(imprint=b"").encode(),
-    "imprint goes on": Request(imprint=der.encode(der.SEQUENCE, imprint()[2:], NULL)).encode(),
-    "two parameters": Request(imprint=imprint(parameters=NULL + NULL)).encode(),
+    "imprint goes on": Request(imprint=der.encode(der.SEQUENCE, imprint()[2:], der.NULL)).encode(),
+    "two parameters": Request(imprint=imprint(parameters=der.NULL + der.NULL)).encode(),
     "digest too short": Request(imprint=imprint(digest=bytes(31))).encode(),
     "digest of another": Request(imprint=imprint("sha512", digest=bytes(32))).encode(),
     "digest empty": Request(imprint=imprint(digest=b"")).encode(),

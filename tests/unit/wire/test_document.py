@@ -111,9 +111,7 @@ READERS: dict[str, Callable[[Fields], Any]] = {
     "uint": lambda fields: fields.optional_uint("a"),
     "instant": lambda fields: fields.optional_instant("a"),
     "text": lambda fields: fields.optional_text("a", 9),
-    "choice": lambda fields: fields.optional_choice("a", {"00"}),
     "hex": lambda fields: fields.optional_hex("a", 1),
-    "blob": lambda fields: fields.optional_blob("a", 3),
     "nested": lambda fields: fields.optional_nested("a"),
 }
 
