@@ -1,7 +1,12 @@
 """``relay.batch``: 50,000 fragments of 8 KiB in batches, beside one ``GET`` each.
 
 The floor is a bare ``aiohttp`` + ``uvloop`` server that answers each ``GET`` with a file, 64
-connections, a client that costs little. Ours is asked by the client that destinations have.
+connections, a client that costs little. A relay shows a fragment to its destination only, so
+each ``GET`` is signed: the floor verifies one signature, and remembers no nonce.
+``relay.batch.bare`` has a floor that verifies nothing, and no goal: no relay could be that one.
+
+Ours is asked by the client that destinations have. After every round it is told to delete what
+it holds, and the next round's fragments are staged in what that left; only pulling is timed.
 """
 
 from __future__ import annotations
@@ -33,6 +38,8 @@ from tests.bench.relaying import (
 )
 from tests.bench.workplace import work_folder
 
+NAME: Final = "relay.batch"
+BARE: Final = "relay.batch.bare"
 COUNT: Final = 50_000
 SIZE: Final = 8_192
 CONNECTIONS: Final = 64
@@ -72,17 +79,15 @@ async def _pull_all(relay: RelayUnderTest, fragments: Sequence[Fragment]) -> flo
     return seconds
 
 
-def _get_all(floor: Server, folder: Path) -> Samples:
+def _get_all(floor: Server, folder: Path, route: str) -> Sample:
     file = folder / "gets"
-    if not file.exists():
-        write_requests(
-            file,
-            (f"GET /fragments/{n} HTTP/1.1\r\nHost: h\r\n\r\n".encode() for n in range(COUNT)),
-        )
+    write_requests(
+        file, (f"GET /{route}/{n} HTTP/1.1\r\nHost: h\r\n\r\n".encode() for n in range(COUNT))
+    )
     load = send_requests(floor.port, file, connections=CONNECTIONS, seconds=_SECONDS)
     if load.answered != COUNT:
         raise NotMeasured(f"the floor answered {load.answered} of {COUNT}")
-    return {"relay.batch": Sample(load.rate, load.busy)}
+    return Sample(load.rate, load.busy)
 
 
 @contextlib.contextmanager
@@ -93,16 +98,27 @@ def _open_batch() -> Iterator[Contest]:
         serving_floor(folder) as floor,
     ):
         body = secrets.token_bytes(SIZE)
-        fragments = _stage(relay, folder, body)
         for number in range(COUNT):
             (folder / "written" / str(number)).write_bytes(body)
 
         def batch_round() -> Samples:
+            fragments = _stage(relay, folder, body)
             with pinned(CORES.load), metering(relay.server) as meter:
                 seconds = uvloop.run(_pull_all(relay, fragments))
-            return {"relay.batch": Sample(COUNT / seconds, meter.busy)}
+            relay.release(fragments)
+            return dict.fromkeys((NAME, BARE), Sample(COUNT / seconds, meter.busy))
 
-        yield Contest(batch_round, lambda: _get_all(floor, folder), clock_error.notes())
+        def floor_round() -> Samples:
+            return {
+                NAME: _get_all(floor, folder, "signed"),
+                BARE: _get_all(floor, folder, "fragments"),
+            }
+
+        yield Contest(batch_round, floor_round, clock_error.notes())
 
 
-CASES: Final = (Case("relay", (Measure("relay.batch", "fragments/s", goal=TIMES),), _open_batch),)
+_MEASURES: Final = (
+    Measure(NAME, "fragments/s", goal=TIMES),
+    Measure(BARE, "fragments/s"),
+)
+CASES: Final = (Case("relay", _MEASURES, _open_batch),)

@@ -6,6 +6,7 @@
 | ``POST /large`` | hashes and writes the body as it comes, fdatasync before the answer |
 | ``GET /stream`` | streams a file |
 | ``GET /fragments/{number}`` | answers with one small file, read in one of 16 threads |
+| ``GET /signed/{number}`` | the same, and verifies one signature before |
 | ``DELETE /stored`` | unlinks everything that was written |
 
 Small files are written by 16 threads; signatures are Ed25519.
@@ -58,6 +59,7 @@ class Floor:
         app.router.add_post("/large", self.take_large)
         app.router.add_get("/stream", self.stream)
         app.router.add_get(r"/fragments/{number:\d+}", self.fragment)
+        app.router.add_get(r"/signed/{number:\d+}", self.signed_fragment)
         app.router.add_delete("/stored", self.delete_all)
         return app
 
@@ -90,6 +92,11 @@ class Floor:
         path = self._folder / request.match_info["number"]
         loop = asyncio.get_running_loop()
         return web.Response(body=await loop.run_in_executor(self._threads, path.read_bytes))
+
+    async def signed_fragment(self, request: web.Request) -> web.Response:
+        """One small file, for whoever may have it."""
+        self._public.verify(self._signature, _CHECKPOINT)
+        return await self.fragment(request)
 
     async def delete_all(self, request: web.Request) -> web.Response:
         """Unlink what was written."""
