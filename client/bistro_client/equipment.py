@@ -12,7 +12,7 @@ from typing import Final
 from bistro.api import routes
 from bistro.clock import Clock
 from bistro.crypto.signing import VerifierKey
-from bistro.errors import SettingsError, StorageError, UnavailableError
+from bistro.errors import SettingsError, UnavailableError
 from bistro.ids import Origin
 from bistro.net.memory import Memory
 from bistro.net.session import Session
@@ -21,7 +21,7 @@ from bistro.storage.durable import Disk
 from bistro.wire.served_terms import ServedTerms
 from bistro_client import keyring, notices
 from bistro_client.contact import Destination, Reception, Versions
-from bistro_client.evidence_file import load_terms
+from bistro_client.evidence_file import recall_terms
 from bistro_client.home import Home
 from bistro_client.keyring import FilerKey
 from bistro_client.known_servers import KnownServers
@@ -92,7 +92,7 @@ class Equipment:
         Of several submissions that are looked at in a row, the first asks who it is, for all.
         """
         request = submission.request
-        known = await asyncio.to_thread(self._kept_terms, submission)
+        known = await asyncio.to_thread(recall_terms, self.home.folder(submission.id))
 
         async def attempt() -> Visit:
             destination = await self._meet(request.server_url, VerifierKey.parse(request.terms_key))
@@ -105,12 +105,6 @@ class Equipment:
         if met is None or self.memory.fresh(routes.DISCOVERY.url(url)) is None:
             met = self.met[url, trusted] = await self.reach(url, given=trusted)
         return met
-
-    def _kept_terms(self, submission: Submission) -> tuple[ServedTerms, ...]:
-        try:
-            return load_terms(self.home.folder(submission.id))
-        except StorageError:
-            return ()  # all are fetched again, and mend what is damaged
 
     async def visit_if_up(self, submission: Submission) -> Visit | None:
         """As ``visit``, without waiting: None if it cannot be reached now."""

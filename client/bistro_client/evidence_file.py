@@ -70,6 +70,14 @@ def load_terms(folder: Folder) -> tuple[ServedTerms, ...]:
     return tuple(found)
 
 
+def recall_terms(folder: Folder) -> tuple[ServedTerms, ...]:
+    """As ``load_terms``; none where one is damaged: they can be fetched again."""
+    try:
+        return load_terms(folder)
+    except StorageError:
+        return ()
+
+
 def build(folder: Folder, submission: Submission) -> Evidence | None:
     """The evidence that the client's own files give; None before there is a ticket or refusal.
 

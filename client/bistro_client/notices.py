@@ -167,13 +167,15 @@ def state_changed(submission: Submission) -> Notice:
     return _info("state", f"{submission.id}: {submission.state}")
 
 
-def watching(count: int, every_ms: int) -> Notice:
+def watching(count: int, every_ms: int | None) -> Notice:
     """The program stays and looks now and then."""
     what = "a submission" if count == 1 else f"{count} submissions"
+    when = "less often while nothing changes"
+    if every_ms is not None:
+        when = f"about every {format_duration(every_ms)}"
     return _info(
         "watching",
-        f"watching {what} until collected, about every {format_duration(every_ms)}; Ctrl-C stops "
-        "it, and nothing is lost",
+        f"watching {what} until collected, {when}; Ctrl-C stops it, and nothing is lost",
     )
 
 

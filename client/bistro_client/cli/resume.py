@@ -26,9 +26,11 @@ from bistro_client.cli.options import (
     with_network,
 )
 from bistro_client.cli.running import describe, run
+from bistro_client.evidence_file import recall_terms
 from bistro_client.home import Folder
 from bistro_client.journal import read_journal
 from bistro_client.leftovers import sweep_home
+from bistro_client.rhythm import Rhythm
 from bistro_client.submitting import Submitter
 
 _WATCHED: Final = frozenset(
@@ -54,10 +56,8 @@ MANY_PATIENCE_MS = 60_000
 @click.option(
     "--every",
     callback=read_duration,
-    default="5m",
-    show_default=True,
     metavar="TIME",
-    help="How often --watch looks.",
+    help="How often --watch looks; by default after 5 minutes, then less and less often.",
 )
 @unlocking
 @with_network
@@ -68,7 +68,7 @@ def command(
     submission: str | None,
     recover: bool,
     watch: bool,
-    every: int,
+    every: int | None,
     connection: Connection,
 ) -> None:
     """Go on with everything that is not finished, or with one SUBMISSION.
@@ -79,7 +79,8 @@ def command(
     beginning.
 
     With --watch it stays, and stages again what relays lost, until everything is collected:
-    until then your machine may hold the only copy of what a relay loses.
+    until then your machine may hold the only copy of what a relay loses. While nothing changes
+    it looks less and less often, but always in good time.
 
     \b
     Examples:
@@ -108,7 +109,7 @@ def command(
                 return 0
         found, failures = await _all_of_them(frame, submitter, folders())
         if watch:
-            found, failures = await _stay(frame, submitter, folders, every)
+            found, failures = await _stay(frame, submitter, folders, Rhythm(every))
         _show(frame, found, failure_count=len(failures))
         return failures[0].exit_code if failures else 0
 
@@ -133,20 +134,32 @@ async def _all_of_them(frame: Frame, submitter: Submitter, folders: list[Folder]
 
 
 async def _stay(
-    frame: Frame, submitter: Submitter, folders: Callable[[], list[Folder]], every_ms: int
+    frame: Frame, submitter: Submitter, folders: Callable[[], list[Folder]], rhythm: Rhythm
 ) -> Round:
     """Look again and again, until everything is collected or cannot be any more."""
-    is_told = False
+    is_told = is_quiet = False
     last: Round = ([], [])
     while left := [folder for folder in folders() if _is_watched(folder)]:
         if not is_told:
-            frame.output.notice(notices.watching(len(left), every_ms))
+            frame.output.notice(notices.watching(len(left), rhythm.every_ms))
             is_told = True
+        pause_ms = rhythm.pause_ms(is_quiet=is_quiet, left_ms=_time_left_ms(left))
         # Clients that were started in the same minute must not come in the same second.
         share = 0.75 + secrets.SystemRandom().random() / 2
-        await asyncio.sleep(every_ms * share / _MS_PER_S)
-        last = await _all_of_them(frame, submitter, left)
+        await asyncio.sleep(pause_ms * share / _MS_PER_S)
+        before, last = last, await _all_of_them(frame, submitter, left)
+        is_quiet = not last[1] and all(
+            one in before[0] and one.next_step is Step.WATCH for one in last[0]
+        )
     return last
+
+
+def _time_left_ms(folders: list[Folder]) -> int | None:
+    """Until the first ``repair_by`` of these; None where no terms are kept."""
+    last_days = [
+        terms[-1].signed.terms.repair_by for folder in folders if (terms := recall_terms(folder))
+    ]
+    return min(last_days) - SystemClock().now() if last_days else None
 
 
 def _show(frame: Frame, found: list[Submission], *, failure_count: int) -> None:
