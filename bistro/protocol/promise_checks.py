@@ -254,13 +254,15 @@ def _check_receipt(case: Case, text: str, findings: Findings, *, now: UnixMillis
     )
     entry = receipt.entry
     fits = [
-        one.index == entry.index and one.size == entry.size and one.sha256 == entry.sha256
+        one.index == entry.index
+        and one.size == entry.size
+        and one.fragment_hash == entry.fragment_hash
         for one in case.cut.descriptors
     ]
     if not any(fits):
         raise VerificationError(
             f"the receipt of relay {relay.name} is for a fragment {entry.index} of {entry.size} "
-            f"bytes with hash {entry.sha256.hex()}, which is none of this submission"
+            f"bytes with hash {entry.fragment_hash.hex()}, which is none of this submission"
         )
     terms = case.in_force_at(UnixMillis(receipt.time - TERMS_DELAY_MS))
     # The margin may lead beyond the last year that there are dates for.

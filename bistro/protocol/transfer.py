@@ -72,7 +72,7 @@ class Transfer:
 
     Attributes:
         size: What the descriptor announces, in bytes.
-        sha256: What the descriptor announces.
+        fragment_hash: What the descriptor announces.
         expires_at: When an incomplete upload may be dropped.
         offset: Bytes that are durable here.
         state: See the table above.
@@ -80,7 +80,7 @@ class Transfer:
     """
 
     size: int
-    sha256: bytes
+    fragment_hash: bytes
     expires_at: UnixMillis
     offset: int = 0
     state: TransferState = TransferState.RECEIVING
@@ -88,10 +88,12 @@ class Transfer:
 
     @classmethod
     def offer(
-        cls, *, size: int, sha256: bytes, now: UnixMillis, incomplete_ms: int = INCOMPLETE_MS
+        cls, *, size: int, fragment_hash: bytes, now: UnixMillis, incomplete_ms: int = INCOMPLETE_MS
     ) -> Transfer:
         """A new upload of a claim that has been checked; no byte has arrived."""
-        return cls(size=size, sha256=sha256, expires_at=UnixMillis(now + incomplete_ms))
+        return cls(
+            size=size, fragment_hash=fragment_hash, expires_at=UnixMillis(now + incomplete_ms)
+        )
 
     @property
     def missing_size(self) -> int:
@@ -147,8 +149,8 @@ class Transfer:
             )
         return replace(self, offset=min(durable_size, self.size))
 
-    def complete(self, *, found_sha256: bytes) -> Transfer:
-        """All bytes have arrived and hash to ``found_sha256``.
+    def complete(self, *, found_hash: bytes) -> Transfer:
+        """All bytes have arrived and hash to ``found_hash``.
 
         Raises:
             ConflictError: Bytes are missing.
@@ -158,9 +160,10 @@ class Transfer:
         self._require(TransferState.RECEIVING)
         if self.missing_size:
             raise ConflictError(f"upload: expected {self.size} bytes, found {self.offset}")
-        if found_sha256 != self.sha256:
+        if found_hash != self.fragment_hash:
             raise ChecksumMismatchError(
-                f"fragment: expected the tree hash {self.sha256.hex()}, found {found_sha256.hex()}",
+                f"fragment: expected the tree hash {self.fragment_hash.hex()}, "
+                f"found {found_hash.hex()}",
                 hint="the bytes were dropped; upload the fragment again from its start",
             )
         return replace(self, state=TransferState.COMPLETE)
@@ -177,15 +180,16 @@ class Transfer:
         self._require(TransferState.HELD)
         return replace(self, hold_until=max(until, self.hold_until or until))
 
-    def release(self, sha256: bytes) -> Transfer:
-        """The destination confirmed possession of a fragment that hashes to ``sha256``.
+    def release(self, fragment_hash: bytes) -> Transfer:
+        """The destination confirmed possession of a fragment that hashes to ``fragment_hash``.
 
         Raises:
             ConflictError: Not held, or what is confirmed is not what is held.
         """
-        if sha256 != self.sha256:
+        if fragment_hash != self.fragment_hash:
             raise ConflictError(
-                f"release: expected the hash {self.sha256.hex()}, found {sha256.hex()}"
+                f"release: expected the hash {self.fragment_hash.hex()}, "
+                f"found {fragment_hash.hex()}"
             )
         if self.state is TransferState.RELEASED:
             return self

@@ -107,7 +107,7 @@ def _check_parts(
         findings.open(
             "file_key",
             "The file has the key of the envelope: try it on the envelope, whose tree hash is "
-            f"{case.cut.layout.envelope_sha256.hex()}.",
+            f"{case.cut.layout.envelope_hash.hex()}.",
         )
 
 

@@ -231,14 +231,14 @@ class Release:
     origin: Origin
     commitment: bytes
     index: int
-    sha256: bytes
+    fragment_hash: bytes
 
 
 def encode_releases(releases: Sequence[Release]) -> bytes:
     """The body that releases 1 to 10,000 fragments."""
     return codec.encode(
         [
-            [str(release.origin), release.commitment, release.index, release.sha256]
+            [str(release.origin), release.commitment, release.index, release.fragment_hash]
             for release in releases
         ]
     )
@@ -256,7 +256,7 @@ def _read_release(fields: codec.Reader) -> Release:
         origin=Origin.parse(fields.text(MAX_ORIGIN_LENGTH)),
         commitment=fields.fixed(COMMITMENT_SIZE),
         index=fields.uint(MAX_FRAGMENTS - 1),
-        sha256=fields.fixed(HASH_SIZE),
+        fragment_hash=fields.fixed(HASH_SIZE),
     )
     fields.end()
     return release

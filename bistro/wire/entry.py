@@ -220,7 +220,7 @@ class CustodyEntry(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptEntry(CustodyEntry):
-    """A relay holds ``size`` bytes with hash ``sha256`` until ``hold_until``."""
+    """A relay holds ``size`` bytes with hash ``fragment_hash`` until ``hold_until``."""
 
     KIND = "receipt"
     TAIL = re.compile(rf"fragment {DECIMAL} {DECIMAL} {HASH}\nhold-until {DECIMAL}\n")
@@ -231,12 +231,12 @@ class ReceiptEntry(CustodyEntry):
     }
 
     size: int
-    sha256: bytes
+    fragment_hash: bytes
     hold_until: UnixMillis
 
     def _tail(self) -> str:
         return (
-            f"fragment {self.index} {self.size} sha256:{self.sha256.hex()}\n"
+            f"fragment {self.index} {self.size} sha256:{self.fragment_hash.hex()}\n"
             f"hold-until {self.hold_until}\n"
         )
 
@@ -248,7 +248,7 @@ class ReceiptEntry(CustodyEntry):
             digest=digest,
             index=int(tail[1]),
             size=int(tail[2]),
-            sha256=bytes.fromhex(tail[3]),
+            fragment_hash=bytes.fromhex(tail[3]),
             hold_until=UnixMillis(int(tail[4])),
         )
 

@@ -35,7 +35,7 @@ class Layout:
     """How an envelope is cut into fragments.
 
     Attributes:
-        envelope_sha256: Tree hash of the envelope.
+        envelope_hash: Tree hash of the envelope.
         envelope_size: Bytes of the envelope, at least one.
         k: Fragments that restore the envelope.
         n: Fragments that there are, from k to 255.
@@ -44,7 +44,7 @@ class Layout:
         FormatError: A number is outside its limits.
     """
 
-    envelope_sha256: bytes
+    envelope_hash: bytes
     envelope_size: int
     k: int
     n: int
@@ -64,7 +64,7 @@ class Layout:
         fields = codec.Reader("layout", data, max_size=MAX_LAYOUT_SIZE)
         fields.constant(_VERSION)
         layout = cls(
-            envelope_sha256=fields.fixed(HASH_SIZE),
+            envelope_hash=fields.fixed(HASH_SIZE),
             envelope_size=fields.uint(),
             k=fields.uint(),
             n=fields.uint(),
@@ -74,7 +74,7 @@ class Layout:
 
     def encode(self) -> bytes:
         """The one encoding of this layout."""
-        return codec.encode([_VERSION, self.envelope_sha256, self.envelope_size, self.k, self.n])
+        return codec.encode([_VERSION, self.envelope_hash, self.envelope_size, self.k, self.n])
 
     @property
     def leaf(self) -> bytes:
@@ -106,7 +106,7 @@ class Descriptor:
 
     index: int
     size: int
-    sha256: bytes
+    fragment_hash: bytes
 
     def __post_init__(self) -> None:
         """Refuse numbers that no fragment has."""
@@ -123,13 +123,15 @@ class Descriptor:
     def decode(cls, data: bytes) -> Descriptor:
         """The descriptor that ``data`` encodes, or ``FormatError``."""
         fields = codec.Reader("descriptor", data, max_size=MAX_DESCRIPTOR_SIZE)
-        descriptor = cls(index=fields.uint(), size=fields.uint(), sha256=fields.fixed(HASH_SIZE))
+        descriptor = cls(
+            index=fields.uint(), size=fields.uint(), fragment_hash=fields.fixed(HASH_SIZE)
+        )
         fields.end()
         return descriptor
 
     def encode(self) -> bytes:
         """The one encoding of this descriptor."""
-        return codec.encode([self.index, self.size, self.sha256])
+        return codec.encode([self.index, self.size, self.fragment_hash])
 
     @property
     def leaf(self) -> bytes:

@@ -102,7 +102,7 @@ class Delivery:
                 digest.update(chunk)
         finally:
             file.close()
-        if digest.digest() != descriptor.sha256:
+        if digest.digest() != descriptor.fragment_hash:
             raise messages.lost_fragment(file.path)
 
     def forget_progress(self) -> None:
@@ -217,7 +217,7 @@ class Delivery:
         sealed = self._sealed
         receipt.verify(self.relay.vkey, self._origin, sealed.commitment)
         descriptor, entry = sealed.cut.descriptors[self.index], receipt.entry
-        if Descriptor(entry.index, entry.size, entry.sha256) != descriptor:
+        if Descriptor(entry.index, entry.size, entry.fragment_hash) != descriptor:
             raise peer_messages.receipt_for_another(self.relay.name, self.index)
         if receipt.hold_until < self.terms.repair_by + HOLD_MARGIN_MS:
             raise peer_messages.short_hold(self.relay.name, receipt.hold_until, self.terms)

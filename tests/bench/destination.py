@@ -43,7 +43,7 @@ class Fragment:
     """One fragment that is a whole envelope, and what shows that it may be staged."""
 
     commitment: bytes
-    sha256: bytes
+    fragment_hash: bytes
     size: int
     claim: bytes
 
@@ -96,8 +96,8 @@ class Destination:
             share_checkpoint: Whether all tickets come from one batch, or each from its own.
         """
         digest = tree_hash(body)
-        layout = Layout(envelope_sha256=digest, envelope_size=len(body), k=1, n=1)
-        descriptor = Descriptor(index=0, size=len(body), sha256=digest)
+        layout = Layout(envelope_hash=digest, envelope_size=len(body), k=1, n=1)
+        descriptor = Descriptor(index=0, size=len(body), fragment_hash=digest)
         cut = Cut(layout, (descriptor,))
         leaves = [secrets.token_bytes(32) for _ in range(count)]
         commitments = [cut.commitment(leaf) for leaf in leaves]
@@ -105,7 +105,7 @@ class Destination:
         return [
             Fragment(
                 commitment=commitment,
-                sha256=digest,
+                fragment_hash=digest,
                 size=len(body),
                 claim=Claim(ORIGIN, ticket, layout, leaf, descriptor, cut.path(0)).encode(),
             )

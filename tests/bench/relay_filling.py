@@ -94,8 +94,8 @@ class Filler:
 def _claim() -> tuple[Claim, bytes]:
     data = secrets.token_bytes(SIZE)
     digest = tree_hash(data)
-    layout = Layout(envelope_sha256=digest, envelope_size=SIZE, k=1, n=1)
-    descriptor = Descriptor(index=0, size=SIZE, sha256=digest)
+    layout = Layout(envelope_hash=digest, envelope_size=SIZE, k=1, n=1)
+    descriptor = Descriptor(index=0, size=SIZE, fragment_hash=digest)
     return Claim(ORIGIN, _PROMISE, layout, secrets.token_bytes(32), descriptor, ()), data
 
 
@@ -106,7 +106,7 @@ def _receipt(origin: str, claim: Claim, now: UnixMillis, until: UnixMillis) -> b
         digest=claim.commitment,
         index=0,
         size=SIZE,
-        sha256=claim.descriptor.sha256,
+        fragment_hash=claim.descriptor.fragment_hash,
         hold_until=until,
     ).encode()
 
@@ -114,7 +114,7 @@ def _receipt(origin: str, claim: Claim, now: UnixMillis, until: UnixMillis) -> b
 def _held(descriptor: Descriptor, until: UnixMillis) -> Transfer:
     return Transfer(
         size=descriptor.size,
-        sha256=descriptor.sha256,
+        fragment_hash=descriptor.fragment_hash,
         expires_at=until,
         offset=descriptor.size,
         state=TransferState.HELD,

@@ -81,7 +81,7 @@ class RelayUnderTest:
             collector = self.collector(session)
             left = iter(fragments)
             while part := list(islice(left, MAX_ITEMS)):
-                releases = [Release(ORIGIN, one.commitment, 0, one.sha256) for one in part]
+                releases = [Release(ORIGIN, one.commitment, 0, one.fragment_hash) for one in part]
                 for answer in await collector.release(releases):
                     if isinstance(answer, Failure):
                         raise NotMeasured(f"release: {answer}")

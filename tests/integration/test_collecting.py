@@ -171,7 +171,7 @@ async def test_fragments_that_do_not_belong_together_are_void(tmp_path: Path) ->
 def _committed(filing: Filing, fragments: tuple[bytes, ...]) -> Filing:
     """A filing whose commitment binds other fragments than those of its envelope."""
     descriptors = tuple(
-        replace(one, sha256=tree_hash(data))
+        replace(one, fragment_hash=tree_hash(data))
         for one, data in zip(filing.cut.descriptors, fragments, strict=True)
     )
     cut = Cut(filing.cut.layout, descriptors)

@@ -226,7 +226,7 @@ async def test_wrong_bytes_are_kept_as_proof_beside_the_receipt(tmp_path: Path) 
         assert kept[1].read_bytes() == bytes(len(filing.fragments[0]))
         receipt = Receipt.parse(kept[2].read_bytes())
         receipt.verify(note_key(ANNA).verifier, found.site.call.origin, filing.commitment)
-        assert receipt.entry.sha256 == filing.cut.descriptors[0].sha256
+        assert receipt.entry.fragment_hash == filing.cut.descriptors[0].fragment_hash
         gaps = (await accounts(found))[filing.commitment].gaps
         assert ("wrong-bytes", ANNA) in [(gap.code, gap.relay) for gap in gaps]
         (repair,) = await repairs(found)

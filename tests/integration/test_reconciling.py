@@ -130,7 +130,7 @@ async def test_a_bad_receipt_does_not_spoil_the_evidence(tmp_path: Path) -> None
             digest=filing.commitment,
             index=0,
             size=descriptor.size,
-            sha256=descriptor.sha256,
+            fragment_hash=descriptor.fragment_hash,
             hold_until=UnixMillis(found.clock.now() + 1_000),
         )
         text = MemoryLedger(note_key("anna.example").renamed(origin)).promise(entry)

@@ -55,7 +55,7 @@ async def fetch(client: CollectorClient, items: list[BatchItem]) -> list[FrameHe
 
 
 def release_of(sealed: Sealed, index: int = 0, origin: Origin = SPRING) -> Release:
-    return Release(origin, sealed.commitment, index, sealed.cut.descriptors[index].sha256)
+    return Release(origin, sealed.commitment, index, sealed.cut.descriptors[index].fragment_hash)
 
 
 async def test_rows_come_in_the_order_of_receipts(site: Site) -> None:

@@ -31,7 +31,7 @@ async def after_a_call(
     async with allowed_relay(root) as (settings, call), serving_relay(settings, clock) as relay:
         for number in (1, 2, 3):
             await relay.stage(call, Sealed(number))
-        digest = Sealed(1).cut.descriptors[0].sha256
+        digest = Sealed(1).cut.descriptors[0].fragment_hash
         await relay.collector(call).release([Release(SPRING, Sealed(1).commitment, 0, digest)])
         order = Takedown(
             relay=RELAY,

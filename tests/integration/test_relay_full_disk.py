@@ -62,7 +62,7 @@ async def test_a_full_disk_is_507_and_what_was_promised_stays(tmp_path: Path) ->
             async with serving_relay(settings) as relay:
                 assert await fetched(relay, call, held) == [one.fragment(0) for one in held]
                 released = [
-                    Release(SPRING, one.commitment, 0, one.cut.descriptors[0].sha256)
+                    Release(SPRING, one.commitment, 0, one.cut.descriptors[0].fragment_hash)
                     for one in held[::2]
                 ]
                 await relay.collector(call).release(released)

@@ -107,7 +107,7 @@ async def test_an_upload_survives_kill_9_again_and_again(tmp_path: Path) -> None
             async with collector.fetch_batch([BatchItem(sealed.commitment, 0, 0)]) as frames:
                 async for frame in frames:
                     digest.update(frame if isinstance(frame, bytes) else b"")
-            assert digest.digest() == sealed.cut.descriptors[0].sha256
+            assert digest.digest() == sealed.cut.descriptors[0].fragment_hash
             process.terminate()
             assert await process.wait() == 0
 

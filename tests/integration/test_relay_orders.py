@@ -106,7 +106,7 @@ async def test_a_paused_relay_says_when_to_come_back_and_still_lists_and_release
         assert len(await client.fetch_staged()) == 1
         site.relay.clock.advance(HOUR_MS)
         assert await fetched(client, sealed) == sealed.fragment(0)
-        digest = sealed.cut.descriptors[0].sha256
+        digest = sealed.cut.descriptors[0].fragment_hash
         order(site, Orders(paused_until=UnixMillis(NOON + 2 * HOUR_MS)))
         release = Release(SPRING, sealed.commitment, 0, digest)
         assert await client.release([release]) == (Released(),)

@@ -91,8 +91,8 @@ async def test_a_destination_has_so_many_fragments(tmp_path: Path) -> None:
         line = await line_to(site.relay)
         assert (await line.ask(staging(site.call, Sealed(3)))).status == 507
         line.close()
-        sha256 = Sealed(1).cut.descriptors[0].sha256
-        released = Release(SPRING, Sealed(1).commitment, 0, sha256)
+        digest = Sealed(1).cut.descriptors[0].fragment_hash
+        released = Release(SPRING, Sealed(1).commitment, 0, digest)
         await site.relay.collector(site.call).release([released])
         assert (await create(site.relay, site, Sealed(3)))[0] == 201
 

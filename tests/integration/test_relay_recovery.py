@@ -272,7 +272,9 @@ async def test_a_ledger_that_lost_its_end_is_not_continued(
         shutil.copytree(custody, tmp_path / "old")
         async with serving_relay(settings) as relay:
             if is_released:
-                release = Release(SPRING, SEALED.commitment, 0, SEALED.cut.descriptors[0].sha256)
+                release = Release(
+                    SPRING, SEALED.commitment, 0, SEALED.cut.descriptors[0].fragment_hash
+                )
                 await relay.collector(call).release([release])
             else:
                 await relay.stage(call, SEALED, 0)
@@ -297,8 +299,8 @@ async def test_what_was_released_stays_released(tmp_path: Path) -> None:
             (segment,) = _segments(settings)
             kept = segment.read_bytes()
             client = relay.collector(call)
-            sha256 = SEALED.cut.descriptors[0].sha256
-            await client.release([Release(SPRING, SEALED.commitment, 0, sha256)])
+            digest = SEALED.cut.descriptors[0].fragment_hash
+            await client.release([Release(SPRING, SEALED.commitment, 0, digest)])
         for forget in (False, True):
             segment.write_bytes(kept)
             if forget:
@@ -335,7 +337,11 @@ async def test_a_receipt_says_exactly_what_is_held(tmp_path: Path) -> None:
         entry = decode_entry(upload_found.receipt.entry.encode())
         descriptor = SEALED.cut.descriptors[2]
         assert isinstance(entry, ReceiptEntry)
-        assert (entry.index, entry.size, entry.sha256) == (2, descriptor.size, descriptor.sha256)
+        assert (entry.index, entry.size, entry.fragment_hash) == (
+            2,
+            descriptor.size,
+            descriptor.fragment_hash,
+        )
         assert entry.hold_until == UnixMillis(site.call.terms.repair_by + 604_800_000)
         assert entry.time == site.relay.clock.now()
 

@@ -33,7 +33,7 @@ BIG = 1_600_000
 
 
 def release_of(sealed: Sealed) -> Release:
-    return Release(SPRING, sealed.commitment, 0, sealed.cut.descriptors[0].sha256)
+    return Release(SPRING, sealed.commitment, 0, sealed.cut.descriptors[0].fragment_hash)
 
 
 async def require_held(relay: RunningRelay, call: PaperCall, sealed: Sequence[Sealed]) -> None:

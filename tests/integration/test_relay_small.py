@@ -145,8 +145,8 @@ async def test_a_batch_of_thousands_comes_in_the_order_that_was_asked(site: Site
     line.close()
     client = site.relay.collector(site.call)
     gone = sealed[7]
-    sha256 = gone.cut.descriptors[0].sha256
-    await client.release([Release(SPRING, gone.commitment, 0, sha256)])
+    digest = gone.cut.descriptors[0].fragment_hash
+    await client.release([Release(SPRING, gone.commitment, 0, digest)])
     order = [*sealed[150:], Sealed(1_000, size=3 * MIB), *sealed[:150], Sealed(5_000)]
     items = [BatchItem(one.commitment, 0, 1) for one in order]
     heads: list[tuple[bytes, str | None]] = []

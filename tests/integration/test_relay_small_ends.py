@@ -76,7 +76,7 @@ async def test_creation_and_one_patch_cost_no_file(tmp_path: Path) -> None:
         head = await site.relay.ask("HEAD", path)
         assert head.receipt == reply.receipt
         assert (await site.relay.ask("DELETE", path)).status == 403
-        released = Release(SPRING, SEALED.commitment, 0, SEALED.cut.descriptors[0].sha256)
+        released = Release(SPRING, SEALED.commitment, 0, SEALED.cut.descriptors[0].fragment_hash)
         await site.relay.collector(site.call).release([released])
         assert site.relay.services.room.used(SPRING.server) == 0
 

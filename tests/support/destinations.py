@@ -241,7 +241,7 @@ async def receipt_of(
             digest=claim.commitment,
             index=descriptor.index,
             size=descriptor.size if size is None else size,
-            sha256=descriptor.sha256,
+            fragment_hash=descriptor.fragment_hash,
             hold_until=UnixMillis(time + 30 * 24 * HOUR_MS),
         ).encode()
 

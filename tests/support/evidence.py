@@ -105,7 +105,7 @@ class Filing:
         )
         signature = sign_message(filer, SIGNATURE_PREFIX, header.encode())
         self.header = header
-        layout = Layout(envelope_sha256=sha256(b"envelope"), envelope_size=1_000, k=2, n=3)
+        layout = Layout(envelope_hash=sha256(b"envelope"), envelope_size=1_000, k=2, n=3)
         descriptors = tuple(
             Descriptor(index, layout.fragment_size, sha256(bytes([index]))) for index in range(3)
         )
@@ -194,7 +194,7 @@ class Filing:
             digest=self.commitment,
             index=index,
             size=descriptor.size,
-            sha256=descriptor.sha256,
+            fragment_hash=descriptor.fragment_hash,
             hold_until=at(REPAIR_BY + 7 * DAY),
         )
         ledger = MemoryLedger(note_key(relay).renamed(origin))

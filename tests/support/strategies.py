@@ -159,7 +159,7 @@ def cuts(draw: st.DrawFn, max_n: int = 20) -> Cut:
     """A layout with the descriptors of all its fragments."""
     n = draw(st.integers(1, max_n))
     layout = Layout(
-        envelope_sha256=draw(HASHES),
+        envelope_hash=draw(HASHES),
         envelope_size=draw(st.integers(1, 2**32)),
         k=draw(st.integers(1, n)),
         n=n,
@@ -224,7 +224,7 @@ DESCRIPTORS = st.builds(
     Descriptor,
     index=st.integers(0, fragment.MAX_FRAGMENTS - 1),
     size=st.integers(1, fragment.MAX_ENVELOPE_SIZE),
-    sha256=HASHES,
+    fragment_hash=HASHES,
 )
 
 HYBRID_RECIPIENTS = [HybridIdentity(sha256(bytes([i]))).recipient.format() for i in range(2)]

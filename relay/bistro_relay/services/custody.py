@@ -109,7 +109,7 @@ class Custody:
                 digest=upload.commitment,
                 index=upload.index,
                 size=transfer.size,
-                sha256=transfer.sha256,
+                fragment_hash=transfer.fragment_hash,
                 hold_until=hold_until(self._book.find_terms(upload.origin)),
             ).encode()
 
@@ -193,7 +193,7 @@ class Custody:
                 over = max(entry.time, 1 + (transfer.hold_until or 0))
                 transfer = transfer.expire(UnixMillis(over))
             else:
-                transfer = transfer.release(transfer.sha256)
+                transfer = transfer.release(transfer.fragment_hash)
             await self._end_held([one.with_transfer(transfer)], None, None)
 
     def _held_draft(self, ledger: str, upload: Upload, until: UnixMillis) -> Draft:

@@ -113,7 +113,7 @@ class Handing:
             upload = held.get((release.commitment, release.index))
             try:
                 upload = _require_known(collector, release, upload)
-                done = upload.transfer.release(release.sha256)
+                done = upload.transfer.release(release.fragment_hash)
             except BistroError as exc:
                 answers.append(Failure.of(exc))
                 continue

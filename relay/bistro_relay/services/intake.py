@@ -185,7 +185,9 @@ class Intake:
     async def _begin(self, examined: Examined) -> Progress:
         now, claim = self._clock.now(), examined.claim
         descriptor = claim.descriptor
-        transfer = Transfer.offer(size=descriptor.size, sha256=descriptor.sha256, now=now)
+        transfer = Transfer.offer(
+            size=descriptor.size, fragment_hash=descriptor.fragment_hash, now=now
+        )
         upload = Upload.of(secrets.token_hex(_ID_SIZE), claim, examined.encoded, transfer)
         self._quotas.begin(claim.origin, claim.commitment)
         try:

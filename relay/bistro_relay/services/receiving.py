@@ -194,7 +194,7 @@ class Receiver:
         transfer = upload.transfer
         whole = transfer.accept(at=transfer.offset, length=transfer.missing_size)
         try:
-            whole = whole.complete(found_sha256=writing.digest.tree.digest())
+            whole = whole.complete(found_hash=writing.digest.tree.digest())
         except ChecksumMismatchError:
             await self.drop(upload)
             raise

@@ -152,7 +152,9 @@ class Recovery:
             return None
         descriptor = claim.descriptor
         ends = UnixMillis(self._clock.now() + INCOMPLETE_MS)
-        transfer = Transfer(size=descriptor.size, sha256=descriptor.sha256, expires_at=ends)
+        transfer = Transfer(
+            size=descriptor.size, fragment_hash=descriptor.fragment_hash, expires_at=ends
+        )
         return Upload.of(name, claim, record.claim, transfer)
 
     async def _is_promised(self, upload: Upload) -> bool:

@@ -156,11 +156,11 @@ class ShelfRecovery:
         entry = decode_entry(receipt)
         if not isinstance(entry, ReceiptEntry):
             return None
-        if (entry.size, entry.sha256) != (descriptor.size, descriptor.sha256):
+        if (entry.size, entry.fragment_hash) != (descriptor.size, descriptor.fragment_hash):
             return None
         transfer = Transfer(
             size=descriptor.size,
-            sha256=descriptor.sha256,
+            fragment_hash=descriptor.fragment_hash,
             expires_at=self._clock.now(),
             offset=descriptor.size,
             state=TransferState.HELD,

@@ -242,7 +242,9 @@ class WholeIntake:
 
     def _store(self, batch: Sequence[Whole]) -> set[Whole]:
         """Hash and write; which of them are what their claims say. Runs in a thread."""
-        good = [one for one in batch if one.hashed()[0] == one.examined.claim.descriptor.sha256]
+        good = [
+            one for one in batch if one.hashed()[0] == one.examined.claim.descriptor.fragment_hash
+        ]
         records = [Record(one.examined.encoded, one.body, one.hashed()[1]) for one in good]
         if records:
             for one, place in zip(good, self._shelf.write(records), strict=True):
@@ -355,7 +357,7 @@ class WholeIntake:
 
 def _mismatch(one: Whole) -> ChecksumMismatchError:
     return ChecksumMismatchError(
-        f"fragment: its bytes do not hash to {one.examined.claim.descriptor.sha256.hex()}",
+        f"fragment: its bytes do not hash to {one.examined.claim.descriptor.fragment_hash.hex()}",
         hint="the bytes were dropped; upload the fragment again from its start",
     )
 

@@ -144,7 +144,7 @@ class Whole(LedgerClaim):
             digest=claim.commitment,
             index=claim.descriptor.index,
             size=claim.descriptor.size,
-            sha256=claim.descriptor.sha256,
+            fragment_hash=claim.descriptor.fragment_hash,
             hold_until=self._until,
         ).encode()
 
@@ -167,7 +167,7 @@ class Whole(LedgerClaim):
         descriptor = self.examined.claim.descriptor
         transfer = Transfer(
             size=descriptor.size,
-            sha256=descriptor.sha256,
+            fragment_hash=descriptor.fragment_hash,
             expires_at=now,
             offset=descriptor.size,
             state=TransferState.HELD,

@@ -18,8 +18,8 @@ from bistro.wire.staging import StagedRow
 from bistro_relay.store.shared import Place, Wanted
 
 _COLUMNS: Final = (
-    "id, server, call, commitment, fragment, claim, size, sha256, state, offset, expires_at, "
-    "hold_until, segment, place"
+    "id, server, call, commitment, fragment, claim, size, fragment_hash, state, offset, "
+    "expires_at, hold_until, segment, place"
 )
 SELECT: Final = f"SELECT {_COLUMNS} FROM upload"  # noqa: S608 - a constant
 INSERT: Final = (
@@ -84,7 +84,7 @@ def read_upload(row: Row) -> Upload:
         claim=row["claim"],
         transfer=Transfer(
             size=row["size"],
-            sha256=row["sha256"],
+            fragment_hash=row["fragment_hash"],
             expires_at=UnixMillis(row["expires_at"]),
             offset=row["offset"],
             state=TransferState(row["state"]),
@@ -105,7 +105,7 @@ def upload_values(upload: Upload, now: UnixMillis) -> Sequence[object]:
         upload.index,
         upload.claim,
         transfer.size,
-        transfer.sha256,
+        transfer.fragment_hash,
         transfer.state.value,
         transfer.offset,
         transfer.expires_at,

@@ -64,13 +64,13 @@ def receipted_fragment(claim: Claim, text: str, call: Call) -> KnownFragment:
     receipt = Receipt.parse(text)
     _verify_relay(receipt, claim, call)
     descriptor, entry = claim.descriptor, receipt.entry
-    expected = (descriptor.index, descriptor.size, descriptor.sha256)
-    found = (entry.index, entry.size, entry.sha256)
+    expected = (descriptor.index, descriptor.size, descriptor.fragment_hash)
+    found = (entry.index, entry.size, entry.fragment_hash)
     if expected != found:
         raise VerificationError(
             f"receipt: expected fragment {descriptor.index} of {descriptor.size} bytes with "
-            f"sha256 {descriptor.sha256.hex()}, found fragment {entry.index} of {entry.size} "
-            f"bytes with {entry.sha256.hex()}"
+            f"the hash {descriptor.fragment_hash.hex()}, found fragment {entry.index} of "
+            f"{entry.size} bytes with {entry.fragment_hash.hex()}"
         )
     return _known(
         claim,

@@ -128,7 +128,7 @@ class Fetcher:
             offset = await asyncio.to_thread(self._files.size, *key)
             if offset == size:
                 digest = await asyncio.to_thread(check_whole, self._files, *key)
-                if digest == one.descriptor.sha256:
+                if digest == one.descriptor.fragment_hash:
                     found.fates.append((one, "verified"))
                     continue
             if offset >= size:
@@ -201,7 +201,7 @@ class Fetcher:
         finally:
             file.close()
         key = (one.commitment, one.source)
-        if digest == one.descriptor.sha256:
+        if digest == one.descriptor.fragment_hash:
             found.fates.append((one, "verified"))
         elif file.is_resumed and key not in self._restarted:
             # Not the relay's fault for certain: once more from the first byte. Only once: a

@@ -46,7 +46,10 @@ class Releaser:
             after = found[-1].submission
             releases = [
                 Release(
-                    self._call.origin, one.commitment, one.descriptor.index, one.descriptor.sha256
+                    self._call.origin,
+                    one.commitment,
+                    one.descriptor.index,
+                    one.descriptor.fragment_hash,
                 )
                 for one in found
             ]

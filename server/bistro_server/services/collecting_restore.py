@@ -147,7 +147,7 @@ class _Work:
         damaged = tuple(
             source
             for source, found in self._hashes.items()
-            if found.digest() != parts[source].sha256
+            if found.digest() != parts[source].fragment_hash
         )
         if damaged:
             raise _AbandonedError(Damaged(damaged))
@@ -159,8 +159,8 @@ class _Work:
             raise _AbandonedError(
                 Inconsistent(
                     "the commitment binds an envelope with the tree hash "
-                    f"{staged.layout.envelope_sha256.hex()}, its fragments give one with "
-                    f"{cut.layout.envelope_sha256.hex()}"
+                    f"{staged.layout.envelope_hash.hex()}, its fragments give one with "
+                    f"{cut.layout.envelope_hash.hex()}"
                 )
             )
         if cut.commitment(staged.header_leaf) != staged.commitment:

@@ -154,7 +154,7 @@ class Passes:
         return None
 
     def _envelope(self, blobs: BlobStore, one: Unread | Read) -> Envelope:
-        return Envelope(blobs.path_of(one.blob), sha256=one.sha256, disk=self.disk)
+        return Envelope(blobs.path_of(one.blob), envelope_hash=one.envelope_hash, disk=self.disk)
 
 
 def _outcome(

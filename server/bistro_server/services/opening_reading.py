@@ -57,13 +57,13 @@ class Envelope:
 
     Args:
         path: The file.
-        sha256: What was collected.
+        envelope_hash: What was collected.
         disk: The system calls to use.
     """
 
-    def __init__(self, path: Path, *, sha256: bytes, disk: Disk = SYSTEM_DISK) -> None:
+    def __init__(self, path: Path, *, envelope_hash: bytes, disk: Disk = SYSTEM_DISK) -> None:
         self._path = path
-        self._sha256 = sha256
+        self._envelope_hash = envelope_hash
         self._disk = disk
 
     def open(self) -> ReadFile:
@@ -84,7 +84,7 @@ class Envelope:
             StorageError: It has changed on our disk.
         """
         with self.open() as file:
-            if digest_of(file) != self._sha256:
+            if digest_of(file) != self._envelope_hash:
                 raise StorageError(f"{self._path} has changed on this disk", hint=_RESTORE)
 
     def read_submission(

@@ -234,13 +234,13 @@ class CollectionStore:
                     return False
                 now = self._clock.now()
                 await tx.execute(
-                    "INSERT INTO envelope (submission, blob, size, sha256, stored_at, descriptors) "
-                    "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (submission) DO NOTHING",
+                    "INSERT INTO envelope (submission, blob, size, envelope_hash, stored_at, "
+                    "descriptors) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (submission) DO NOTHING",
                     (
                         staged.id,
                         blob,
                         staged.layout.envelope_size,
-                        staged.layout.envelope_sha256,
+                        staged.layout.envelope_hash,
                         now,
                         descriptors,
                     ),

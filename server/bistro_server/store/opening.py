@@ -35,7 +35,7 @@ class Unread:
     commitment: bytes
     header_leaf: bytes
     blob: str
-    sha256: bytes
+    envelope_hash: bytes
     admission: bytes | None
 
 
@@ -47,7 +47,7 @@ class Read:
     candidate: Candidate
     signed: SignedHeader
     blob: str
-    sha256: bytes
+    envelope_hash: bytes
     is_unpacked: bool
 
 
@@ -110,8 +110,8 @@ class OpeningStore:
     async def unread(self) -> list[Unread]:
         """The next envelopes for pass 1, in the order of the log; none when all are read."""
         rows = await self.database.fetch_all(
-            "SELECT s.id, s.commitment, s.header_leaf, envelope.blob, envelope.sha256, a.data "
-            "FROM envelope JOIN submission AS s ON s.id = envelope.submission "
+            "SELECT s.id, s.commitment, s.header_leaf, envelope.blob, envelope.envelope_hash, "
+            "a.data FROM envelope JOIN submission AS s ON s.id = envelope.submission "
             "LEFT JOIN admission AS a ON a.call = s.call AND a.log_index = s.log_index "
             "WHERE s.call = ? AND NOT EXISTS (SELECT 1 FROM reading WHERE submission = s.id) "
             "AND NOT EXISTS (SELECT 1 FROM outcome WHERE submission = s.id) "
@@ -124,7 +124,7 @@ class OpeningStore:
                 bytes(row["commitment"]),
                 bytes(row["header_leaf"]),
                 str(row["blob"]),
-                bytes(row["sha256"]),
+                bytes(row["envelope_hash"]),
                 row["data"],
             )
             for row in rows
@@ -197,7 +197,7 @@ class OpeningStore:
         """All submissions under this filer key and slot, in log order."""
         rows = await self.database.fetch_all(
             "SELECT s.id, s.commitment, s.log_index, s.ticketed_at, r.signed, r.fault_outcome, "
-            "r.fault_code, r.fault_text, r.is_unpacked, envelope.blob, envelope.sha256 "
+            "r.fault_code, r.fault_text, r.is_unpacked, envelope.blob, envelope.envelope_hash "
             "FROM reading AS r JOIN submission AS s ON s.id = r.submission "
             "JOIN envelope ON envelope.submission = s.id "
             "WHERE r.call = ? AND r.filer = ? AND r.slot = ? ORDER BY s.log_index",
@@ -333,6 +333,6 @@ def _read(row: Row) -> Read:
         ),
         signed=signed,
         blob=str(row["blob"]),
-        sha256=bytes(row["sha256"]),
+        envelope_hash=bytes(row["envelope_hash"]),
         is_unpacked=bool(row["is_unpacked"]),
     )

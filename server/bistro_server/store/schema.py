@@ -77,7 +77,7 @@ CREATE TABLE envelope (
   submission INTEGER PRIMARY KEY REFERENCES submission (id),
   blob TEXT NOT NULL,
   size INTEGER NOT NULL,
-  sha256 BLOB NOT NULL,
+  envelope_hash BLOB NOT NULL,
   stored_at INTEGER NOT NULL
 );
 

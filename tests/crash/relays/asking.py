@@ -209,7 +209,7 @@ class RelayClients:
         """Say that fragments are durable at the destination."""
         self.memory.release_wanted.update(one.key for one in fragments)
         body = encode_releases(
-            [Release(self.origin, *one.key, sha256=one.sha256) for one in fragments]
+            [Release(self.origin, *one.key, fragment_hash=one.fragment_hash) for one in fragments]
         )
         request = self._signed("POST", routes.RELEASES.path(), body)
         answer, asked = await self._exchange(connection, request)

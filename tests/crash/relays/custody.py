@@ -143,10 +143,10 @@ class CustodyCheck:
                 continue
             checkpoints.add(self.verified[held.text])
             entry, index = receipt.entry, receipt.index
-            if (entry.index, entry.size, entry.sha256) != (
+            if (entry.index, entry.size, entry.fragment_hash) != (
                 key[1],
                 len(data),
-                held.fragment.sha256,
+                held.fragment.fragment_hash,
             ):
                 self._fault(f"{spell(key)}: its receipt is for something else")
             if index >= len(self.entries):

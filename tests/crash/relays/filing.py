@@ -132,7 +132,7 @@ class Filers:
             if at is not None and at < len(one.data):
                 # The whole is not the descriptor's then: the upload ends.
                 memory.end_wanted.add(path)
-                wrong = Fragment(one.key, bytes(len(one.data)), one.claim, one.sha256)
+                wrong = Fragment(one.key, bytes(len(one.data)), one.claim, one.fragment_hash)
                 request = clients.piece(wrong, path, at=at, size=len(one.data))
                 await clients.append(connection, one, path, request)
         elif memory.held:

@@ -49,13 +49,13 @@ class Fragment:
         key: Commitment and index.
         data: Its bytes.
         claim: Encoded.
-        sha256: Of its bytes.
+        fragment_hash: Of its bytes.
     """
 
     key: Key
     data: bytes
     claim: bytes
-    sha256: bytes
+    fragment_hash: bytes
 
 
 def key_of(row: StagedRow) -> Key:
@@ -181,4 +181,4 @@ def _cut(call: PaperCall, number: int, size: int) -> Iterator[Fragment]:
         index = descriptor.index
         claim = replace(first, descriptor=descriptor, path=cut.path(index)).encode()
         data = sealed.fragment(index)
-        yield Fragment((sealed.commitment, index), data, claim, descriptor.sha256)
+        yield Fragment((sealed.commitment, index), data, claim, descriptor.fragment_hash)

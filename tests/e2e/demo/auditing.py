@@ -52,9 +52,9 @@ async def _compare(client: CollectorClient, receipts: Sequence[Receipt]) -> list
                 digests[-1] = digest.digest().hex()
     return [
         f"fragment {one.entry.index} of {one.entry.digest.hex()[:16]}: signed for "
-        f"{one.entry.sha256.hex()[:16]}, found {found[:40]}"
+        f"{one.entry.fragment_hash.hex()[:16]}, found {found[:40]}"
         for one, found in zip(receipts, digests, strict=True)
-        if found != one.entry.sha256.hex()
+        if found != one.entry.fragment_hash.hex()
     ]
 
 

@@ -230,7 +230,7 @@ class FakeRelay:
                 raise asyncio.CancelledError
         descriptor = held.claim.descriptor
         if len(held.data) == descriptor.size:
-            assert tree_hash(held.data) == descriptor.sha256
+            assert tree_hash(held.data) == descriptor.fragment_hash
             held.receipt = self._promise(held.claim)
 
     def _promise(self, claim: Claim) -> str:
@@ -245,7 +245,7 @@ class FakeRelay:
                 digest=claim.commitment,
                 index=claim.descriptor.index,
                 size=claim.descriptor.size,
-                sha256=claim.descriptor.sha256,
+                fragment_hash=claim.descriptor.fragment_hash,
                 hold_until=UnixMillis(now + hold_ms),
             )
         )

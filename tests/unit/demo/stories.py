@@ -69,7 +69,7 @@ def filing_story(filing: Filing, at: UnixMillis) -> FilingStory:
             digest=digest,
             index=index,
             size=filing.size // 2,
-            sha256=digest,
+            fragment_hash=digest,
             hold_until=UnixMillis(at + 10**9),
         )
         for index, relay in enumerate(RELAYS)

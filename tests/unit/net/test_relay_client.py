@@ -48,7 +48,7 @@ def receipt_text() -> str:
             digest=bytes(32),
             index=1,
             size=len(CONTENT),
-            sha256=bytes(32),
+            fragment_hash=bytes(32),
             hold_until=UnixMillis(2),
         )
     )

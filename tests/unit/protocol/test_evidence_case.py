@@ -169,7 +169,7 @@ def test_an_envelope_above_the_limit_fails() -> None:
 
 def test_another_layout_leads_to_another_commitment() -> None:
     """The ticket is for these fragments and no others."""
-    layout = Layout(envelope_sha256=sha256(b"other"), envelope_size=1_000, k=2, n=3)
+    layout = Layout(envelope_hash=sha256(b"other"), envelope_size=1_000, k=2, n=3)
     report = check(replace(Filing().ticketed().evidence, layout=layout.encode()))
     assert [one.part for one in report.failures] == ["ticket"]
 

@@ -70,7 +70,7 @@ def test_any_k_fragments_restore_the_envelope(size: int, k: int, n: int) -> None
     cut, fragments = cut_of(envelope, k=k, n=n)
     assert fragments == by_definition(envelope, k=k, n=n)
     assert [tree_hash(fragment) for fragment in fragments] == [
-        one.sha256 for one in cut.descriptors
+        one.fragment_hash for one in cut.descriptors
     ]
     assert {len(fragment) for fragment in fragments} == {fragment_size(size, k)}
     for chosen in itertools.combinations(range(n), k):
@@ -103,7 +103,7 @@ def test_chunks_of_any_size_give_the_same_sums(size: int, chunk_size: int, k: in
 @given(st.integers(1, 2**40), st.integers(1, 255))
 def test_fragment_sizes_are_those_of_the_layout(size: int, k: int) -> None:
     """One formula in two places has to stay one formula."""
-    layout = Layout(envelope_sha256=bytes(32), envelope_size=size, k=k, n=k)
+    layout = Layout(envelope_hash=bytes(32), envelope_size=size, k=k, n=k)
     assert fragment_size(size, k) == layout.fragment_size
     assert 0 <= last_unit_size(size, k) <= UNIT_SIZE
     assert k * fragment_size(size, k) - size < k
@@ -117,9 +117,9 @@ def test_striping_vectors(vector: Vector) -> None:
     )
     cut, _ = cut_of(envelope, k=vector["k"], n=vector["n"])
     assert cut.layout.encode() == vector.data
-    assert cut.layout.envelope_sha256.hex() == vector["envelope"]
+    assert cut.layout.envelope_hash.hex() == vector["envelope"]
     assert cut.layout.fragment_size == vector["fragment_size"]
-    assert [d.sha256.hex() for d in cut.descriptors] == vector["fragments"]
+    assert [d.fragment_hash.hex() for d in cut.descriptors] == vector["fragments"]
     assert cut.root.hex() == vector["root"]
 
 
@@ -127,9 +127,9 @@ def test_sums_are_those_of_the_bytes() -> None:
     """Descriptors and layout are taken while the bytes pass by."""
     envelope = envelope_of(5 * UNIT_SIZE + 3)
     cut, fragments = cut_of(envelope, k=2, n=3)
-    assert cut.layout.envelope_sha256 == tree_hash(envelope)
+    assert cut.layout.envelope_hash == tree_hash(envelope)
     for descriptor, fragment in zip(cut.descriptors, fragments, strict=True):
-        assert (descriptor.size, descriptor.sha256) == (len(fragment), tree_hash(fragment))
+        assert (descriptor.size, descriptor.fragment_hash) == (len(fragment), tree_hash(fragment))
     with pytest.raises(FormatError):
         StripeSums(k=1, n=1).cut()
 

@@ -151,7 +151,7 @@ def test_a_ticket_by_postmarks_is_refused_clearly() -> None:
     ("change", "said"),
     [
         ({"size": 1}, "none of this submission"),
-        ({"sha256": bytes(32)}, "none of this submission"),
+        ({"fragment_hash": bytes(32)}, "none of this submission"),
         ({"hold_until": at(REPAIR_BY + 7 * DAY - 1)}, "the terms ask for"),
         ({"digest": bytes(32)}, "expected sha256"),
         ({"relay": "stranger.example"}, "in no version of the terms"),

@@ -34,7 +34,7 @@ LATER = UnixMillis(10**9)
 
 
 def offered() -> Transfer:
-    return Transfer.offer(size=len(DATA), sha256=DIGEST, now=NOW)
+    return Transfer.offer(size=len(DATA), fragment_hash=DIGEST, now=NOW)
 
 
 def filled() -> Transfer:
@@ -42,14 +42,14 @@ def filled() -> Transfer:
 
 
 def held() -> Transfer:
-    return filled().complete(found_sha256=DIGEST).hold(LATER)
+    return filled().complete(found_hash=DIGEST).hold(LATER)
 
 
 def test_an_upload_goes_from_offer_to_release() -> None:
     """The life of a fragment at a relay without trouble."""
     upload = offered().accept(at=0, length=3)
     assert (upload.offset, upload.missing_size) == (3, 5)
-    upload = upload.accept(at=3, length=5).complete(found_sha256=DIGEST)
+    upload = upload.accept(at=3, length=5).complete(found_hash=DIGEST)
     assert upload.state is TransferState.COMPLETE
     upload = upload.hold(LATER)
     assert (upload.state, upload.hold_until) == (TransferState.HELD, LATER)
@@ -75,14 +75,14 @@ def test_bytes_beyond_the_announced_size_are_refused() -> None:
 def test_an_incomplete_upload_does_not_complete() -> None:
     """The receipt stands for all bytes."""
     with pytest.raises(ConflictError, match="expected 8 bytes"):
-        offered().complete(found_sha256=DIGEST)
+        offered().complete(found_hash=DIGEST)
 
 
 def test_wrong_bytes_end_the_upload_with_460() -> None:
     """They are dropped, and the offset of that upload never goes down: it has ended."""
     upload = filled()
     with pytest.raises(ChecksumMismatchError) as caught:
-        upload.complete(found_sha256=bytes(32))
+        upload.complete(found_hash=bytes(32))
     assert (caught.value.http_status, caught.value.code) == (460, "checksum-mismatch")
     assert upload.terminate().state is TransferState.TERMINATED
 
@@ -96,7 +96,7 @@ def test_a_wrong_chunk_leaves_the_offset() -> None:
 
 def test_a_receipt_makes_termination_forbidden() -> None:
     """From the moment the receipt is being written."""
-    for upload in (filled().complete(found_sha256=DIGEST), held()):
+    for upload in (filled().complete(found_hash=DIGEST), held()):
         with pytest.raises(RefusedError) as caught:
             upload.terminate()
         assert caught.value.http_status == 403
@@ -126,7 +126,7 @@ def test_expiry_waits_for_the_end_of_the_promise() -> None:
     with pytest.raises(ConflictError, match="found 1970"):
         held().expire(LATER)
     with pytest.raises(ConflictError, match="never"):
-        filled().complete(found_sha256=DIGEST).expire(UnixMillis(10**12))
+        filled().complete(found_hash=DIGEST).expire(UnixMillis(10**12))
 
 
 @pytest.mark.parametrize("again", ["release", "expire", "terminate"])
@@ -183,7 +183,7 @@ class UploadMachine(RuleBasedStateMachine):
 
     @rule(digest=st.sampled_from([DIGEST, bytes(32)]))
     def complete(self, digest: bytes) -> None:
-        self.attempt(lambda: self.upload.complete(found_sha256=digest))
+        self.attempt(lambda: self.upload.complete(found_hash=digest))
 
     @rule(after=st.integers(0, 10**8))
     def hold(self, after: int) -> None:

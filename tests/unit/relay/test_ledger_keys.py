@@ -21,7 +21,7 @@ FIXED: dict[str, Any] = {
     ("entry", "key"),
     [
         (
-            ReceiptEntry(**FIXED, index=3, size=9, sha256=bytes(32), hold_until=UNTIL),
+            ReceiptEntry(**FIXED, index=3, size=9, fragment_hash=bytes(32), hold_until=UNTIL),
             receipt_key(DIGEST, 3),
         ),
         (HeldEntry(**FIXED, index=254, hold_until=UNTIL), held_key(DIGEST, 254, UNTIL)),

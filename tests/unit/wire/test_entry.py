@@ -61,7 +61,7 @@ ENTRIES: st.SearchStrategy[Entry] = st.one_of(
         digest=HASHES,
         index=INDEXES,
         size=SIZES,
-        sha256=HASHES,
+        fragment_hash=HASHES,
         hold_until=INSTANTS,
     ),
     st.builds(
@@ -93,7 +93,7 @@ RECEIPT = ReceiptEntry(
     digest=bytes(32),
     index=3,
     size=9,
-    sha256=bytes(32),
+    fragment_hash=bytes(32),
     hold_until=UnixMillis(8),
 )
 

@@ -40,7 +40,7 @@ def test_any_change_of_a_claim_leads_to_another_commitment(claim: Claim) -> None
     """A relay cannot be made to hold what was not committed to."""
     other = sha256(b"other")
     assert dataclasses.replace(claim, header_leaf=other).commitment != claim.commitment
-    swapped = dataclasses.replace(claim.descriptor, sha256=other)
+    swapped = dataclasses.replace(claim.descriptor, fragment_hash=other)
     assert dataclasses.replace(claim, descriptor=swapped).commitment != claim.commitment
     if claim.path:
         path = (other, *claim.path[1:])

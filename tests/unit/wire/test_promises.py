@@ -70,7 +70,7 @@ def test_a_valid_receipt_verifies(vector: Vector) -> None:
     _checked(Receipt.parse, vector)
     assert (receipt.relay, receipt.call_origin) == (vector["relay"], vector["origin"])
     assert (receipt.fragment_index, receipt.entry.size) == (vector["fragment"], vector["size"])
-    assert receipt.entry.sha256 == vector.hex("sha256")
+    assert receipt.entry.fragment_hash == vector.hex("fragment_hash")
     assert receipt.hold_until == vector["hold_until"]
     assert receipt.text().encode() == vector.data
 
