@@ -88,9 +88,7 @@ def missing_fragments(
     the nearer ``repair_by`` is, since afterwards nobody can help any more.
     """
     patience_ms = min(PATIENCE_MS, max(repair_by - now, 0) // 4)
+    silent = {relay for relay, since in silences.items() if now - since >= patience_ms}
     collection = staged.collection()
-    for source in collection.holds:
-        since = silences.get(source.relay)
-        if since is not None and now - since >= patience_ms:
-            collection = collection.lose(source)
-    return collection.repairs()
+    lost = (source for source in collection.sources if source.relay in silent)
+    return collection.lose(*lost).repairs()

@@ -19,7 +19,7 @@ from typing import Final, Literal, TypeVar
 from bistro.clock import Clock
 from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
-from bistro.protocol.collection import Collection, CollectionState, Source
+from bistro.protocol.collection import Collection, Source
 from bistro.storage.database import Database, Row, Transaction
 from bistro.wire.claim import Claim
 from bistro.wire.fragment import Descriptor, Layout
@@ -65,7 +65,6 @@ class FragmentRow:
     """What is known of one fragment at one relay."""
 
     source: Source
-    hold_until: UnixMillis
     fate: Fate
 
 
@@ -92,16 +91,12 @@ class Staged:
     def collection(self) -> Collection:
         """Where collecting it stands."""
         rows = self.fragments
-        verified = frozenset(row.source.index for row in rows if row.fate == "verified")
-        is_ready = len(verified) >= self.layout.k
         return Collection(
             k=self.layout.k,
             n=self.layout.n,
-            holds={row.source: row.hold_until for row in rows},
-            verified=verified,
+            sources=frozenset(row.source for row in rows),
+            verified=frozenset(row.source.index for row in rows if row.fate == "verified"),
             lost=frozenset(row.source for row in rows if row.fate in {"lost", "wrong"}),
-            wrong=frozenset(row.source for row in rows if row.fate == "wrong"),
-            state=CollectionState.RESTORABLE if is_ready else CollectionState.PENDING,
         )
 
 
@@ -177,13 +172,13 @@ class CollectionStore:
         found: dict[int, list[FragmentRow]] = defaultdict(list)
         marks = ", ".join("?" * len(ids))
         rows = await self.database.fetch_all(
-            "SELECT submission, fragment_index, relay, hold_until, fate FROM fragment "
+            "SELECT submission, fragment_index, relay, fate FROM fragment "
             f"WHERE submission IN ({marks})",
             tuple(ids),
         )
         for row in rows:
             source = Source(int(row["fragment_index"]), str(row["relay"]))
-            known = FragmentRow(source, UnixMillis(row["hold_until"]), row["fate"])
+            known = FragmentRow(source, row["fate"])
             found[int(row["submission"])].append(known)
         return found
 

@@ -24,7 +24,7 @@ def staged(
     number: int = 0, *rows: tuple[int, str, Fate], size: int = 1_000, k: int = 2, n: int = 3
 ) -> Staged:
     layout = Layout(bytes(32), size, k, n)
-    found = tuple(FragmentRow(Source(index, relay), FAR, fate) for index, relay, fate in rows)
+    found = tuple(FragmentRow(Source(index, relay), fate) for index, relay, fate in rows)
     return Staged(number, number.to_bytes(32, "big"), number, bytes(32), layout, found)
 
 
