@@ -14,7 +14,7 @@ Source: docs/spec/promises.md; docs/spec/staging.md, custody.
 from __future__ import annotations
 
 import asyncio
-import shutil
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -210,11 +210,13 @@ class CustodyLedgers:
         """
         folder = self._folder(origin)
         with storage_errors("delete", folder):
-            for path in folder.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path)
-                elif path.name != DROPPED:
-                    path.unlink()
+            for inner, _, names in os.walk(folder, topdown=False):
+                place = Path(inner)
+                for path in (place / name for name in names):
+                    if path != folder / DROPPED:
+                        self._disk.delete(path)
+                if place != folder:
+                    place.rmdir()
         sync_directory(folder, disk=self._disk)
 
     async def of(self, origin: Origin) -> CustodyLedger:

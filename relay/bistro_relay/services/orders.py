@@ -157,12 +157,17 @@ def give_order(
         paused_until: Until when to pause; None: no more.
 
     Raises:
+        UnavailableError: Another command changes them just now.
         StorageError: The file cannot be read or written.
     """
     file = OrdersFile(directory)
-    orders = file.load()
-    if draining_since is None or (draining_since is not ... and orders.draining_since is None):
-        orders = replace(orders, draining_since=draining_since)
-    if paused_until is not ...:
-        orders = replace(orders, paused_until=paused_until)
-    file.save(orders)
+    lock = file.lock()
+    try:
+        orders = file.load()
+        if draining_since is None or (draining_since is not ... and orders.draining_since is None):
+            orders = replace(orders, draining_since=draining_since)
+        if paused_until is not ...:
+            orders = replace(orders, paused_until=paused_until)
+        file.save(orders)
+    finally:
+        lock.release()

@@ -3,6 +3,7 @@
 | step | a crash after it |
 |---|---|
 | the command keeps the signed note | the next look, or the next start, goes on here |
+| its name is synced again: the command may not have come to it | again |
 | ``released`` entries that name the note | the entries are found again, the rows recorded |
 | rows, then the bytes | as after a release |
 
@@ -84,6 +85,9 @@ class Takedowns:
         if names == self._known.keys():
             return set()
         new = names - self._known.keys()
+        if new:
+            # Before anything is done that it is to explain.
+            self._files.settle()
         known = {name: found for name, found in self._known.items() if name in names}
         known |= {name: self._read(name) for name in new}
         by_commitment: defaultdict[tuple[Origin, bytes], list[bytes]] = defaultdict(list)
@@ -157,7 +161,7 @@ class Takedowns:
         keys = [(takedown.commitment, index) for index in indexes]
         found = await self._placed.find_custodies(takedown.origin, keys)
         ended = [
-            one.with_transfer(one.transfer.release(one.transfer.fragment_hash))
+            one.with_transfer(one.transfer.release(one.transfer.sha256))
             for one in found.values()
             if one.transfer.state is TransferState.HELD
         ]

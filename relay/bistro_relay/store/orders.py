@@ -21,9 +21,12 @@ from bistro.storage.durable import (
     storage_errors,
     write_atomically,
 )
+from bistro.storage.locks import FileLock
 from bistro.wire.document import Fields, encode_json
 
 FILE_NAME: Final = "orders.json"
+
+_LOCK: Final = "orders.lock"
 
 _MAX_SIZE: Final = 1_024
 _VERSION: Final = 1
@@ -78,6 +81,15 @@ class OrdersFile:
     def __init__(self, directory: Path, *, disk: Disk = SYSTEM_DISK) -> None:
         self._path = directory / FILE_NAME
         self._disk = disk
+
+    def lock(self) -> FileLock:
+        """Keep other commands from changing orders between ``load`` and ``save``.
+
+        Raises:
+            UnavailableError: One does so just now.
+            StorageError: The lock's file cannot be opened.
+        """
+        return FileLock.take(self._path.with_name(_LOCK), what="the file of standing orders")
 
     def save(self, orders: Orders) -> None:
         """Write them, durably; a crash before this returns leaves the old ones or the new."""

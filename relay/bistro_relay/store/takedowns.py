@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from bistro.crypto.digest import HASH_SIZE
+from bistro.errors import FormatError, StorageError
 from bistro.storage.durable import (
     SYSTEM_DISK,
     Disk,
@@ -18,13 +20,16 @@ from bistro.storage.durable import (
     make_directories,
     read_file,
     storage_errors,
+    sync_directory,
     write_atomically,
 )
+from bistro.wire.lines import parse_hex
 from bistro.wire.relay_notes import MAX_NOTE_SIZE, name_of
 
 FOLDER: Final = "takedowns"
 
 _SUFFIX: Final = ".note"
+_NEXT: Final = f"remove that file from {FOLDER}/"
 
 
 class TakedownFiles:
@@ -46,17 +51,43 @@ class TakedownFiles:
         write_atomically(self._path(name), note, disk=self._disk)
         return name
 
+    def settle(self) -> None:
+        """Make durable what is there: a command may have died between a name and its sync.
+
+        Raises:
+            StorageError: The names may or may not last.
+        """
+        for folder in (self._folder.parent, self._folder):
+            sync_directory(folder, disk=self._disk)
+
     def names(self) -> set[bytes]:
-        """The names of all that are kept."""
+        """The names of all that are kept.
+
+        Raises:
+            StorageError: The folder cannot be read, or a note has a name of another kind.
+        """
         if not self._folder.is_dir():
             return set()
         with storage_errors("list", self._folder):
-            found = [path.stem for path in self._folder.glob(f"[0-9a-f]*{_SUFFIX}")]
-        return {bytes.fromhex(stem) for stem in found}
+            found = [path.stem for path in self._folder.glob(f"*{_SUFFIX}")]
+        try:
+            return {parse_hex("takedown", stem, size=HASH_SIZE) for stem in found}
+        except FormatError as exc:
+            raise StorageError(f"{self._folder}: {exc.message}", hint=_NEXT) from exc
 
     def load(self, name: bytes) -> bytes | None:
-        """The signed note of that name."""
-        return read_file(self._path(name), max_size=MAX_NOTE_SIZE, disk=self._disk)
+        """The signed note of that name.
+
+        Raises:
+            StorageError: It cannot be read, or is another one.
+        """
+        path = self._path(name)
+        found = read_file(path, max_size=MAX_NOTE_SIZE, disk=self._disk)
+        if found is not None and name_of(found) != name:
+            raise StorageError(
+                f"{path}: expected a note with that hash, found {name_of(found).hex()}", hint=_NEXT
+            )
+        return found
 
     def delete(self, name: bytes) -> None:
         """Forget one, if it is there."""
