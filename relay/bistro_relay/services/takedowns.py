@@ -161,7 +161,7 @@ class Takedowns:
         keys = [(takedown.commitment, index) for index in indexes]
         found = await self._placed.find_custodies(takedown.origin, keys)
         ended = [
-            one.with_transfer(one.transfer.release(one.transfer.sha256))
+            one.with_transfer(one.transfer.release(one.transfer.fragment_hash))
             for one in found.values()
             if one.transfer.state is TransferState.HELD
         ]
