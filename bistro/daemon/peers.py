@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from bistro.daemon.buckets import KEPT, WIDER, Bucket, Buckets, Rate
+from bistro.daemon.buckets import WIDER, Bucket, Buckets, Rate
 from bistro.errors import OverloadedError
 
 IpAddress: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
@@ -47,7 +47,6 @@ class Peers:
     Args:
         trusted: Proxies whose word about addresses counts.
         rate: Of each address; ``None``: nobody is limited.
-        kept: Addresses that are remembered.
         report: Told how many requests were refused since their bucket was empty.
     """
 
@@ -56,15 +55,14 @@ class Peers:
         trusted: Sequence[IpNetwork] = (),
         rate: Rate | None = None,
         *,
-        kept: int = KEPT,
         report: Callable[[int], None] | None = None,
     ) -> None:
         self._report = report
         self._trusted = tuple(trusted)
         self._buckets: Buckets[str] | None = None
         if rate is not None:
-            self._buckets = Buckets(rate, kept=kept)
-            self._sites: Buckets[str] = Buckets(rate.times(WIDER), kept=kept)
+            self._buckets = Buckets(rate)
+            self._sites: Buckets[str] = Buckets(rate.times(WIDER))
 
     def who(self, peer: str, forwarded: str = "") -> Who:
         """Whoever asks.

@@ -29,7 +29,6 @@ from bistro.errors import (
     ConflictError,
     LimitExceededError,
     RefusedError,
-    StorageError,
 )
 from bistro.instant import UnixMillis, format_rfc3339
 
@@ -87,12 +86,10 @@ class Transfer:
     hold_until: UnixMillis | None = None
 
     @classmethod
-    def offer(
-        cls, *, size: int, fragment_hash: bytes, now: UnixMillis, incomplete_ms: int = INCOMPLETE_MS
-    ) -> Transfer:
+    def offer(cls, *, size: int, fragment_hash: bytes, now: UnixMillis) -> Transfer:
         """A new upload of a claim that has been checked; no byte has arrived."""
         return cls(
-            size=size, fragment_hash=fragment_hash, expires_at=UnixMillis(now + incomplete_ms)
+            size=size, fragment_hash=fragment_hash, expires_at=UnixMillis(now + INCOMPLETE_MS)
         )
 
     @property
@@ -131,23 +128,6 @@ class Transfer:
         """
         self.require_offset(at, length=length)
         return replace(self, offset=at + length)
-
-    def recover(self, *, durable_size: int) -> Transfer:
-        """The upload after a restart that found ``durable_size`` bytes on disk.
-
-        More bytes than recorded were durable but not yet acknowledged: they are kept.
-
-        Raises:
-            StorageError: Fewer bytes than acknowledged: the disk has lost some.
-        """
-        if self.state is not TransferState.RECEIVING:
-            return self
-        if durable_size < self.offset:
-            raise StorageError(
-                f"upload: expected {self.offset} bytes on disk, found {durable_size}",
-                hint="check the disk; acknowledged bytes are gone",
-            )
-        return replace(self, offset=min(durable_size, self.size))
 
     def complete(self, *, found_hash: bytes) -> Transfer:
         """All bytes have arrived and hash to ``found_hash``.

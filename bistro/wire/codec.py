@@ -230,10 +230,6 @@ class Reader:
         """As ``fixed``, or ``None`` for nil."""
         return None if self._take_optional() else self.fixed(size)
 
-    def optional_blob(self, maximum: int, *, minimum: int = 0) -> bytes | None:
-        """As ``blob``, or ``None`` for nil."""
-        return None if self._take_optional() else self.blob(maximum, minimum=minimum)
-
     def optional_text(self, maximum: int, *, minimum: int = 0) -> str | None:
         """As ``text``, or ``None`` for nil."""
         return None if self._take_optional() else self.text(maximum, minimum=minimum)
@@ -246,11 +242,9 @@ class Reader:
             self._refuse(expected, found)
         return found
 
-    def optional_array(
-        self, maximum: int = MAX_ITEMS, *, minimum: int = 0
-    ) -> Sequence[Value] | None:
+    def optional_array(self) -> Sequence[Value] | None:
         """As ``array``, or ``None`` for nil."""
-        return None if self._take_optional() else self.array(maximum, minimum=minimum)
+        return None if self._take_optional() else self.array()
 
     def nested(self, kind: str) -> Reader:
         """A reader of the array that is the next field."""

@@ -45,24 +45,20 @@ def to_text(kind: str, data: bytes | str) -> str:
     return text
 
 
-def parse_decimal(kind: str, text: str, *, maximum: int = MAX_NUMBER) -> int:
-    """The number that ``text`` spells: no sign, no leading zeros, at most ``maximum``."""
-    if _DECIMAL.fullmatch(text) is None or int(text) > maximum:
+def parse_decimal(kind: str, text: str) -> int:
+    """The number that ``text`` spells: no sign, no leading zeros, at most ``MAX_NUMBER``."""
+    if _DECIMAL.fullmatch(text) is None or int(text) > MAX_NUMBER:
         raise FormatError(
-            f"{kind}: expected a decimal from 0 to {maximum} without leading zeros, "
+            f"{kind}: expected a decimal from 0 to {MAX_NUMBER} without leading zeros, "
             f"found {text[:_SHOWN]!r}"
         )
     return int(text)
 
 
-def require_number(
-    kind: str, value: object, *, minimum: int = 0, maximum: int = MAX_NUMBER
-) -> None:
-    """Raise unless ``value`` is a whole number in the range; a boolean is none."""
-    if type(value) is not int or not minimum <= value <= maximum:
-        raise FormatError(
-            f"{kind}: expected a whole number from {minimum} to {maximum}, found {value!r}"
-        )
+def require_number(kind: str, value: object, *, maximum: int = MAX_NUMBER) -> None:
+    """Raise unless ``value`` is a whole number from 0 on; a boolean is none."""
+    if type(value) is not int or not 0 <= value <= maximum:
+        raise FormatError(f"{kind}: expected a whole number from 0 to {maximum}, found {value!r}")
 
 
 def require_hash(kind: str, value: object) -> None:

@@ -146,12 +146,11 @@ class PlacedUploads:
         )
         return [Load(row["segment"], row["count"], row["size"]) for row in rows]
 
-    async def live_in(self, segment: int, *, after: int = -1, limit: int) -> list[Upload]:
-        """Live fragments of a segment behind an offset, in the order of their records."""
+    async def live_in(self, segment: int, *, limit: int) -> list[Upload]:
+        """The first live fragments of a segment, in the order of their records."""
         rows = await self._database.fetch_all(
-            f"{SELECT} INDEXED BY upload_live "
-            f"WHERE {_LIVE} AND segment = ? AND place > ? ORDER BY place LIMIT ?",
-            (segment, after, limit),
+            f"{SELECT} INDEXED BY upload_live WHERE {_LIVE} AND segment = ? ORDER BY place LIMIT ?",
+            (segment, limit),
         )
         return [read_upload(row) for row in rows]
 

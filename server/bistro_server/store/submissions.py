@@ -247,24 +247,6 @@ class Submissions:
             raise UnknownObjectError(f"call {call}: no submission {commitment.hex()}")
         return Submission.of(row)
 
-    async def page(
-        self,
-        call: str,
-        *,
-        after_index: int = -1,
-        states: Sequence[str] = (),
-        limit: int = MAX_ROWS,
-    ) -> list[Submission]:
-        """Submissions in the order of the log, behind ``after_index``, in any of ``states``."""
-        marks = ", ".join("?" * len(states))
-        condition = f"AND state IN ({marks}) " if states else ""
-        rows = await self.database.fetch_all(
-            f"SELECT {_COLUMNS} FROM submission WHERE call = ? AND log_index > ? "  # noqa: S608
-            f"{condition}ORDER BY log_index LIMIT ?",
-            (call, after_index, *states, limit),
-        )
-        return [Submission.of(row) for row in rows]
-
     async def count_by_state(self, call: str) -> dict[str, int]:
         """How many submissions of the call are in each state; states without any are left out."""
         rows = await self.database.fetch_all(
@@ -272,16 +254,6 @@ class Submissions:
             (call,),
         )
         return {str(row["state"]): int(row["found"]) for row in rows}
-
-    async def advance(self, call: str, commitment: bytes, state: str) -> bool:
-        """Move one submission forward; whether that changed anything.
-
-        Raises:
-            UnknownObjectError: There is no such submission.
-        """
-        found = await self.get(call, commitment)
-        async with self.database.transaction() as tx:
-            return await advance(tx, found.id, state, now=self._clock.now())
 
     async def tailed(self, call: str) -> int:
         """How many entries of the call's log are known as submissions."""

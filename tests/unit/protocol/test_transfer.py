@@ -17,7 +17,6 @@ from bistro.errors import (
     ConflictError,
     LimitExceededError,
     RefusedError,
-    StorageError,
 )
 from bistro.instant import UnixMillis
 from bistro.protocol.transfer import (
@@ -145,16 +144,6 @@ def test_a_repeated_ending_changes_nothing(again: str) -> None:
     assert repeat() == ended
 
 
-def test_a_restart_keeps_every_durable_byte() -> None:
-    """Acknowledged bytes that are gone are an operator's matter, not the client's."""
-    upload = offered().accept(at=0, length=3)
-    assert upload.recover(durable_size=5).offset == 5
-    assert upload.recover(durable_size=99).offset == len(DATA)
-    assert held().recover(durable_size=0) == held()
-    with pytest.raises(StorageError):
-        upload.recover(durable_size=2)
-
-
 class UploadMachine(RuleBasedStateMachine):
     """Any events in any order: offsets and promises never go down, endings are final."""
 
@@ -201,10 +190,6 @@ class UploadMachine(RuleBasedStateMachine):
     def expire(self, passed: int) -> None:
         self.now = UnixMillis(self.now + passed)
         self.attempt(lambda: self.upload.expire(self.now))
-
-    @rule(size=st.integers(0, 9))
-    def restart(self, size: int) -> None:
-        self.attempt(lambda: self.upload.recover(durable_size=size))
 
     @invariant()
     def a_hold_stands_on_all_bytes(self) -> None:
