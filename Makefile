@@ -86,13 +86,13 @@ link: $(STAMP)
 
 # For those who change dependencies; needs the tool uv. No index is written into the file.
 lock:
-	@uv pip compile pyproject.toml --extra daemon --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	@uv pip compile pyproject.toml --extra daemon --extra keyring --extra socks --group dev --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean:
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
-$(STAMP): requirements.lock pyproject.toml $(wildcard bistro/crypto/bulk_c/*)
+$(STAMP): requirements.lock pyproject.toml $(wildcard bistro/*/*_c/*)
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed" >&2; \
 		echo "next: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@echo "Preparing $(VENV) with $(PYTHON): only the first time, and when the lock changes"

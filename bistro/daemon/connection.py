@@ -27,9 +27,10 @@ import asyncio
 from typing import Final, cast
 
 from bistro.daemon.addresses import Address
-from bistro.daemon.bursts import Answer, Burst, Guest
-from bistro.daemon.front import Front, Gate
-from bistro.daemon.peers import UNKNOWN
+from bistro.daemon.bursts import Answer, Guest
+from bistro.daemon.front import Front
+from bistro.daemon.peers import UNKNOWN, Who
+from bistro.daemon.polling import PolledProtocol
 from bistro.daemon.quick import MAX_HEAD_SIZE, Page, Pending, QuickHead
 from bistro.errors import BistroError, OverloadedError, UnavailableError
 from bistro.instant import UnixMillis
@@ -83,7 +84,7 @@ class _Exchange:
             pending.leave()
 
 
-class Connection(Guest, asyncio.Protocol):
+class Connection(PolledProtocol, Guest):
     """One connection, until it is closed.
 
     Args:
@@ -99,23 +100,17 @@ class Connection(Guest, asyncio.Protocol):
         "_buffer",
         "_forwarded",
         "_front",
-        "_gate",
         "_home",
         "_is_full",
         "_ordinary",
         "_received_at",
-        "_short_head",
-        "_short_size",
-        "_since_s",
         "_transport",
-        "_waits",
         "address",
         "who",
     )
 
-    _gate: Gate  # there is one once a request was gathered
-
     def __init__(self, front: Front) -> None:
+        super().__init__()
         self.address = ""
         self.who = UNKNOWN
         self._forwarded = ""
@@ -123,18 +118,17 @@ class Connection(Guest, asyncio.Protocol):
         self._home: Address | None = None
         self._buffer = bytearray()
         self._asked: QuickHead | None = None  # its head was read, and its body not yet
-        self._waits: _Exchange | Burst | None = None  # for an answer
         self._ordinary: asyncio.Protocol | None = None
         self._is_full = False
         self._received_at = UnixMillis(0)
-        self._since_s = front.now_s()  # the request began to arrive, or the last answer went
-        # What the short way compares with; its size is that of head and body.
-        self._short_head = b""
-        self._short_size = _NEVER
+        self.since_s = front.now_s()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, if there is room."""
+        """Begin, if there is room; or go on where the event loop has taken the socket over."""
         self._transport = cast("asyncio.Transport", transport)
+        if self._home is not None:
+            self._begin_ordinary()
+            return
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         self._home = self._front.limits.addresses.enter(self.address)
@@ -142,11 +136,14 @@ class Connection(Guest, asyncio.Protocol):
             self._transport.abort()
         else:
             self._front.enter(self)
-            self.who = self._front.limits.peers.who(self.address)
+            self._know(self._front.limits.peers.who(self.address))
+
+    def _know(self, who: Who) -> None:
+        self.who, self.bucket = who, who.bucket
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take back what nobody waits for any more."""
-        self._short_size = _NEVER
+        self.whole_size = _NEVER
         if self._home is not None:
             self._front.limits.addresses.leave(self._home)
         self._front.limits.unfinished.release(self, self.address)
@@ -160,35 +157,35 @@ class Connection(Guest, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; what comes behind an unanswered request waits."""
         if (
-            len(data) == self._short_size
-            and self._waits is None
-            and not self._buffer
-            and data.startswith(self._short_head)
+            len(data) == self.whole_size
+            and self.waits is None
+            and not self.is_held
+            and self.head is not None
+            and data.startswith(self.head)
         ):
-            self._gather(data[len(self._short_head) :])
+            self._gather(data[len(self.head) :])
         elif self._ordinary is None:
             self._take(data)
         else:
             self._ordinary.data_received(data)
 
     def _gather(self, body: bytes) -> None:
-        gate = self._gate
-        bucket = self.who.bucket
-        self._since_s = now_s = self._front.now_s()
+        gate, bucket = self.gate, self.bucket
+        self.since_s = now_s = self._front.now_s()
         if bucket is None or not bucket.take(1, now_s):
-            burst = self._waits = gate.burst or gate.open()
+            burst = self.waits = gate.burst or gate.open()
         else:
-            burst = self._waits = gate.limited or gate.open_limited()
+            burst = self.waits = gate.limited or gate.open_limited()
         burst.guests.append(self)
         burst.bodies.append(body)
 
     def _take(self, data: bytes) -> None:
-        if not self._buffer and self._waits is None:
-            self._since_s = self._front.now_s()
+        if not self._buffer and self.waits is None:
+            self.since_s = self._front.now_s()
         self._buffer += data
         # Of requests sent ahead the time of the last byte of all: never earlier than the truth.
         self._received_at = self._front.heads.received()
-        if self._waits is None:
+        if self.waits is None:
             self._proceed()
         elif len(self._buffer) > MAX_HEAD_SIZE:
             self._transport.pause_reading()
@@ -197,6 +194,7 @@ class Connection(Guest, asyncio.Protocol):
     def _account(self) -> None:
         """Have the bytes counted that wait here, so that all together have a limit."""
         unfinished = self._front.limits.unfinished
+        self.is_held = self._is_full or bool(self._buffer)
         if self._buffer:
             unfinished.hold(self, self.address, len(self._buffer))
         else:
@@ -210,8 +208,7 @@ class Connection(Guest, asyncio.Protocol):
         """The peer does not read its answers: nothing more is begun."""
         if self._ordinary is not None:
             self._ordinary.pause_writing()
-        self._is_full = True
-        self._short_size = _NEVER
+        self._is_full = self.is_held = True
 
     def resume_writing(self) -> None:
         """It does again."""
@@ -219,6 +216,7 @@ class Connection(Guest, asyncio.Protocol):
             self._ordinary.resume_writing()
             return
         self._is_full = False
+        self._account()
         self._resume()
 
     def _proceed(self) -> None:
@@ -247,14 +245,14 @@ class Connection(Guest, asyncio.Protocol):
     def _begin(self, asked: QuickHead, body: bytes) -> None:
         if asked.forwarded != self._forwarded:
             self._forwarded = asked.forwarded
-            self.who = self._front.limits.peers.who(self.address, asked.forwarded)
+            self._know(self._front.limits.peers.who(self.address, asked.forwarded))
         gate = self._front.gate(asked)
         if gate is not None:
-            self._gate, self._short_head = gate, asked.text
-            self._short_size = len(asked.text) + asked.size
+            self.gate, self.head = gate, asked.text
+            self.whole_size = len(asked.text) + asked.size
             self._gather(body)
             return
-        exchange = self._waits = _Exchange(self, asked, self._received_at)
+        exchange = self.waits = _Exchange(self, asked, self._received_at)
         try:
             pending = asked.endpoint.begin(asked.field, body, exchange)
         except BistroError as error:
@@ -264,12 +262,12 @@ class Connection(Guest, asyncio.Protocol):
 
     def answer(self, asked: QuickHead, answer: Answer | Page) -> None:
         """Hand the answer to the present request to who sends it."""
-        self._front.outbox.put(self, asked.endpoint, self._since_s, answer)
+        self._front.outbox.put(self, asked.endpoint, self.since_s, answer)
 
     def send(self, data: bytes, *, is_last: bool, now_s: float) -> None:
         """Send an answer, and go on with what was sent ahead, or close."""
-        self._waits = None
-        self._since_s = now_s
+        self.waits = None
+        self.since_s = now_s
         self._transport.write(data)
         if is_last:
             self._transport.close()
@@ -278,24 +276,31 @@ class Connection(Guest, asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._resume)
 
     def _resume(self) -> None:
-        if self._waits is None and self._buffer and not self._transport.is_closing():
+        if self.waits is None and self._buffer and not self._transport.is_closing():
             self._transport.resume_reading()
             self._proceed()
             self._account()
 
     def _hand_over(self) -> None:
         self._front.leave(self)
-        self._short_size = _NEVER
-        ordinary, buffer = self._front.ordinary(), bytes(self._buffer)
-        self._ordinary = ordinary
+        self.whole_size = _NEVER
+        if self.polled is None:
+            self._begin_ordinary()
+        else:
+            self.polled.hand_over()
+
+    def _begin_ordinary(self) -> None:
+        ordinary = self._ordinary = self._front.ordinary()
+        buffer = bytes(self._buffer)
         self._buffer.clear()
+        self._account()
         # Through this object, so that the connection is counted until it is lost.
         ordinary.connection_made(self._transport)
         self._transport.resume_reading()
         ordinary.data_received(buffer)
 
     def _take_back(self) -> None:
-        waits, self._waits = self._waits, None
+        waits, self.waits = self.waits, None
         if waits is not None:
             waits.leave(self)
 
@@ -303,7 +308,7 @@ class Connection(Guest, asyncio.Protocol):
         """Let go of an unfinished request, since all of them together are too many bytes."""
         self._buffer.clear()
         asked, self._asked = self._asked, None
-        if asked is None or self._waits is not None:
+        if asked is None or self.waits is not None:
             self._transport.abort()
             return
         error = OverloadedError(
@@ -312,24 +317,22 @@ class Connection(Guest, asyncio.Protocol):
             retry_after_s=1.0,
         )
         now_s = self._front.now_s()
-        data = self._front.outbox.problem(
-            asked.endpoint, error, now_s - self._since_s, is_last=True
-        )
+        data = self._front.outbox.problem(asked.endpoint, error, now_s - self.since_s, is_last=True)
         self.send(data, is_last=True, now_s=now_s)
 
     def check(self, now_s: float) -> None:
         """Keep the time limits."""
-        limits, since_s = self._front.limits, now_s - self._since_s
-        if self._waits is None:
+        limits, since_s = self._front.limits, now_s - self.since_s
+        if self.waits is None:
             if since_s > (limits.request_s if self._buffer else limits.idle_s):
                 self.abort()
         elif since_s > limits.request_s:
             late = UnavailableError("the request took too long", hint="send the same request again")
-            self._waits.refuse(self, late)
+            self.waits.refuse(self, late)
 
     def close_if_idle(self) -> None:
         """Close unless a request is being answered."""
-        if self._waits is None:
+        if self.waits is None:
             self._transport.close()
 
     def abort(self) -> None:

@@ -29,10 +29,12 @@ from bistro.daemon.activation import passed_listener
 from bistro.daemon.addresses import Addresses
 from bistro.daemon.bodies import UNFINISHED
 from bistro.daemon.connection import Connection
+from bistro.daemon.direct import new_poller
 from bistro.daemon.front import Front, Limits
 from bistro.daemon.outbox import Outbox
 from bistro.daemon.passing import Passage
 from bistro.daemon.peers import Peers
+from bistro.daemon.polling import PolledListener
 from bistro.daemon.preface import Introduction
 from bistro.daemon.quick import Heads
 from bistro.daemon.settings import HttpSettings
@@ -244,14 +246,15 @@ class HttpPart:
         )
         await runner.setup()
         front = self._front(runner)
-        server: asyncio.Server | None = None
+        server: asyncio.Server | PolledListener | None = None
         try:
             # To its end: a listener that is closed halfway through stays registered with the loop,
             # and the next socket of the same number would never be polled.
             server = await finish(self._listen(front))
             _log.info("listening_started", **self._place())
+            moving = (server.run(),) if isinstance(server, PolledListener) else ()
             watched = () if self.identity is None else (self.identity.run(),)
-            await _first_error(front.run(), self.app[ALARM].wait(), *watched)
+            await _first_error(front.run(), self.app[ALARM].wait(), *watched, *moving)
         finally:
             if server is not None:
                 server.close()
@@ -278,7 +281,7 @@ class HttpPart:
         )
         return Front(self.quick, Passage(ordinary, unfinished).protocol, outbox, limits)
 
-    async def _listen(self, front: Front) -> asyncio.Server:
+    async def _listen(self, front: Front) -> asyncio.Server | PolledListener:
         loop = asyncio.get_running_loop()
         if self.relayed is not None:
             return await loop.create_unix_server(
@@ -286,6 +289,10 @@ class HttpPart:
                 sock=self.relayed,
                 backlog=self.backlog,
             )
+        # What ends TLS is the event loop's.
+        front.outbox.poller = poller = None if self.tls else new_poller()
+        if poller is not None:
+            return PolledListener(self.listener, poller, lambda: Connection(front))
         return await loop.create_server(
             lambda: Connection(front), sock=self.listener, ssl=self.tls, backlog=self.backlog
         )

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from aiohttp.helpers import rfc822_formatted_time
 
 from bistro.daemon.bursts import Answer, Guest, Spelling
+from bistro.daemon.direct import Poller
 from bistro.daemon.quick import (
     Page,
     QuickEndpoint,
@@ -48,6 +49,7 @@ class Outbox:
 
     Attributes:
         is_stopping: Whether every answer is the last one of its connection.
+        poller: Sends the answers of bursts to its lines, if there is one.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Outbox:
         now_s: Callable[[], float],
     ) -> None:
         self.is_stopping = False
+        self.poller: Poller | None = None
         self._observe = observe
         self._alarm = alarm
         self._now_s = now_s
@@ -125,11 +128,17 @@ class Outbox:
         if isinstance(answers, BistroError):
             # One text for all: whoever is refused must stay cheap.
             answer = self.problem(endpoint, answers, took_s, count) if count else b""
-            self._send_each(iter([(guest, answer) for guest in guests]))
+            self._send_all(guests, [answer] * len(guests))
             return
         self._observe(endpoint, took_s, _GOOD, count)
         numbered = self._head(endpoint) + self._next_prefix()
-        self._send_each(zip(guests, answers.spell(numbered, _before_body), strict=True))
+        self._send_all(guests, answers.spell(numbered, _before_body))
+
+    def _send_all(self, guests: Sequence[Guest | None], answers: list[bytes]) -> None:
+        if self.poller is None or self.is_stopping:
+            self._send_each(zip(guests, answers, strict=True))
+        elif others := self.poller.send_all(guests, answers, self._now_s()):
+            self._send_each(iter(others))
 
     def _send_each(self, answers: Iterator[tuple[Guest | None, bytes]]) -> None:
         now_s, is_last = self._now_s(), self.is_stopping

@@ -36,6 +36,9 @@ QUEUE_LIMIT: Final = 20_000
 _MAX_PASSES: Final = 16
 """Passes of the event loop that a batch waits at most while requests keep coming in."""
 
+_SILENT_PASSES: Final = 1
+"""Of these that may bring none: a pass is shorter than the way of an answer and a new request."""
+
 _received_at = attrgetter("received_at")
 
 
@@ -205,9 +208,10 @@ class Sequencer:
         A sync costs as much as dozens of tickets, so requests that are readable already should
         share it. Passes take microseconds: nobody waits for somebody who has not asked yet.
         """
-        count = 0
+        count = silent = 0
         for _ in range(_MAX_PASSES):
-            if count == self._waiting_count or self._waiting_count >= self._batch_limit:
+            silent = silent + 1 if count == self._waiting_count else 0
+            if silent > _SILENT_PASSES or self._waiting_count >= self._batch_limit:
                 return
             count = self._waiting_count
             await asyncio.sleep(0)

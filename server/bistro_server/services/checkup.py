@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bistro.clock import Clock, kernel_error_bound_ms
-from bistro.crypto.bulk import IS_COMPILED
+from bistro.crypto import bulk
 from bistro.crypto.timestamp.certificate import validity
 from bistro.crypto.timestamp.chain import subject_of, validity_of
+from bistro.daemon import direct
 from bistro.errors import BistroError, SettingsError, StorageError, UnavailableError
 from bistro.instant import format_duration, format_rfc3339
 from bistro.storage.durable import delete_file, write_atomically
@@ -160,9 +161,10 @@ class Checkup:
                     require_clock_reached(self.clock, entry.time, origin=str(call.origin))
         holder = "held by a running serve" if self.is_served() else "not in use"
         text = f"{len(calls)} calls, {holder}"
-        if not IS_COMPILED:
-            hint = "tickets cost a third more: install a C compiler, then this package again"
-            return Advice(f"{text}; bistro.crypto._bulk was not compiled", hint)
+        missing = [one.__name__ for one in (bulk, direct) if not one.IS_COMPILED]
+        if missing:
+            hint = "tickets cost twice as much: install a C compiler, then this package again"
+            return Advice(f"{text}; without their parts in C: {', '.join(missing)}", hint)
         return text
 
 

@@ -24,6 +24,8 @@ from tests.support.quick_site import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("reading")
+
 
 async def test_a_quick_answer_has_the_fields_of_every_answer() -> None:
     """A reader cannot tell the ways apart, but for what was asked."""

@@ -20,6 +20,8 @@ from tests.support.clocks import ManualClock
 from tests.support.lines import Answer, Line, written
 from tests.support.serving import is_always_ready, running
 
+pytestmark = pytest.mark.usefixtures("reading")
+
 COMMITMENT = "5a" * 32
 PATH = f"/calls/spring/status/{COMMITMENT}"
 NOTE = b"bistro/status/v1\nwhatever\n"

@@ -1,0 +1,374 @@
+"""Connections that a poller reads: what repeats joins a burst, all else goes its ordinary way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import socket
+import struct
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bistro.daemon import listening, polling
+from bistro.daemon.bursts import Bodies
+from bistro.daemon.direct import IS_COMPILED, Line, Poller, new_poller
+from bistro.errors import BistroError
+from tests.support.quick_site import Site, quick_site, request, until
+
+pytestmark = pytest.mark.skipif(not IS_COMPILED, reason="bistro.daemon._direct was not compiled")
+
+LARGE = b"l" * 8_000_000
+"""More than the buffers of both ends of a connection take."""
+
+
+RESET = struct.pack("ii", 1, 0)
+"""Linger for no time: closing resets the connection."""
+
+
+@pytest.fixture
+def poller() -> Iterator[Poller]:
+    made = new_poller()
+    assert made is not None
+    yield made
+    made.close()
+
+
+class Bucket:
+    """Has as many tokens as it is told."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def take(self, count: int, now_s: float) -> float:
+        del now_s
+        self.tokens -= count
+        return 0.0 if self.tokens >= 0 else 1.0
+
+
+class Burst:
+    def __init__(self) -> None:
+        self.guests: list[Any] = []
+        self.bodies: list[bytes] = []
+
+
+class Gate:
+    def __init__(self) -> None:
+        self.burst: Burst | None = None
+
+    def open(self) -> Burst:
+        self.burst = Burst()
+        return self.burst
+
+
+class Guest(Line):
+    """A line with a socket; the test holds the other end."""
+
+    def __init__(self, poller: Poller) -> None:
+        super().__init__()
+        self.near, self.far = socket.socketpair()
+        self.near.setblocking(False)
+        self.fd = self.near.fileno()
+        poller.add(self)
+
+    def expect(self, gate: Gate, head: bytes, size: int) -> None:
+        self.gate, self.head, self.whole_size = gate, head, size
+
+    def shut(self) -> None:
+        self.near.close()
+        self.far.close()
+
+
+@contextlib.contextmanager
+def guests(poller: Poller, count: int) -> Iterator[list[Guest]]:
+    made = [Guest(poller) for _ in range(count)]
+    yield made
+    for one in made:
+        one.shut()
+
+
+def test_the_same_request_again_joins_the_burst_of_its_gate(poller: Poller) -> None:
+    """Bodies stand beside guests, who wait from now on; whoever asked otherwise is returned."""
+    with guests(poller, 4) as (first, second, other, longer):
+        gate = Gate()
+        for one in (first, second, other, longer):
+            one.expect(gate, b"head", 7)
+        for one, sent in zip(
+            (first, second, other, longer),
+            (b"headabc", b"headdef", b"heatabc", b"headabcd"),
+            strict=True,
+        ):
+            one.far.send(sent)
+        others = dict(poller.receive(5.0))
+        assert others == {other: b"heatabc", longer: b"headabcd"}
+        assert gate.burst is not None
+        found = dict(zip(gate.burst.guests, gate.burst.bodies, strict=True))
+        assert found == {first: b"abc", second: b"def"}
+        assert first.waits is second.waits is gate.burst
+        assert (first.since_s, other.waits) == (5.0, None)
+
+
+@pytest.mark.parametrize("why", ["waits", "held", "no gate", "no head", "no token", "size"])
+def test_what_may_not_join_is_returned_as_it_came(poller: Poller, why: str) -> None:
+    """Python decides what becomes of it."""
+    with guests(poller, 1) as (one,):
+        one.expect(Gate(), b"head", 7)
+        one.bucket = Bucket(1)
+        match why:
+            case "waits":
+                one.waits = Burst()
+            case "held":
+                one.is_held = True
+            case "no gate":
+                one.gate = None
+            case "no head":
+                one.head = None
+            case "no token":
+                one.bucket = Bucket(0)
+            case _:
+                one.head, one.whole_size = b"headabcdef", 7
+        one.far.send(b"headabc")
+        assert poller.receive(1.0) == [(one, b"headabc")]
+
+
+def test_a_gate_that_fails_loses_no_bytes(poller: Poller) -> None:
+    """They are returned, and the next gate gets what is its own."""
+
+    class Broken(Gate):
+        def open(self) -> Burst:
+            raise RuntimeError("no room")
+
+    with guests(poller, 2) as (one, two):
+        good = Gate()
+        one.expect(Broken(), b"h", 2)
+        two.expect(good, b"h", 2)
+        one.far.send(b"h1")
+        two.far.send(b"h2")
+        assert poller.receive(1.0) == [(one, b"h1")]
+        assert good.burst is not None
+        assert good.burst.bodies == [b"2"]
+
+
+def test_the_end_and_the_failure_of_a_connection_are_told(poller: Poller) -> None:
+    """No bytes, or the number of the error."""
+    with guests(poller, 1) as (one,):
+        one.far.close()
+        assert poller.receive(1.0) == [(one, b"")]
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listener.getsockname())
+    near, _ = listener.accept()
+    line = Line()
+    line.fd = near.fileno()
+    poller.add(line)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+    assert poller.receive(1.0) == [(line, errno.ECONNRESET)]
+    near.close()
+    listener.close()
+
+
+def test_an_answer_is_sent_or_returned_with_what_is_left_of_it(poller: Poller) -> None:
+    """Who got all waits no more; the others are held, full, gone, or not of this poller."""
+    with guests(poller, 4) as (good, held, full, gone):
+        held.is_held = True
+        for one in (good, held, full):
+            one.waits = Burst()
+        poller.remove(gone)
+        foreign = object()
+        everybody = [good, None, held, full, gone, foreign]
+        texts = [b"a1", b"nobody", b"a2", LARGE, b"a3", b"a4"]
+        left = poller.send_all(everybody, texts, 9.0)
+        assert good.far.recv(10) == b"a1"
+        assert (good.waits, good.since_s) == (None, 9.0)
+        assert held.waits is not None
+        assert full.waits is not None
+        assert [one for one, _ in left] == [held, full, gone, foreign]
+        assert [text for _, text in left if len(text) < 9] == [b"a2", b"a3", b"a4"]
+        rest = left[1][1]
+        assert 0 < len(rest) < len(LARGE)
+        poller.watch(full, False, True)
+        assert poller.receive(9.0) == []
+        full.far.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while full.far.recv(1 << 20):
+                pass
+        assert poller.receive(9.0) == [(full, None)]
+
+
+def test_misuse_is_refused(poller: Poller) -> None:
+    """A line is added once, and only its own poller knows it."""
+    with guests(poller, 1) as (one,):
+        with pytest.raises(ValueError, match="there is a line"):
+            poller.add(one)
+        with pytest.raises(ValueError, match="file descriptor"):
+            poller.add(Line())
+        poller.remove(one)
+        for call in (poller.remove, lambda line: poller.watch(line, True, True)):
+            with pytest.raises(ValueError, match="not a line of this poller"):
+                call(one)
+        with pytest.raises(ValueError, match="as many answers"):
+            poller.send_all([one], [], 1.0)
+        with pytest.raises(TypeError):
+            poller.send_all([one], ["text"], 1.0)  # type: ignore[list-item]
+        with pytest.raises(TypeError):
+            poller.receive("now")  # type: ignore[arg-type]
+        stale = Line()
+        stale.fd = 1_000_000_000
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            poller.add(stale)
+
+
+def test_lines_are_let_go_of(poller: Poller) -> None:
+    """A line in a circle with its gate is collected once it was removed."""
+
+    class Kept(Gate):
+        line: Guest
+
+    one = Guest(poller)
+    gate = Kept()
+    gate.line = one
+    one.expect(gate, b"h", 2)
+    seen = weakref.ref(one)
+    poller.remove(one)
+    one.shut()
+    del one, gate
+    gc.collect()
+    assert seen() is None
+
+
+@contextlib.asynccontextmanager
+async def polled_and_not(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Site, Site]]:
+    async with contextlib.AsyncExitStack() as stack:
+        polled = await stack.enter_async_context(quick_site())
+        monkeypatch.setattr(listening, "new_poller", lambda: None)
+        yield polled, await stack.enter_async_context(quick_site())
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            request(b"whole 1"),
+            request(b"whole 2"),
+            request(b"long request, not gathered"),
+            request(b"another call", line="POST /calls/autumn/tickets HTTP/1.1"),
+            request(b"ordinary", Expect="100-continue"),
+        ]
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(asked=PIECES, cuts=st.lists(st.integers(1, 400), max_size=8))
+@settings(deadline=None, max_examples=60)
+def test_a_poller_answers_as_the_event_loop_does(asked: list[bytes], cuts: list[int]) -> None:
+    """Any requests, cut anywhere: the same statuses and bodies, and the same end."""
+
+    async def conversation(site: Site) -> list[tuple[int, bytes]]:
+        whole = b"".join(asked)
+        told: list[tuple[int, bytes]] = []
+        begin = 0
+        async with await site.connect() as line:
+            for size in [*cuts, len(whole)]:
+                line.send(whole[begin : begin + size])
+                begin += size
+                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                for _ in asked:
+                    status, _, body = await line.answer()
+                    told.append((status, body if status < 300 else b""))
+        return told
+
+    async def both() -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            async with polled_and_not(monkeypatch) as (polled, unpolled):
+                assert await conversation(polled) == await conversation(unpolled)
+
+    asyncio.run(both())
+
+
+async def test_an_answer_that_nobody_reads_waits_and_is_completed() -> None:
+    """No other request of the connection is begun meanwhile; others are answered."""
+    async with quick_site() as site, await site.connect() as slow, await site.connect() as other:
+        slow.send(request(b"large.."))
+        site.hall.is_silent = True
+        await until(lambda: len(site.hall.bursts) == 1)
+        burst = site.hall.bursts[0][1]
+        burst.tell_all(range(1), Bodies([LARGE]))
+        site.hall.is_silent = False
+        slow.send(request(b"another"))
+        assert (await other.ask(request(b"present")))[2] == b"together tneserp"
+        assert len(site.hall.bursts) == 2
+        assert (await slow.answer())[2] == LARGE
+        assert (await slow.answer())[2] == b"together rehtona"
+
+
+async def test_who_resets_a_connection_waits_no_more() -> None:
+    """Its place in the burst is empty, and the listener goes on."""
+    async with quick_site() as site:
+        site.hall.is_silent = True
+        client = socket.create_connection(("127.0.0.1", site.port))
+        client.sendall(request(b"waiting"))
+        await until(lambda: bool(site.hall.bursts))
+        burst = site.hall.bursts[0][1]
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        client.close()
+        await until(lambda: burst.guests == [None])
+        site.hall.is_silent = False
+        assert (await site.ask(request(b"another")))[2] == b"together rehtona"
+
+
+async def test_a_listener_without_room_for_another_file_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes the connection when there is room again."""
+    monkeypatch.setattr(polling, "_PAUSE_S", 0.01)
+    refusals = [errno.EMFILE, errno.ECONNABORTED, errno.ENFILE]
+
+    class Full(socket.socket):
+        def accept(self) -> tuple[socket.socket, Any]:
+            if refusals:
+                raise OSError(refusals.pop(), "no room")
+            return super().accept()
+
+    bind = listening.bind_tcp
+
+    def bind_full(**where: Any) -> socket.socket:
+        bound = bind(**where)
+        return Full(fileno=bound.detach())
+
+    monkeypatch.setattr("tests.support.quick_site.bind_tcp", bind_full)
+    async with quick_site() as site:
+        assert (await site.ask(request(b"present")))[2] == b"together tneserp"
+    assert not refusals
+
+
+async def test_a_connection_that_fails_in_python_ends_alone() -> None:
+    """The event loop hears of it; others are answered."""
+    heard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    async with quick_site() as site, await site.connect() as broken:
+        site.desk.error = cast("BistroError", RuntimeError("a fault of ours"))
+        broken.send(request(b"not gathered"))
+        assert await broken.ended()
+        assert (await site.ask(request(b"present")))[2] == b"together tneserp"
+    assert [type(one["exception"]) for one in heard] == [RuntimeError]
+
+
+async def test_connections_that_move_to_the_event_loop_as_it_stops_are_closed() -> None:
+    """Whether it was answered still or not, nobody waits for what does not come."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with quick_site() as site:
+            lines = [await stack.enter_async_context(await site.connect()) for _ in range(20)]
+            for line in lines:
+                line.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        for line in lines:
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                assert (await line.answer())[0] == 200
+            assert await line.ended()
