@@ -1,8 +1,13 @@
-"""``status.cpu``: what a read of a signed status costs a real server, beside a fixed answer.
+"""What reading costs a real server: one read in a crowd, ten alone, and a whole look.
 
-The notes are those that the server's own key signs, in the files where it looks for them; each
-request asks for another one. Filers ask seldom and everybody for his own, so no answer is known
-to whoever asks, and none is asked for twice in a row.
+* ``status.cpu``: reads of 64 connections, beside a fixed answer. Each asks for another note,
+  which it has not; no note is asked for twice in a row.
+* ``status.ten``: ten reads of a status one after the other, and nothing else comes; beside a
+  ticket that is asked for in the same way. The rule is that the ten cost less.
+* ``status.look``: what a filer's program does when it looks, over a connection of its own:
+  who is it, and is the status still the one that I know; beside two fixed answers.
+
+The notes are those that the server's own key signs, in the files where it looks for them.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +29,10 @@ from bistro_server.services.folder import ServerFolder
 from bistro_server.store.status_files import StatusFiles
 from tests.bench import clock_error
 from tests.bench.desk import CALL, make_home, serving_home
-from tests.bench.loads.requests import write_requests
-from tests.bench.loads.sending import send_requests
-from tests.bench.measuring import Case, Contest, Measure, NotMeasured, Samples
+from tests.bench.loads.requests import post, write_requests
+from tests.bench.loads.sending import send_alone, send_requests
+from tests.bench.loads.tickets import MSGPACK, ticket_body
+from tests.bench.measuring import Case, Contest, Measure, NotMeasured, Sample, Samples
 from tests.bench.processes import Server, free_port, metering, python, rate_and_cpu, serving
 from tests.bench.workplace import ask_raw, work_folder
 
@@ -34,13 +41,25 @@ SECONDS: Final = 2.0
 NOTES: Final = 4_000
 _RATE: Final = 100_000
 """More requests a second than one core answers."""
+LOOKERS: Final = 200
+ALONE: Final = 20_000
+"""More than one client asks for in a row in ``SECONDS``."""
+TEN: Final = 10
+_US: Final = 1_000_000
 _WARM_UP_S: Final = 1.0
 
 
 def get(commitment: bytes) -> bytes:
     """The request for one status."""
-    path = routes.STATUS.path(call=CALL, commitment=format_commitment(commitment))
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    return ask_for(routes.STATUS.path(call=CALL, commitment=format_commitment(commitment)))
+
+
+def ask_for(path: str, known: bytes = b"") -> bytes:
+    """A GET, by somebody who has the answer ``known`` already."""
+    head = known.partition(b"\r\n\r\n")[0]
+    tags = [line for line in head.split(b"\r\n") if line.lower().startswith(b"etag:")]
+    fields = b"".join(b"If-None-Match:%b\r\n" % tag.partition(b":")[2] for tag in tags)
+    return b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n%b\r\n" % (path.encode(), fields)
 
 
 def make_notes(home: Path) -> list[bytes]:
@@ -105,4 +124,66 @@ def _open() -> Iterator[Contest]:
                 )
 
 
-CASES: Final = (Case("ticket", (Measure("status.cpu", "us/read", is_more_better=False),), _open),)
+@contextlib.contextmanager
+def _open_alone() -> Iterator[Contest]:
+    with work_folder() as folder:
+        port, home = free_port(), folder / "server"
+        tickets, reads = folder / "tickets", folder / "reads"
+        make_home(home, port=port)
+        write_requests(reads, map(get, islice(cycle(make_notes(home)), ALONE)))
+
+        with serving_home(home, port=port, log=folder / "server.log") as desk:
+
+            def alone(file: Path, count: int) -> Samples:
+                with metering(desk.server) as meter:
+                    done = send_alone(port, file, seconds=SECONDS)
+                return {"status.ten": Sample(count * meter.cpu_s / done.answered * _US)}
+
+            def ticket() -> Samples:
+                bodies = (ticket_body(desk.terms_hash) for _ in range(ALONE))
+                write_requests(tickets, (post(desk.path, MSGPACK, body) for body in bodies))
+                return alone(tickets, 1)
+
+            ticket()
+            yield Contest(lambda: alone(reads, TEN), ticket, clock_error.notes())
+
+
+@contextlib.contextmanager
+def _open_look() -> Iterator[Contest]:
+    with work_folder() as folder:
+        port, home, requests = free_port(), folder / "server", folder / "requests"
+        make_home(home, port=port)
+        commitments = make_notes(home)[:LOOKERS]
+
+        def round_of(server: Server) -> Samples:
+            with metering(server) as meter:
+                done = send_alone(server.port, requests, seconds=SECONDS, each=2)
+            return {"status.look": Sample(2 * meter.cpu_s / done.answered * _US)}
+
+        with serving_home(home, port=port, log=folder / "server.log") as desk:
+            paths = [
+                routes.STATUS.path(call=CALL, commitment=format_commitment(one))
+                for one in commitments
+            ]
+            who = ask_for(routes.DISCOVERY.path(), ask_raw(port, ask_for(routes.DISCOVERY.path())))
+            looks = [[who, ask_for(path, ask_raw(port, ask_for(path)))] for path in paths]
+            write_requests(requests, chain.from_iterable(islice(cycle(looks), ALONE)))
+            answer, floor_port = folder / "answer", free_port()
+            answer.write_bytes(ask_raw(port, get(commitments[0])))
+            round_of(desk.server)
+            command = python("floors.ticket", floor_port, answer)
+            with serving(command, port=floor_port, log=folder / "floor.log") as floor:
+                yield Contest(
+                    lambda: round_of(desk.server), lambda: round_of(floor), clock_error.notes()
+                )
+
+
+CASES: Final = (
+    Case("ticket", (Measure("status.cpu", "us/read", is_more_better=False),), _open),
+    Case(
+        "ticket",
+        (Measure("status.ten", "us/10 reads", is_more_better=False, goal=1.0),),
+        _open_alone,
+    ),
+    Case("ticket", (Measure("status.look", "us/look", is_more_better=False),), _open_look),
+)

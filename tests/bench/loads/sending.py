@@ -23,6 +23,16 @@ def send_requests(
     return Load.parse(run(python("loads.raw", port, file, *options)))
 
 
+def send_alone(port: int, file: Path, *, seconds: float, each: int | None = None) -> Load:
+    """Send the requests in ``file`` one by one; ``each``: so many over one connection.
+
+    Raises:
+        NotMeasured: One of them failed.
+    """
+    options = () if each is None else ("--each", each)
+    return Load.parse(run(python("loads.alone", port, file, "--seconds", seconds, *options)))
+
+
 def send_large(port: int, head: Path, file: Path, *, ca: Path | None = None) -> Load:
     """Send one request with ``file`` as its body, over TLS where there is an authority to trust.
 
