@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from bistro.clock import SystemClock
 from bistro.instant import UnixMillis
 
 HOST: Final = "127.0.0.1"
@@ -22,6 +23,19 @@ class GoneError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What had left a service at a moment of its present life.
+
+    Attributes:
+        sent: Bytes that had been handed to connections, by the port of the client.
+        until: The moment itself, milliseconds since 1970.
+    """
+
+    sent: Mapping[int, int]
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """The circumstances of an answer.
 
@@ -31,6 +45,7 @@ class Asked:
         end: Bytes that had come over the connection when it was complete.
         sent_at: When it was asked for.
         received_at: When it had come.
+        is_sealed: Whether it came through TLS: then nobody sees which bytes were an answer's.
     """
 
     life: int
@@ -38,10 +53,16 @@ class Asked:
     end: int
     sent_at: UnixMillis
     received_at: UnixMillis
+    is_sealed: bool = False
 
-    def was_sent(self, life: int, sent: Mapping[int, int]) -> bool:
-        """Whether the whole answer had left when ``life`` had sent this much, by port."""
-        return self.life < life or self.end <= sent.get(self.port, 0)
+    def was_sent(self, life: int, left: Left) -> bool:
+        """Whether the whole answer had left at a moment of a life."""
+        if self.life < life:
+            return True
+        if self.is_sealed:
+            # Had it come, it had left; it may have left a little earlier.
+            return self.received_at < left.until
+        return self.end <= left.sent.get(self.port, 0)
 
 
 class Answer(NamedTuple):
@@ -58,13 +79,20 @@ class Connection:
 
     Attributes:
         port: Ours.
+        is_sealed: Whether it is one with TLS.
         received: Bytes that have come.
     """
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     port: int
+    is_sealed: bool = False
     received: int = 0
+
+    def asked(self, life: int, sent_at: UnixMillis) -> Asked:
+        """The circumstances of the answer that has just come."""
+        now = SystemClock().now()
+        return Asked(life, self.port, self.received, sent_at, now, self.is_sealed)
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Status and body of the answer.
@@ -135,7 +163,8 @@ async def connected(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterat
     except OSError as exc:
         raise GoneError(str(exc)) from exc
     try:
-        yield Connection(reader, writer, writer.get_extra_info("sockname")[1])
+        port = writer.get_extra_info("sockname")[1]
+        yield Connection(reader, writer, port, is_sealed=tls is not None)
     finally:
         # Nothing is waited for: the other side may be held by a debugger.
         writer.transport.abort()

@@ -8,20 +8,23 @@ lost. One life gives many cuts.
 from __future__ import annotations
 
 import random  # noqa: TID251 - passed in, seeded
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.crash.connections import Left
 from tests.crash.medium import Change, Keeps, adopt, differences, scan, write_out
 from tests.crash.replaying import Replay, UnexplainedError
-from tests.crash.traces import CHANGES, SENDS, Event
+from tests.crash.traces import CHANGES, SENDS, STARTS, Event
 
 LOSSES: Final = ("everything", "nothing", "some", "most", "one", "the newest")
 """What of the changes that were not durable is lost."""
 
 _SYNCS: Final = frozenset({"fdatasync", "fsync"})
 _NAMES: Final = frozenset({"rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir"})
+_END: Final = 1 << 62
+"""Later than anything."""
 _SHARES: Final = {"some": 0.5, "most": 0.9, "one": 0.03}
 
 
@@ -32,12 +35,12 @@ class Cut:
     Attributes:
         at: Events before it have happened.
         loss: One of ``LOSSES``.
-        sent: Bytes that were handed to each connection before, by the port of its client.
+        left: What had left before.
     """
 
     at: int
     loss: str
-    sent: Mapping[int, int]
+    left: Left
 
 
 def draw_cuts(events: Sequence[Event], chance: random.Random, count: int) -> list[tuple[int, str]]:
@@ -63,14 +66,14 @@ class Recording:
         base: A copy of it as it is now, which stays as long as this is used.
 
     Attributes:
-        sent: Bytes that the last life has sent in all, by the port of the client.
+        left: What has left in all in the last life.
     """
 
     def __init__(self, path: Path, base: Path) -> None:
         self._path = path
         self._folder = scan(base)
         self._uncertain: set[int] = set()
-        self.sent: dict[int, int] = {}
+        self.left = Left({}, 0)
 
     def cuts(
         self,
@@ -91,21 +94,22 @@ class Recording:
         Raises:
             UnexplainedError: The trace cannot be understood.
         """
-        replay, sent = Replay(self._path, self._folder), dict[int, int]()
+        replay, sent, now = Replay(self._path, self._folder), dict[int, int](), 0
         rest = list(wanted)
         for event in events:
             while rest and rest[0][0] <= event.at:
-                yield self._cut(rest.pop(0), sent, target, chance)
+                yield self._cut(rest.pop(0), Left(dict(sent), now), target, chance)
             replay.take(event)
             _count(event, sent)
+            now = event.time_ms
         for one in rest:
-            yield self._cut(one, sent, target, chance)
-        self._uncertain, self.sent = replay.uncertain, sent
+            yield self._cut(one, Left(dict(sent), now), target, chance)
+        self._uncertain, self.left = replay.uncertain, Left(sent, _END)
 
     def _cut(
         self,
         wanted: tuple[int, str],
-        sent: Mapping[int, int],
+        left: Left,
         target: Path,
         chance: random.Random,
     ) -> tuple[Cut, Path]:
@@ -113,7 +117,7 @@ class Recording:
         folder = target / f"cut-{at}"
         keeps = _keeping(loss, chance, at)
         write_out(self._folder, folder, keeps, lambda: chance.random() < 0.5)
-        return Cut(at, loss, dict(sent)), folder
+        return Cut(at, loss, left), folder
 
     def settle(self) -> None:
         """Compare with the folder as the life has left it, and go on from there.
@@ -164,5 +168,5 @@ def _count(event: Event, sent: dict[int, int]) -> None:
         sent[port] = sent.get(port, 0) + size
 
 
-TRACED: Final = tuple(dict.fromkeys((*CHANGES, *SENDS)))
+TRACED: Final = tuple(dict.fromkeys((*CHANGES, *SENDS, *STARTS)))
 """The calls that a trace must have."""

@@ -105,7 +105,12 @@ NAMES: Final = ("fsync", "rename")
 
 
 def draw(
-    chance: random.Random, *, is_warm: bool, serving_s: float, amid_names: bool = False
+    chance: random.Random,
+    *,
+    is_warm: bool,
+    serving_s: float,
+    amid_names: bool = False,
+    serves: bool = True,
 ) -> Death:
     """Some death.
 
@@ -114,19 +119,22 @@ def draw(
         is_warm: Whether the process can be tampered with from inside.
         serving_s: How long the life lasts otherwise.
         amid_names: Whether it dies at a call that gives names or makes them durable.
+        serves: Whether it is a service: commands only start, and end.
     """
     if amid_names:
         names_ways: tuple[Way, ...] = ("kill-at", "kill-after", "fail")
         group, way = chance.choice(NAMES), chance.choice(names_ways)
         number = max(1, round(GROUPS[group][1] ** chance.random()))
-        return Death(way, "serving", group, number, "EIO" if way == "fail" else "")
+        return Death(
+            way, "serving" if serves else "start", group, number, "EIO" if way == "fail" else ""
+        )
     ways: list[Way] = ["kill", *("kill-at", "kill-after", "fail") * 2, "fail-on"]
     if is_warm:
         ways.append("fail-stored")
     way = chance.choice(ways)
-    phase: Phase = "start" if chance.random() < 0.3 else "serving"
+    phase: Phase = "start" if chance.random() < 0.3 or not serves else "serving"
     if way == "kill":
-        most = 0.08 if phase == "start" else serving_s
+        most = serving_s if phase == "serving" else 0.08 if serves else 0.4
         return Death("kill", phase, after_s=chance.uniform(0.0, most))
     limits = {name: most for name, (_, most) in GROUPS.items()}
     if way == "fail":

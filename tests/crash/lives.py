@@ -214,7 +214,7 @@ async def _trace(victim: Victim, death: Death, full: Path | None, watched: Path)
     options = ["-e", "signal=none", "-s", "0"]
     if full is not None:
         names = TRACED
-        options = ["-e", "signal=none", "-xx", "-yy", "-s", str(TRACE_LIMIT)]
+        options = ["-e", "signal=none", "-ttt", "-xx", "-yy", "-s", str(TRACE_LIMIT)]
     injection = death.injection
     if injection:
         names += tuple(injection.partition(":")[0].split(","))

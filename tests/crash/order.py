@@ -28,6 +28,8 @@ _ENTRY = re.compile(
 _WRITES = frozenset({"write", "writev", "pwrite64", "pwritev", "pwritev2"})
 _SENDS = frozenset({"write", "writev", "sendto", "sendmsg"})
 _SYNCS = frozenset({"fdatasync", "fsync"})
+_STREAMS = ("TCP", "UNIX-STREAM")
+"""Where answers go: to clients, or to the workers that pass them on."""
 _LONGEST = 8_192
 """No line of a promise is longer."""
 
@@ -71,7 +73,7 @@ def examine(
 
 def _file(call: Call) -> str:
     """What the first argument stands for, as ``-yy`` says it."""
-    return call.arguments.partition(",")[0].partition("<")[2].partition(">")[0]
+    return call.arguments.partition(",")[0].partition("<")[2].rstrip().removesuffix(">")
 
 
 def _written(event: Event) -> list[bytes]:
@@ -79,7 +81,7 @@ def _written(event: Event) -> list[bytes]:
     call = event.call
     if not event.is_end or call.name not in _WRITES or (call.result or 0) <= 0:
         return []
-    if _file(call).startswith("TCP"):
+    if _file(call).startswith(_STREAMS):
         return []
     return _ENTRY.findall(b"".join(call.strings())[: call.result])
 
@@ -119,7 +121,7 @@ class _Order:
     def _send(self, call: Call) -> None:
         """Look for promises in what is sent; the rest may be continued by the next call."""
         stream = _file(call)
-        if not stream.startswith("TCP"):
+        if not stream.startswith(_STREAMS):
             return
         data, end = self._streams.get(stream, b"") + b"".join(call.strings()), 0
         for match in _EXTRA.finditer(data):

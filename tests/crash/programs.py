@@ -8,7 +8,7 @@ import random  # noqa: TID251 - passed in, seeded
 import ssl
 import sys
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Final
@@ -39,6 +39,15 @@ class Program:
 
     def launch(self, folder: Path, log: Path, *, with_workers: bool) -> Launch:
         """``serve`` in a folder."""
+        arguments = ["serve", "--dir", str(folder)]
+        if not with_workers:
+            return self.run(log, arguments)
+        launch = self.run(log, [*arguments, "--workers", str(WORKERS)])
+        prefix = self.name.replace("-", "_").upper()
+        return replace(launch, environment={**launch.environment, **environment(folder, prefix)})
+
+    def run(self, log: Path, arguments: Sequence[str]) -> Launch:
+        """One of its commands, with arguments that name the folder."""
         package = self.name.replace("-", "_")
         prefix = package.upper()
         settings = {
@@ -48,14 +57,10 @@ class Program:
             f"{prefix}_HTTP__GRACE_S": "0.2",
             f"{prefix}_LOG__OUTPUT_FORMAT": "json",
         }
-        workers: list[str] = []
-        if with_workers:
-            workers = ["--workers", str(WORKERS)]
-            settings |= environment(folder, prefix)
         return Launch(
             program=f"{package}.cli:main",
             command=[self.command],
-            arguments=["serve", "--dir", str(folder), *workers],
+            arguments=arguments,
             environment=settings,
             log=log,
         )
@@ -93,16 +98,26 @@ class ProgramStage(abc.ABC):
     def clients(self, port: int, chance: random.Random) -> Coroutine[None, None, None]:
         """Be all its clients."""
 
-    @property
-    def may_be_traced(self) -> bool:
-        """What workers send is sealed: nobody else sees it leave."""
-        return self.tls is None
-
     def launch(self, folder: Path, log: Path) -> Launch:
         """As ``subjects.Stage``."""
         self.log = log
         launch = self.program.launch(folder, log, with_workers=self.tls is not None)
         return replace(launch, sabotage=self.sabotage, setup=self.setup)
+
+    def command(self, folder: Path, log: Path, chance: random.Random) -> Launch | None:
+        """As ``subjects.Stage``."""
+        arguments = self.arguments(folder, chance)
+        if arguments is None:
+            return None
+        return replace(self.program.run(log, arguments), setup=self.setup)
+
+    @abc.abstractmethod
+    def arguments(self, folder: Path, chance: random.Random) -> list[str] | None:
+        """Those of a command that its operator gives now; ``None``: none."""
+
+    @abc.abstractmethod
+    def command_ended(self, status: int) -> None:
+        """As ``subjects.Stage``."""
 
     async def load(self, port: int, chance: random.Random) -> None:
         """Its clients; where workers end TLS, they are killed meanwhile."""

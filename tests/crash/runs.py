@@ -129,7 +129,7 @@ class _Run:
         stage = await self.subject.prepare(place, self.chance, is_warm=is_warm)
         cuts = mode == "cut" or (mode == "mixed" and self.chance.random() < _CUT_SHARE)
         count = self.chance.choice((1, 1, 2, 3))
-        if cuts and stage.may_be_traced:
+        if cuts:
             lives = self.chance.choice((1, 2, 2, 3))
             await self._cut_lives(stage, place, "", lives=lives, cuts=_CUTS)
         else:
@@ -147,24 +147,30 @@ class _Run:
         amid_names: bool = False,
     ) -> None:
         serving_s = self.chance.uniform(*stage.serving_s)
+        log = self.folder / f"life-{name}.log"
+        command = stage.command(place, log, self.chance)
         death = draw(
             self.chance,
             is_warm=self.victims is not None,
             serving_s=serving_s,
             amid_names=amid_names,
+            serves=command is None,
         )
         if not amid_names and trace is not None and self.chance.random() < _WHOLE_SHARE:
             # The cuts are what kills here: the longer the life, the more there are to choose.
             death = Death("kill", after_s=serving_s * 0.9)
-        log = self.folder / f"life-{name}.log"
         stage.begin_life(place)
-        plan = Plan(death, serving_s, trace)
-        facts = await live(stage.launch(place, log), self.victims, plan, stage.load, self.chance)
-        label = death.label + (", traced" if trace is not None else "")
+        plan, launch = Plan(death, serving_s, trace), command or stage.launch(place, log)
+        facts = await live(launch, self.victims, plan, stage.load, self.chance)
+        if command is not None:
+            stage.command_ended(facts.status)
+        label = death.label + (", command" if command is not None else "")
+        label += ", traced" if trace is not None else ""
         self.report.deaths[label] += 1
         self.report.hits[label] += facts.was_hit
         self.report.steps.append(
-            f"life {name}: {death.describe()}; hit: {facts.was_hit}, served: "
+            f"life {name}{'' if command is None else f' of {command.arguments}'}: "
+            f"{death.describe()}; hit: {facts.was_hit}, served: "
             f"{facts.has_served}, status {facts.status}, {stage.promise_count} promises"
         )
 
@@ -187,7 +193,7 @@ class _Run:
             target.mkdir(exist_ok=True)
             wanted = draw_cuts(events, self.chance, max(1, cuts // lives))
             for cut, folder in recording.cuts(events, wanted, target=target, chance=self.chance):
-                known = stage.at_cut(cut.sent)
+                known = stage.at_cut(cut.left)
                 label = f"power cut, lost: {cut.loss}"
                 self.report.deaths[label] += 1
                 self.report.hits[label] += 1
@@ -199,7 +205,7 @@ class _Run:
                     return  # with the folder as it is
                 shutil.rmtree(folder)
             recording.settle()
-            if stage.at_cut(recording.sent).promise_count != stage.promise_count:
+            if stage.at_cut(recording.left).promise_count != stage.promise_count:
                 raise UnexplainedError("clients have promises that were never seen leaving")
             if not self.report.findings.faults:
                 trace.unlink()

@@ -10,11 +10,12 @@ from __future__ import annotations
 import random  # noqa: TID251 - passed in, seeded
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, Self
 
+from tests.crash.connections import Left
 from tests.crash.victims import Launch
 
 _ENOUGH: Final = 8
@@ -53,11 +54,6 @@ class Stage(Protocol):
         ...
 
     @property
-    def may_be_traced(self) -> bool:
-        """Whether a trace shows all that its clients are sent: else there are no power cuts."""
-        ...
-
-    @property
     def serving_s(self) -> tuple[float, float]:
         """How long a life serves at least and at most."""
         ...
@@ -76,6 +72,17 @@ class Stage(Protocol):
         """How to start the service in a folder."""
         ...
 
+    def command(self, folder: Path, log: Path, chance: random.Random) -> Launch | None:
+        """A command of its operator's that runs in the next life, instead of the service.
+
+        ``None``: no life of a command comes now.
+        """
+        ...
+
+    def command_ended(self, status: int) -> None:
+        """How that command has ended; 0 says that what it was to do is done, and lasts."""
+        ...
+
     def begin_life(self, folder: Path) -> None:
         """A process is about to be started in a folder: connections of the one before are gone.
 
@@ -83,12 +90,11 @@ class Stage(Protocol):
         """
         ...
 
-    def at_cut(self, sent: Mapping[int, int]) -> Self:
+    def at_cut(self, left: Left) -> Self:
         """The same with clients who know what they could know at a power cut.
 
         Args:
-            sent: Bytes that had been handed to connections in the present life, by the port
-                of the client.
+            left: What had left in the present life.
         """
         ...
 

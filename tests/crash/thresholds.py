@@ -28,8 +28,26 @@ _RELAYS: Final[Mapping[str, float]] = {
     "bistro_relay.store.shared:_BLOCK": 65_536,
     "bistro_relay.store.shelf:MAX_SPARE": 2,
     "bistro_relay.services.tending:MOVE_SIZE": 65_536,
+    "bistro_relay.services.takedowns:AGAIN_MS": 100,
+    "bistro_relay.services.takedowns:LOOK_S": 0.02,
     "bistro_relay.services.tending:TICK_S": 0.02,
     "bistro_relay.services.writing:CHECKPOINT_SIZE": 65_536,
+}
+
+
+HOLD_MS: Final = 500
+KEPT_MS: Final = 700
+INCOMPLETE_MS: Final = 2_100
+"""Longer than such a call takes anything."""
+
+_ENDS: Final[Mapping[str, float]] = {
+    "bistro_relay.services.custody:HOLD_MS": HOLD_MS,
+    "bistro_relay.services.keeper:TICK_S": 0.05,
+}
+_DROPS: Final[Mapping[str, float]] = {
+    "bistro_relay.services.ending:KEPT_MS": KEPT_MS,
+    "bistro_relay.services.ending:LOOK_MS": 100,
+    "bistro.protocol.transfer:INCOMPLETE_MS": INCOMPLETE_MS,
 }
 
 
@@ -46,6 +64,22 @@ def small_relay() -> None:
     """Its ledgers, and shared segments of a few fragments: they fill, empty, move."""
     small_ledgers()
     _change(_RELAYS)
+
+
+def ending_relay() -> None:
+    """Its holds end half a second after ``repair_by``."""
+    small_relay()
+    _change(_ENDS)
+
+
+def dropping_relay() -> None:
+    """It drops its ledgers soon after that; uploads are not waited for longer."""
+    from bistro.protocol.transfer import Transfer  # noqa: PLC0415 - only a child needs it
+
+    ending_relay()
+    defaults = Transfer.offer.__func__.__kwdefaults__  # type: ignore[attr-defined] # of a function
+    defaults["incomplete_ms"] = INCOMPLETE_MS
+    _change(_DROPS)
 
 
 def _change(numbers: Mapping[str, float]) -> None:

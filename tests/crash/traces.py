@@ -3,12 +3,15 @@
 Understands the output of ``strace -f -xx`` with whole strings: a line a call, or two where
 another thread came in between. The order of the lines is the order in which things happened
 as far as one caused the other: a thread that strace holds at the end of a call causes nothing.
+
+Processes that the traced one has started are left out: they have descriptors of their own, and
+none of ours changes a file that lasts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,13 +27,23 @@ CHANGES: Final = (
 SENDS: Final = ("write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile")
 """Calls that can carry an answer."""
 
+STARTS: Final = ("clone", "clone3", "fork", "vfork")
+"""Calls that start a thread, or another process."""
+
 _LINE = re.compile(r"(\d+) +(?:(\d+\.\d+) )?(.*)")
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)", re.DOTALL)
 _CALL = re.compile(r"(\w+)\((.*)", re.DOTALL)
 _RETURNED = re.compile(r"(.*)\) += (-?\d+|0x[0-9a-f]+|\?)(.*)", re.DOTALL)
 _STRING = re.compile(r'"([^"]*)"(\.\.\.)?')
+_SOCKET: Final = re.compile(r',"[^"]*"(?=\]>)')
+"""The path of a Unix socket, beside the descriptor."""
+_STARTED: Final = re.compile(
+    rf"(\d+) +(?:\d+\.\d+ )?(?:<\.\.\. )?(?:{'|'.join(STARTS)})\b(.*)\) += (\d+)"
+)
+_THREAD: Final = "CLONE_THREAD"
 _UNFINISHED: Final = " <unfinished ...>"
 _DETACHED: Final = " <detached ...>"
+_UNIX: Final = "<UNIX"
 
 
 @dataclass(slots=True)
@@ -85,11 +98,14 @@ class Event:
         at: Its position.
         call: Which; known to its end even where it begins.
         is_end: Whether it returned.
+        time_ms: When it was written down, milliseconds since 1970 by the system's clock; 0 if
+            strace was not asked to say so.
     """
 
     at: int
     call: Call
     is_end: bool
+    time_ms: int = 0
 
 
 def _decode(text: str) -> bytes:
@@ -101,8 +117,30 @@ def _decode(text: str) -> bytes:
 
 
 def read_events(lines: Iterable[str]) -> list[Event]:
-    """All events, in order."""
-    return list(_events(lines))
+    """All events of the process that was traced first, in order."""
+    known = list(lines)
+    others = _others(known)
+    return list(_events(line for line in known if line.partition(" ")[0] not in others))
+
+
+def _others(lines: Sequence[str]) -> set[str]:
+    """Numbers of all threads of processes that another one has started."""
+    others: set[str] = set()
+    started: list[tuple[str, str, bool]] = []
+    flags: dict[str, str] = {}
+    for line in lines:
+        if not any(name in line for name in STARTS):
+            continue
+        pid = line.partition(" ")[0]
+        if line.rstrip().endswith(_UNFINISHED):
+            flags[pid] = line
+        elif match := _STARTED.match(line):
+            is_thread = _THREAD in flags.pop(pid, "") + match[2]
+            started.append((match[1], match[3], is_thread))
+    for parent, child, is_thread in started:
+        if not is_thread or parent in others:
+            others.add(child)
+    return others
 
 
 def _events(lines: Iterable[str]) -> Iterator[Event]:
@@ -112,24 +150,18 @@ def _events(lines: Iterable[str]) -> Iterator[Event]:
         match = _LINE.fullmatch(line.rstrip("\n"))
         if match is None or match[3].startswith(("+++", "---")):
             continue
-        pid, text = int(match[1]), match[3]
-        resumed = _RESUMED.fullmatch(text)
-        if resumed:
-            call = begun.pop(pid, None)
-            if call is None:
-                continue
-            rest = resumed[1]
-        else:
-            opened = _CALL.fullmatch(text)
-            if opened is None:
-                continue
-            call = Call(pid, opened[1], "", at)
-            rest = opened[2]
-            yield Event(at, call, is_end=False)
+        time_ms = int(float(match[2] or 0) * 1_000)
+        text = _SOCKET.sub("", match[3], count=1) if _UNIX in match[3] else match[3]
+        found = _begun(int(match[1]), text, at, begun)
+        if found is None:
+            continue
+        call, rest = found
+        if call.began == at:
+            yield Event(at, call, is_end=False, time_ms=time_ms)
             at += 1
         if rest.endswith(_UNFINISHED):
             call.arguments += rest.removesuffix(_UNFINISHED)
-            begun[pid] = call
+            begun[call.pid] = call
             continue
         # A process that was killed while strace held it.
         rest = rest.removesuffix(_DETACHED)
@@ -137,5 +169,15 @@ def _events(lines: Iterable[str]) -> Iterator[Event]:
         call.arguments += returned[1] if returned else rest
         if returned and returned[2] != "?":
             call.ended, call.result = at, int(returned[2], 0)
-            yield Event(at, call, is_end=True)
+            yield Event(at, call, is_end=True, time_ms=time_ms)
             at += 1
+
+
+def _begun(pid: int, text: str, at: int, begun: dict[int, Call]) -> tuple[Call, str] | None:
+    """The call that a line is about, new at ``at`` or begun before, and the rest of the line."""
+    resumed = _RESUMED.fullmatch(text)
+    if resumed:
+        call = begun.pop(pid, None)
+        return None if call is None else (call, resumed[1])
+    opened = _CALL.fullmatch(text)
+    return None if opened is None else (Call(pid, opened[1], "", at), opened[2])

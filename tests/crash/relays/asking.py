@@ -19,6 +19,7 @@ from bistro.api import media, message_signatures, routes
 from bistro.clock import SystemClock
 from bistro.crypto.signing import SigningKey
 from bistro.ids import Origin
+from bistro.instant import MAX_INSTANT
 from bistro.wire.batches import (
     BatchItem,
     FrameHead,
@@ -60,6 +61,7 @@ class RelayClients:
         answers: How many of which kind.
         problems: What cannot be right.
         tls: With which they connect, if they do.
+        takes_until: When the relay may stop to take new fragments.
     """
 
     origin: Origin
@@ -68,8 +70,14 @@ class RelayClients:
     answers: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
+    takes_until: int = MAX_INSTANT
 
     # --- filers ---
+
+    @property
+    def is_late(self) -> bool:
+        """Whether nobody promised that a new fragment is still taken."""
+        return SystemClock().now() > self.takes_until
 
     def creation(self, fragment: Fragment, body: bytes | None) -> bytes:
         """The request that begins an upload, with its first bytes or all."""
@@ -237,7 +245,6 @@ class RelayClients:
     ) -> tuple[Answer, Asked]:
         sent_at = SystemClock().now()
         answer = await connection.exchange(request, is_head=is_head)
-        now = SystemClock().now()
-        asked = Asked(self.memory.life, connection.port, connection.received, sent_at, now)
+        asked = connection.asked(self.memory.life, sent_at)
         self.answers[f"status {answer.status}"] += 1
         return answer, asked

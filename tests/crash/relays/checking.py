@@ -8,9 +8,12 @@
 | offsets | none is below one that was told; the upload goes on there and gets its receipt |
 | given up | an upload whose end was answered does not come back |
 | released | a release that was answered is answered so again, and the fragment is not handed out |
+| taken down | once the command has ended well, the fragment goes, and is not taken again |
 | it goes on | new fragments get receipts, whole and in pieces, and are released |
 
 What was asked for and not answered may have happened or not; ``custody`` looks for its trace.
+Where holds end by time, what may be gone is not missed, and after ``repair_by`` nobody promised
+that uploads go on.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ _UNKNOWN: Final = "unknown-object"
 _PAGE: Final = 1_000
 _TERMS_S: Final = 10.0
 _LOOK_S: Final = 0.01
+_TAKEDOWN_S: Final = 10.0
+_REFUSED: Final = 403
 
 
 @dataclass
@@ -70,6 +75,7 @@ class RelayCheck:
             async with connected(port, self.clients.tls) as connection:
                 await self._wait_for_terms(connection)
                 held = list(self._memory.held)
+                await self._check_takedowns(connection)
                 await self._check_bytes(connection, held)
                 await self._check_rows(connection, held)
                 await self._check_receipts(connection, held)
@@ -88,6 +94,28 @@ class RelayCheck:
             while not await self.clients.knows_terms(connection):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(_LOOK_S)
 
+    async def _check_takedowns(self, connection: Connection) -> None:
+        """What was taken down goes in time; new uploads of it are refused at once."""
+        memory, holding = (
+            self._memory,
+            {one.fragment.key: one.fragment for one in self._memory.held},
+        )
+        done = {key for one in memory.ordered for key in one.keys}
+        # An upload that had begun before may end, and what it brings goes some time later.
+        begun = {one.fragment.key for one in memory.told} - memory.held_keys
+        for key in sorted(done & holding.keys() - begun):
+            self.findings.counts["takedowns looked up"] += 1
+            async with asyncio.timeout(_TAKEDOWN_S):
+                while not await self._is_gone(connection, key):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(_LOOK_S)
+            answer = await connection.exchange(self.clients.creation(holding[key], None))
+            if answer.status != _REFUSED:
+                self._fault(f"{spell(key)}: taken down, and an upload is answered {answer.status}")
+
+    async def _is_gone(self, connection: Connection, key: Key) -> bool:
+        ((head, _),) = await self.clients.pull(connection, [BatchItem(*key)])
+        return head.code == _UNKNOWN
+
     async def _check_bytes(self, connection: Connection, held: Sequence[Held]) -> None:
         memory = self._memory
         wanted = list({one.fragment.key: one.fragment for one in held}.values())
@@ -102,7 +130,7 @@ class RelayCheck:
                         self._fault(f"{spell(one.key)}: other bytes than were staged")
                     if one.key in answered:
                         self._fault(f"{spell(one.key)}: handed out after its release")
-                elif one.key in memory.release_wanted and head.code == _UNKNOWN:
+                elif head.code == _UNKNOWN and memory.may_be_gone(one.key):
                     self.gone.add(one.key)
                 else:
                     self._fault(f"{spell(one.key)}: promised, and answered {head.code}")
@@ -115,7 +143,7 @@ class RelayCheck:
         found = {key_of(row): row for row in rows}
         for one in held:
             key = one.fragment.key
-            if key not in found and key not in self._memory.release_wanted:
+            if key not in found and not self._memory.may_be_gone(key):
                 self._fault(f"{spell(key)}: promised, and not among the staged rows")
         for released in self._memory.released:
             if (key := released.fragment.key) in found:
@@ -158,6 +186,8 @@ class RelayCheck:
         return new[0].text if new else None
 
     def _compare(self, one: Held, text: str | None, what: str) -> None:
+        if text is None and self._memory.may_be_refused(one.fragment.key):
+            return
         self.findings.counts["receipts asked again"] += 1
         if text is None:
             self._fault(f"{spell(one.fragment.key)}: {what} is not there")
@@ -193,7 +223,8 @@ class RelayCheck:
             at = await self.clients.look(connection, fragment, path)
             if at is None:
                 # Another upload may have brought the same fragment first.
-                if await self._ask_again(connection, fragment) is None:
+                text = await self._ask_again(connection, fragment)
+                if text is None and not self._may_be_refused(fragment.key):
                     self._fault(f"{what}: gone, and its fragment is not held")
             elif at < len(fragment.data):
                 await self._finish(connection, fragment, path, at)
@@ -201,8 +232,12 @@ class RelayCheck:
     async def _finish(self, connection: Connection, fragment: Fragment, path: str, at: int) -> None:
         request = self.clients.piece(fragment, path, at=at, size=len(fragment.data))
         status = await self.clients.append(connection, fragment, path, request)
-        if fragment.key not in self._memory.held_keys:
+        if fragment.key not in self._memory.held_keys and not self._may_be_refused(fragment.key):
             self._fault(f"{path}: cannot go on from {at}: status {status}, no receipt")
+
+    def _may_be_refused(self, key: Key) -> bool:
+        """Whether a fragment need not be taken now, though it was begun."""
+        return self.clients.is_late or self._memory.may_be_refused(key)
 
     async def _go_on(self, connection: Connection) -> None:
         whole, pieces = self.unused
@@ -210,6 +245,8 @@ class RelayCheck:
         path = await self.clients.create(connection, pieces)
         if path is not None and pieces.key not in self._memory.held_keys:
             await self._finish(connection, pieces, path, 0)
+        if self.clients.is_late:
+            return
         for one in self.unused:
             if one.key not in self._memory.held_keys:
                 self._fault(f"{spell(one.key)}: a new fragment gets no receipt any more")

@@ -5,7 +5,8 @@
 | nothing is lost | every receipt with the ledger: entry, index, time, signature, path |
 | no fork | every checkpoint in a receipt with the root of as many entries |
 | once | no fragment has two receipts, none is released twice |
-| on record | whoever is gone has a ``released`` entry behind its receipt, with the signed request |
+| on record | whoever is gone has a ``released`` entry behind its receipt: by the signed request |
+| | or takedown that it names, or as the hold was over |
 | true time | a receipt's time lies between first request and answer |
 """
 
@@ -23,10 +24,12 @@ from bistro.ids import Origin
 from bistro.storage.blobs import BlobStore
 from bistro.wire.batches import SignedRequest, decode_releases
 from bistro.wire.checkpoint import Checkpoint
-from bistro.wire.entry import CustodyEntry, ReceiptEntry, ReleasedEntry, decode_entry
+from bistro.wire.entry import CustodyEntry, HeldEntry, ReceiptEntry, ReleasedEntry, decode_entry
 from bistro.wire.receipt import Receipt
+from bistro.wire.relay_notes import Takedown
 from bistro_relay.app.composition import REQUESTS
 from bistro_relay.services.ledgers import CustodyLedgers
+from bistro_relay.store.takedowns import TakedownFiles
 from tests.crash.programs import ERROR_MS
 from tests.crash.relays.memory import RelayMemory
 from tests.crash.relays.town import Key, spell
@@ -36,15 +39,23 @@ from tests.support.paper import RELAY
 from tests.support.strategies import note_key
 
 
+def _ledgers(folder: Path) -> CustodyLedgers:
+    clock = SystemClock(ERROR_MS)
+    return CustodyLedgers(folder, note_key(RELAY), clock, error_limit_ms=2 * ERROR_MS)
+
+
+def is_dropped(folder: Path, origin: Origin) -> bool:
+    """Whether the relay has dropped a call's ledger."""
+    return _ledgers(folder).is_dropped(origin)
+
+
 async def read_entries(folder: Path, origin: Origin) -> list[bytes]:
     """All entries of a call's custody ledger, after the ledger's own check of itself.
 
     Raises:
         BistroError: It is damaged.
     """
-    ledgers = CustodyLedgers(
-        folder, note_key(RELAY), SystemClock(ERROR_MS), error_limit_ms=2 * ERROR_MS
-    )
+    ledgers = _ledgers(folder)
     if not ledgers.exists(origin):
         return []
     try:
@@ -74,7 +85,8 @@ class CustodyCheck:
     verified: dict[str, Checkpoint]
     findings: Findings = field(default_factory=Findings)
     receipts: dict[Key, int] = field(default_factory=dict)
-    released: dict[Key, bytes | None] = field(default_factory=dict)
+    released: dict[Key, ReleasedEntry] = field(default_factory=dict)
+    holds: dict[Key, int] = field(default_factory=dict)
 
     def run(self, memory: RelayMemory, gone: set[Key]) -> Findings:
         """Everything that the module's table says.
@@ -88,13 +100,17 @@ class CustodyCheck:
         for key in gone | {one.fragment.key for one in memory.released}:
             if key not in self.released:
                 self._fault(f"{spell(key)}: gone, and its release is not on record")
-        for key, request in self.released.items():
-            if key not in memory.release_wanted:
-                self._fault(f"{spell(key)}: released, and nobody asked for it")
-            else:
-                self._check_request(key, request)
+        for key, entry in self.released.items():
+            if entry.request is not None:
+                self._check_request(key, entry.request, memory)
+            elif entry.takedown is not None:
+                self._check_takedown(key, entry.takedown, memory)
+            elif entry.time <= self.holds[key]:
+                self._fault(
+                    f"{spell(key)}: expired at {entry.time}, was to be held until {self.holds[key]}"
+                )
+        self._count_ends()
         self.findings.counts["custody entries"] += len(self.entries)
-        self.findings.counts["releases on record"] += len(self.released)
         return self.findings
 
     def _fault(self, text: str) -> None:
@@ -116,16 +132,17 @@ class CustodyCheck:
             if key in self.receipts:
                 self._fault(f"{spell(key)}: has a second receipt at {index}")
             self.receipts[key] = index
+            self.holds[key] = entry.hold_until
             return
         if key not in self.receipts:
             self._fault(f"{spell(key)}: entry {index} is about what is not held")
-        if not isinstance(entry, ReleasedEntry):
-            # Also behind its release, if the process died before the row said so.
-            self.findings.counts["holds prolonged"] += 1
         elif key in self.released:
-            self._fault(f"{spell(key)}: is released a second time at {index}")
-        else:
-            self.released[key] = entry.request
+            self._fault(f"{spell(key)}: entry {index}, {entry.KIND}, stands behind its release")
+        elif isinstance(entry, ReleasedEntry):
+            self.released[key] = entry
+        elif isinstance(entry, HeldEntry):
+            self.findings.counts["holds prolonged"] += 1
+            self.holds[key] = max(self.holds[key], entry.hold_until)
 
     def _check_receipts(self, memory: RelayMemory) -> None:
         checkpoints: set[Checkpoint] = set()
@@ -171,11 +188,35 @@ class CustodyCheck:
                 self._fault(f"fork: a checkpoint of {one.size} has another root")
         self.findings.counts["checkpoints"] += len(checkpoints)
 
-    def _check_request(self, key: Key, request: bytes | None) -> None:
-        """The signed request is kept, is the destination's, and names the fragment."""
-        if request is None:
-            self._fault(f"{spell(key)}: its hold has expired, which is years away")
+    def _count_ends(self) -> None:
+        ends = self.released.values()
+        taken = sum(one.takedown is not None for one in ends)
+        released = sum(one.request is not None for one in ends)
+        found = self.findings.counts
+        found["releases on record"] += released
+        found["takedowns on record"] += taken
+        found["holds ended by time"] += len(ends) - released - taken
+
+    def _check_takedown(self, key: Key, name: bytes, memory: RelayMemory) -> None:
+        """The operator's note is kept, is signed, and names the fragment."""
+        if key not in memory.takedown_wanted:
+            self._fault(f"{spell(key)}: taken down, and nobody ordered it")
+        note = TakedownFiles(self.folder).load(name)
+        if note is None:
+            self._fault(f"{spell(key)}: the order to take it down is not kept")
             return
+        try:
+            found = Takedown.verify(note, note_key(RELAY).verifier)
+        except BistroError as exc:
+            self._fault(f"{spell(key)}: the order to take it down: {exc.message}")
+            return
+        if (found.origin, found.commitment) != (self.origin, key[0]) or not found.covers(key[1]):
+            self._fault(f"{spell(key)}: was taken down by an order for something else")
+
+    def _check_request(self, key: Key, request: bytes, memory: RelayMemory) -> None:
+        """The signed request is kept, is the destination's, and names the fragment."""
+        if key not in memory.release_wanted:
+            self._fault(f"{spell(key)}: released, and nobody asked for it")
         path = BlobStore(self.folder / REQUESTS).path_of(request.hex())
         if not path.exists():
             self._fault(f"{spell(key)}: the request that released it is not kept")

@@ -183,6 +183,6 @@ class Filers:
                 good.append(one)
             elif head.code is None:
                 self.clients.problems.append(f"{spell(one.key)}: other bytes")
-            elif head.code == _UNKNOWN and one.key not in self.clients.memory.release_wanted:
+            elif head.code == _UNKNOWN and not self.clients.memory.may_be_gone(one.key):
                 self.clients.problems.append(f"{spell(one.key)}: promised, and not known")
         return good

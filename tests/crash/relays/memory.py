@@ -6,12 +6,13 @@ what was *answered*.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from bistro.clock import SystemClock
 from bistro.instant import UnixMillis
-from tests.crash.connections import Asked
+from bistro.wire.receipt import Receipt
+from tests.crash.connections import Asked, Left
 from tests.crash.relays.town import Fragment, Key
 
 
@@ -30,6 +31,11 @@ class Held:
     upload: str
     text: str
     asked: Asked
+
+    @property
+    def hold_until(self) -> UnixMillis:
+        """Until when the relay promised to hold it."""
+        return Receipt.parse(self.text).entry.hold_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,14 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Ordered:
+    """That the command for a takedown has ended well."""
+
+    keys: frozenset[Key]
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """All rows that were staged, as far as the collector had read.
 
@@ -81,6 +95,7 @@ class RelayMemory:
         life: Number of the present life.
         asked_at: When a receipt for a fragment was first asked for.
         release_wanted: Fragments whose release was asked for.
+        takedown_wanted: Fragments of which somebody began to order that they are taken down.
         end_wanted: Uploads that may have ended without a receipt, as their clients wished or
             deserved.
     """
@@ -91,8 +106,10 @@ class RelayMemory:
     ended: list[Ended] = field(default_factory=list)
     released: list[Released] = field(default_factory=list)
     listed: list[Listed] = field(default_factory=list)
+    ordered: list[Ordered] = field(default_factory=list)
     asked_at: dict[Key, UnixMillis] = field(default_factory=dict)
     release_wanted: set[Key] = field(default_factory=set)
+    takedown_wanted: set[Key] = field(default_factory=set)
     end_wanted: set[str] = field(default_factory=set)
 
     @property
@@ -100,6 +117,17 @@ class RelayMemory:
         """Everything that a client was told."""
         rest = len(self.ended) + len(self.released) + len(self.listed)
         return len(self.held) + len(self.told) + rest
+
+    def may_be_gone(self, key: Key) -> bool:
+        """Whether a fragment with a receipt need not be there: somebody said so, or it is time."""
+        return key in self.release_wanted or self.may_be_refused(key)
+
+    def may_be_refused(self, key: Key) -> bool:
+        """Whether the relay need not know any more that it had a fragment, or was to have it."""
+        if key in self.takedown_wanted:
+            return True
+        holds = [one.hold_until for one in self.held if one.fragment.key == key]
+        return bool(holds) and max(holds) < SystemClock().now()
 
     @property
     def held_keys(self) -> set[Key]:
@@ -117,16 +145,16 @@ class RelayMemory:
 
     def copy(self) -> Self:
         """The same, to go on from."""
-        return self.until({})
+        return self.until(Left({}, 0))
 
-    def until(self, sent: Mapping[int, int]) -> Self:
-        """What was known when this much had been sent in the present life.
+    def until(self, left: Left) -> Self:
+        """What was known when this much had left in the present life.
 
         What was wanted stays: the request may have been on its way before.
         """
 
-        def was_sent(one: Held | Told | Ended | Released | Listed) -> bool:
-            return one.asked.was_sent(self.life, sent)
+        def was_sent(one: Held | Told | Ended | Released | Ordered | Listed) -> bool:
+            return one.asked.was_sent(self.life, left)
 
         return type(self)(
             life=self.life,
@@ -135,7 +163,9 @@ class RelayMemory:
             ended=list(filter(was_sent, self.ended)),
             released=list(filter(was_sent, self.released)),
             listed=list(filter(was_sent, self.listed)),
+            ordered=list(filter(was_sent, self.ordered)),
             asked_at=dict(self.asked_at),
             release_wanted=set(self.release_wanted),
+            takedown_wanted=set(self.takedown_wanted),
             end_wanted=set(self.end_wanted),
         )

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import random  # noqa: TID251 - passed in, seeded
 import re
 import ssl
-from collections.abc import Coroutine, Mapping
+import time
+from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from bistro.clock import SystemClock
 from bistro.errors import BistroError
+from bistro.instant import MAX_INSTANT
 from bistro.wire.checkpoint import Checkpoint
+from tests.crash.connections import Left
 from tests.crash.programs import RELAY, ProgramStage
 from tests.crash.relays.checking import RelayCheck
-from tests.crash.relays.custody import CustodyCheck, read_entries
+from tests.crash.relays.custody import CustodyCheck, is_dropped, read_entries
 from tests.crash.relays.filing import Filers
 from tests.crash.relays.memory import RelayMemory
+from tests.crash.relays.operator import Operator
 from tests.crash.relays.town import Fragment, Key, Town
 from tests.crash.subjects import Findings, shortened
+from tests.crash.thresholds import KEPT_MS
 from tests.crash.workers import SERVING_S, wait_for_workers
 from tests.support.paper import HOUR_MS, PaperCall
 
 _EXTENDED: Final = 0.25
+_DROPPING_S: Final = 3.0
+_LOOK_S: Final = 0.02
+_MORE_MS: Final = 1_000
+"""By so much terms are extended of a call that ends soon."""
 
 
 @dataclass
@@ -33,7 +45,9 @@ class RelayStage(ProgramStage):
         call: The call whose fragments it takes.
         filers: They load it.
         chance: Decides what happens between lives.
+        operator: Orders takedowns.
         gone: Fragments that the last check found gone.
+        drops_at: When the call's ledger may be dropped; ``None``: in years.
     """
 
     own = re.compile(rb"bistro/(receipt|held|released)/")
@@ -44,7 +58,10 @@ class RelayStage(ProgramStage):
     call: PaperCall
     filers: Filers
     chance: random.Random
+    operator: Operator
     gone: set[Key] = field(default_factory=set)
+    drops_at: int | None = None
+    _folder: Path = Path()
     _verified: dict[str, Checkpoint] = field(default_factory=dict)
 
     @property
@@ -66,17 +83,26 @@ class RelayStage(ProgramStage):
         """Long enough for a segment to fill, where sizes are small."""
         return (0.05, 0.7) if self.tls is None else SERVING_S
 
-    def at_cut(self, sent: Mapping[int, int]) -> RelayStage:
+    def at_cut(self, left: Left) -> RelayStage:
         """As ``subjects.Stage``."""
-        clients = replace(self.filers.clients, memory=self._memory.until(sent))
+        clients = replace(self.filers.clients, memory=self._memory.until(left))
         return replace(self, filers=replace(self.filers, clients=clients))
 
     def begin_life(self, folder: Path) -> None:
         """Sometimes the call's terms have been extended meanwhile: all holds become longer."""
-        self._memory.life += 1
+        self._memory.life, self._folder = self._memory.life + 1, folder
         if self.chance.random() < _EXTENDED:
-            self.call.extend(HOUR_MS)
+            is_ending = self.filers.clients.takes_until < MAX_INSTANT
+            self.call.extend(_MORE_MS if is_ending else HOUR_MS)
             self.town.publish(self.call)
+
+    def arguments(self, folder: Path, chance: random.Random) -> list[str] | None:
+        """A takedown, now and then."""
+        return self.operator.arguments(folder, self._memory, chance)
+
+    def command_ended(self, status: int) -> None:
+        """As ``subjects.Stage``."""
+        self.operator.ended(self._memory, status)
 
     def clients(self, port: int, chance: random.Random) -> Coroutine[None, None, None]:
         """Two to six filers and a destination."""
@@ -89,6 +115,9 @@ class RelayStage(ProgramStage):
                 await wait_for_workers(self.log)
             except TimeoutError:
                 return Findings(["its workers do not start again"])
+        if self._may_be_dropped():
+            await self._wait_for_end()
+            return Findings(counts=Counter({"calls over": 1}))
         check = RelayCheck(self.filers.clients, chance, self._unused(chance))
         findings = await check.run(port)
         findings.counts += self.killed
@@ -97,17 +126,34 @@ class RelayStage(ProgramStage):
         findings.faults = shortened(findings.faults)
         return findings
 
+    def _may_be_dropped(self) -> bool:
+        """Whether nothing of the call need be known any more."""
+        return self.drops_at is not None and SystemClock().now() > self.drops_at
+
+    async def _wait_for_end(self) -> None:
+        """Give the relay time to drop the ledger, which it does if no upload is under way."""
+        give_up_at = time.monotonic() + _DROPPING_S
+        while not is_dropped(self._folder, self.call.origin):
+            if time.monotonic() > give_up_at:
+                break
+            await asyncio.sleep(_LOOK_S)
+
     def _unused(self, chance: random.Random) -> list[Fragment]:
         """A small fragment and a large one, which the relay was never sent, if there are any."""
-        asked_at = self._memory.asked_at
+        known = self._memory.asked_at.keys() | self._memory.takedown_wanted
         return [
-            chance.choice([one for one in some if one.key not in asked_at] or some)
+            chance.choice([one for one in some if one.key not in known] or some)
             for some in (self.filers.small, self.filers.large)
         ]
 
     async def check_at_rest(self, folder: Path, *, is_full: bool) -> Findings:
         """Read the custody ledger; both kinds of checks are the same here."""
         del is_full
+        if is_dropped(folder, self.call.origin):
+            latest = max((one.hold_until for one in self._memory.held), default=0)
+            is_early = SystemClock().now() <= latest + KEPT_MS
+            fault = f"custody: dropped, and was to be held until {latest}"
+            return Findings([fault] if is_early else [], Counter({"ledgers dropped": 1}))
         try:
             entries = await read_entries(folder, self.call.origin)
         except BistroError as exc:

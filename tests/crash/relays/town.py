@@ -14,6 +14,7 @@ from typing import Final
 from bistro.api import routes
 from bistro.clock import SystemClock
 from bistro.crypto.keyfile import encode_note_key
+from bistro.instant import UnixMillis
 from bistro.storage.durable import make_directories, write_atomically
 from bistro.wire.claim import Claim
 from bistro.wire.discovery import CallSummary, ServerDiscovery
@@ -24,7 +25,7 @@ from bistro_relay.store.destinations import Destination, DestinationFiles
 from bistro_relay.store.schema import open_database
 from bistro_relay.store.terms import TermsStore
 from tests.bench.destination import serving_documents
-from tests.support.paper import HOUR_MS, RELAY, PaperCall, Sealed
+from tests.support.paper import HOUR_MS, RELAY, PaperCall, Sealed, paper_terms
 from tests.support.strategies import note_key
 
 AUTHORITY: Final = "127.0.0.1:8441"
@@ -89,9 +90,19 @@ class Town:
     large: Sequence[Fragment]
     huge: Sequence[Fragment]
 
-    def begin_run(self) -> PaperCall:
-        """Serve a call as it was at first; its terms may be extended."""
-        call = PaperCall(now=self.call.now, versions=list(self.call.versions))
+    def begin_run(self, *, repair_by: UnixMillis | None = None) -> PaperCall:
+        """Serve a call as it was at first; its terms may be extended.
+
+        Args:
+            repair_by: When nothing is taken any more; ``None``: in a year.
+        """
+        versions = [] if repair_by is not None else list(self.call.versions)
+        call = PaperCall(now=self.call.now, versions=versions)
+        if repair_by is not None:
+            ends = dict.fromkeys(("stage_by", "repair_by"), repair_by)
+            closes = UnixMillis(repair_by - call.terms.grace_ms)
+            call.versions.clear()
+            call.publish(paper_terms(call.origin, now=call.now, closes=closes, **ends))
         self.publish(call)
         return call
 
@@ -120,12 +131,12 @@ class Town:
                 served.encode()
             )
 
-    async def make_relay(self, folder: Path, *, knows_terms: bool) -> None:
+    async def make_relay(self, folder: Path, call: PaperCall | None = None) -> None:
         """A relay's folder, as ``init`` and ``allow`` make it.
 
         Args:
             folder: Does not exist.
-            knows_terms: Whether it has fetched the call's terms before.
+            call: Whose terms it has fetched before, if any.
         """
         host, _, port = AUTHORITY.partition(":")
         given: dict[str, str | int] = {
@@ -142,10 +153,10 @@ class Town:
         server = note_key(self.call.origin.server).verifier
         allowed = Destination(server.name, self.url, server, None, SystemClock().now())
         DestinationFiles(folder).save(allowed)
-        if knows_terms:
+        if call is not None:
             database = await open_database(folder)
             try:
-                await TermsStore(database).save(self.call.versions[-1])
+                await TermsStore(database).save(call.versions[-1])
             finally:
                 await database.close()
 

@@ -140,7 +140,7 @@ class Crowd:
         request = self._request(call, wanted, is_bulk=is_bulk)
         sent_at = clock.now()
         status, body = await connection.ask(request)
-        asked = Asked(memory.life, connection.port, connection.received, sent_at, clock.now())
+        asked = connection.asked(memory.life, sent_at)
         if status != 200:
             self.answers[f"status {status}"] += 1
             await asyncio.sleep(_PAUSE_S)
@@ -187,9 +187,7 @@ class Crowd:
         sent_at = clock.now()
         status, note = await connection.ask(get(route.path(call=call)))
         if status == 200:
-            asked = Asked(
-                self.memory.life, connection.port, connection.received, sent_at, clock.now()
-            )
+            asked = connection.asked(self.memory.life, sent_at)
             self.memory.see(Seen(ledger, note, known, asked))
         elif status != 404 or known:
             self.answers[f"status {status}"] += 1

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from bistro.instant import UnixMillis
-from tests.crash.connections import Asked
+from tests.crash.connections import Asked, Left
 
 LedgerName = tuple[str, Literal["log", "refusals"]]
 """The call, and which of its ledgers."""
@@ -71,14 +70,14 @@ class TicketMemory:
     def _know(self, ledger: LedgerName, size: int) -> None:
         self.sizes[ledger] = max(size, self.sizes.get(ledger, 0))
 
-    def until(self, sent: Mapping[int, int]) -> Self:
-        """What was known when this much had been sent in the present life."""
+    def until(self, left: Left) -> Self:
+        """What was known when this much had left in the present life."""
         known = type(self)(life=self.life, asked_at=dict(self.asked_at))
         for held in self.held:
-            if held.asked.was_sent(self.life, sent):
+            if held.asked.was_sent(self.life, left):
                 known.hold(held)
         for seen in self.seen:
-            if seen.asked.was_sent(self.life, sent):
+            if seen.asked.was_sent(self.life, left):
                 known.see(seen)
         return known
 

@@ -20,7 +20,7 @@ from bistro.wire.terms import Terms
 from bistro_server.services.calls import CallRegistry
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import CallLedgers
-from tests.crash.connections import Asked, GoneError, connected
+from tests.crash.connections import Asked, GoneError, Left, connected
 from tests.crash.programs import ERROR_MS, SERVER, ProgramStage
 from tests.crash.subjects import Findings, shortened
 from tests.crash.tickets.checking import LedgerCheck, Verifier, repetition_faults
@@ -87,9 +87,9 @@ class TicketStage(ProgramStage):
         """Short, but where workers have to come first."""
         return (0.03, 0.3) if self.tls is None else SERVING_S
 
-    def at_cut(self, sent: Mapping[int, int]) -> TicketStage:
+    def at_cut(self, left: Left) -> TicketStage:
         """As ``subjects.Stage``."""
-        known = self.memory.until(sent)
+        known = self.memory.until(left)
         return replace(self, memory=known, crowd=replace(self.crowd, memory=known))
 
     def begin_life(self, folder: Path) -> None:
@@ -102,6 +102,12 @@ class TicketStage(ProgramStage):
             if file.exists():
                 asked = Asked(self.memory.life - 1, 0, 0, now, now)
                 self.memory.see(Seen((call, name), file.read_bytes(), 0, asked))
+
+    def arguments(self, folder: Path, chance: random.Random) -> list[str] | None:
+        return None
+
+    def command_ended(self, status: int) -> None:
+        pass
 
     def clients(self, port: int, chance: random.Random) -> Coroutine[None, None, None]:
         """Three to eight filers."""
