@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bistro.storage.durable import SYSTEM_DISK, Disk, write_atomically
-from bistro_client import messages
+from bistro_client import keyring, messages
 from bistro_client.home import Home
 
 _LEFT_OUT: Final = frozenset({".fragment", ".tmp", ".lock"})
@@ -36,7 +36,8 @@ def back_up(home: Home, target: Path, *, disk: Disk = SYSTEM_DISK) -> Backup:
     """Write a copy to ``target``, durable and readable by its owner only.
 
     Raises:
-        SettingsError: There is no key yet, or ``target`` exists.
+        SettingsError: There is no key yet, or ``target`` exists, or the system's keyring does
+            not give a key.
         StorageError: It could not be written.
     """
     if not home.key_file.exists():
@@ -49,10 +50,16 @@ def back_up(home: Home, target: Path, *, disk: Disk = SYSTEM_DISK) -> Backup:
         for path in _files(home.root):
             info = zipfile.ZipInfo(path.relative_to(home.root).as_posix(), _EPOCH)
             info.external_attr = 0o600 << 16
-            archive.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            archive.writestr(info, _content(home, path), zipfile.ZIP_DEFLATED)
             count += 1
     write_atomically(target, content.getvalue(), disk=disk)
     return Backup(target, count, len(home.folders()))
+
+
+def _content(home: Home, path: Path) -> bytes:
+    """What a file holds; of a key in the system's keyring the key, or the copy would be none."""
+    data = path.read_bytes()
+    return keyring.private_part(data) if path.parent == home.keys else data
 
 
 def _files(root: Path) -> Iterator[Path]:

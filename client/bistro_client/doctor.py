@@ -112,7 +112,8 @@ def _key(path: Path) -> Check:
     if sys.platform != "win32" and path.stat().st_mode & 0o077:
         hint = f"make it private: chmod 600 {path}"
         return Check("key", Health.WARNING, f"{path}: others may read it", hint)
-    return Check("key", Health.GOOD, f"{path}: fingerprint {key.fingerprint}")
+    place = "in the system's keyring, " if keyring.is_in_system(path) else ""
+    return Check("key", Health.GOOD, f"{path}: {place}fingerprint {key.fingerprint}")
 
 
 def _submissions(home: Home) -> Iterator[Check]:

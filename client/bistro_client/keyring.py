@@ -5,6 +5,7 @@ Source: docs/spec/commands.md, keys.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from bistro.crypto.keyfile import (
 )
 from bistro.errors import FormatError
 from bistro.storage.durable import SYSTEM_DISK, Disk, make_directories, read_file, write_atomically
-from bistro_client import messages
+from bistro_client import messages, system_keyring
 from bistro_client.brief_locks import briefly_locked
 from bistro_client.leftovers import sweep_beside
 
 _ENCRYPTED = b"-----BEGIN ENCRYPTED"
+_REFERENCE = b"bistro/keyring/v1\n"
+_REFERENCE_PATTERN = re.compile(_REFERENCE + rb"([0-9a-f]{64})\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,52 @@ def is_encrypted(path: Path) -> bool:
     return _read(path).startswith(_ENCRYPTED)
 
 
-def create(path: Path, passphrase: str | None = None, *, disk: Disk = SYSTEM_DISK) -> FilerKey:
-    """Make a new key.
+def is_in_system(path: Path) -> bool:
+    """Whether the key is in the system's keyring, and the file only says so.
 
     Raises:
-        SettingsError: There is a key already; it is left as it is.
+        SettingsError: There is no such file.
+    """
+    return is_reference(_read(path))
+
+
+def is_reference(data: bytes) -> bool:
+    """Whether a key file says only that the key is in the system's keyring."""
+    return data.startswith(_REFERENCE)
+
+
+def private_part(data: bytes) -> bytes:
+    """The PEM text of a key file, also where the system's keyring has it.
+
+    Raises:
+        FormatError: Not a reference as this program writes it.
+        SettingsError: The keyring does not give it.
+    """
+    if not is_reference(data):
+        return data
+    found = _REFERENCE_PATTERN.fullmatch(data)
+    if found is None:
+        raise FormatError("key: expected a reference to the system's keyring, found another text")
+    return system_keyring.fetch(bytes.fromhex(found[1].decode()))
+
+
+def create(
+    path: Path,
+    passphrase: str | None = None,
+    *,
+    in_system: bool = False,
+    disk: Disk = SYSTEM_DISK,
+) -> FilerKey:
+    """Make a new key.
+
+    Args:
+        path: Of its file.
+        passphrase: Protects it, if given.
+        in_system: Keep it in the system's keyring; the file only says so.
+        disk: The system calls to use.
+
+    Raises:
+        SettingsError: There is a key already, which is left as it is; or no keyring.
     """
     make_directories(path.parent, disk=disk)
     with briefly_locked(path.with_suffix(".lock"), what="the filer's key"):
@@ -68,8 +112,24 @@ def create(path: Path, passphrase: str | None = None, *, disk: Disk = SYSTEM_DIS
         # Somebody who was killed here left a key that nobody knows.
         sweep_beside(path)
         private = generate_filer_key()
-        write_atomically(path, encode_filer_key(private, passphrase), disk=disk)
+        content = encode_filer_key(private, passphrase)
+        if in_system:
+            _keep_in_system(path, filer_public(private), content, disk)
+        else:
+            write_atomically(path, content, disk=disk)
     return FilerKey(path, private)
+
+
+def _keep_in_system(path: Path, public: bytes, content: bytes, disk: Disk) -> None:
+    system_keyring.store(public, content)
+    try:
+        # A crash here leaves an entry that no file names: nothing was signed with it.
+        write_atomically(path, _REFERENCE + public.hex().encode() + b"\n", disk=disk)
+    except BaseException:
+        # Failed, but stored: then the file and its entry stay together.
+        if not path.exists():
+            system_keyring.forget(public)
+        raise
 
 
 def load(path: Path, passphrase: str | None = None) -> FilerKey:
@@ -79,9 +139,13 @@ def load(path: Path, passphrase: str | None = None) -> FilerKey:
         SettingsError: There is no such file, it is no key, or the passphrase is missing or wrong.
     """
     try:
-        return FilerKey(path, decode_filer_key(_read(path), passphrase))
+        data = _read(path)
+        key = FilerKey(path, decode_filer_key(private_part(data), passphrase))
     except FormatError as exc:
         raise messages.bad_key_file(path, exc) from exc
+    if is_reference(data) and key.public.hex().encode() not in data:
+        raise messages.another_in_keyring(path)
+    return key
 
 
 def _read(path: Path) -> bytes:

@@ -185,6 +185,49 @@ def bad_key_file(path: Path, error: BistroError) -> SettingsError:
     return SettingsError(f"{path}: {error.message}", hint="name another file, or restore a backup")
 
 
+def no_keyring_library() -> SettingsError:
+    """The extra is not installed."""
+    return SettingsError(
+        "the key is to be in the system's keyring, and the library for it is not installed",
+        hint="install it with `pip install bistro[keyring]`, and run the same command again",
+    )
+
+
+def keyring_fails(error: Exception) -> SettingsError:
+    """There is no keyring here, or it is locked."""
+    return SettingsError(
+        f"the system's keyring cannot be used: {str(error).strip() or type(error).__name__}",
+        hint="unlock it, or log in where it is; nothing was sent. `bistro keys new` without "
+        "--keyring keeps a key in a file",
+    )
+
+
+def forgetful_keyring() -> SettingsError:
+    """What was stored cannot be read again."""
+    return SettingsError(
+        "the system's keyring does not keep what it is given",
+        hint="choose another keyring for the library `keyring`, or keep the key in a file: "
+        "`bistro keys new` without --keyring",
+    )
+
+
+def another_in_keyring(path: Path) -> SettingsError:
+    """The entry was replaced."""
+    return SettingsError(
+        f"{path}: the system's keyring has another key under this one's name",
+        hint="somebody replaced it: do not use it; unpack a backup and use that with --home",
+    )
+
+
+def not_in_keyring(public: bytes) -> SettingsError:
+    """The entry was deleted, or it is another user's keyring."""
+    return SettingsError(
+        f"the system's keyring has no key bistro/{public.hex()}",
+        hint="log in as the user who made it, or unpack a backup (`bistro keys backup` wrote it) "
+        "and use it with --home; nothing was sent",
+    )
+
+
 def damaged_pins(path: Path, error: BistroError) -> StorageError:
     """The list of known servers cannot be read."""
     return StorageError(

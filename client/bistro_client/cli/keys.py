@@ -23,6 +23,7 @@ def command() -> None:
     Examples:
       bistro keys new
       bistro keys new --as acme
+      bistro keys new --keyring
       bistro keys list
       bistro keys show
       bistro keys backup /media/stick/bistro-backup.zip
@@ -36,11 +37,23 @@ _for = click.option(
 
 @command.command("new")
 @click.option("--passphrase", is_flag=True, help="Ask for a passphrase that protects the key.")
+@click.option(
+    "--keyring",
+    "in_system",
+    is_flag=True,
+    help="Keep it in your system's keyring instead of a file: Keychain, Credential Manager, "
+    "Secret Service. Needs `pip install bistro[keyring]`.",
+)
 @_for
 @unlocking
 @framed
 def new(
-    frame: Frame, *, passphrase: bool, principal: str | None, passphrase_file: Path | None
+    frame: Frame,
+    *,
+    passphrase: bool,
+    in_system: bool,
+    principal: str | None,
+    passphrase_file: Path | None,
 ) -> None:
     """Make the key; one that is there is never replaced.
 
@@ -48,13 +61,15 @@ def new(
     amended and withdrawn with that one only.
     """
     secret = None
+    if in_system and (passphrase or passphrase_file is not None):
+        raise click.UsageError("expected --keyring or a passphrase, found both")
     if passphrase_file is not None:
         secret = read_passphrase(passphrase_file)
     elif passphrase:
         secret = click.prompt(
             "passphrase of the new key", hide_input=True, confirmation_prompt=True, err=True
         )
-    key = keyring.create(_path(frame, principal), secret)
+    key = keyring.create(_path(frame, principal), secret, in_system=in_system)
     _show(frame, key)
     frame.output.line("keep a copy away from this machine: bistro keys backup FILE")
 
@@ -104,11 +119,14 @@ def backup(frame: Frame, *, file: Path) -> None:
 
 
 def _show(frame: Frame, key: keyring.FilerKey) -> None:
+    in_system = keyring.is_in_system(key.path)
+    place = f"{key.path}, in the system's keyring" if in_system else str(key.path)
     frame.output.result(
         {
             "file": str(key.path),
             "public_key": key.public.hex(),
             "fingerprint": key.fingerprint,
+            "in_keyring": in_system,
         },
-        f"key: {key.path}\npublic key: {key.public.hex()}\nfingerprint: {key.fingerprint}",
+        f"key: {place}\npublic key: {key.public.hex()}\nfingerprint: {key.fingerprint}",
     )
