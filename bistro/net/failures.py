@@ -6,6 +6,7 @@ Source: docs/spec/errors.md.
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Iterator
 
 import aiohttp
@@ -43,6 +44,8 @@ def _explain(exc: aiohttp.ClientError) -> tuple[str, str]:
         return f"the proxy {exc.host} cannot be reached: {exc.os_error.strerror}", _PROXY
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return f"the proxy refuses: HTTP {exc.status} {exc.message}", _PROXY
+    if isinstance(exc.__cause__, ssl.SSLCertVerificationError):  # through a SOCKS proxy
+        return f"the TLS certificate is not trusted: {exc.__cause__.verify_message}", _TRUST
     return _explain_peer(exc)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import truststore
@@ -38,6 +38,7 @@ from bistro.errors import (
     UnavailableError,
     UnknownObjectError,
 )
+from bistro.net import socks
 from bistro.net.failures import translated
 from bistro.net.proxies import proxy_for
 from bistro.net.sockets import open_socket
@@ -131,23 +132,30 @@ class Session:
         self._allow_http = allow_http
         self._tls = _client_tls(ca_path)
         self._http: aiohttp.ClientSession | None = None
+        self._through: dict[URL, aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
         """Open the pool of connections; none is made yet."""
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=self._tls,
-                limit=_CONNECTIONS,
-                limit_per_host=_CONNECTIONS_PER_HOST,
-                socket_factory=open_socket,
-            ),
+        connector = aiohttp.TCPConnector(socket_factory=open_socket, **self._pool())
+        self._http = self._open(connector)
+        return self
+
+    def _pool(self) -> dict[str, Any]:
+        return {
+            "ssl": self._tls,
+            "limit": _CONNECTIONS,
+            "limit_per_host": _CONNECTIONS_PER_HOST,
+        }
+
+    def _open(self, connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"bistro/{__version__}", "Accept-Encoding": "identity"},
             # With identity asked for, whatever is compressed all the same is malformed.
             auto_decompress=False,
             max_field_size=_MAX_FIELD_SIZE,
         )
-        return self
 
     async def __aexit__(
         self,
@@ -156,9 +164,17 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         """Close all connections."""
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
+        for one in (self._http, *self._through.values()):
+            if one is not None:
+                await one.close()
+        self._http = None
+        self._through.clear()
+
+    def _behind(self, proxy: URL) -> aiohttp.ClientSession:
+        """The pool of connections through a SOCKS proxy."""
+        if proxy not in self._through:
+            self._through[proxy] = self._open(socks.open_connector(proxy, **self._pool()))
+        return self._through[proxy]
 
     def _proxy_for(self, target: URL) -> URL | None:
         is_here = is_loopback(target.host or "")
@@ -232,17 +248,24 @@ class Session:
         """
         target = require_usable_url(url, allow_http=allow_http or self._allow_http)
         peer = _peer_of(target)
-        if self._http is None:
+        http = self._http
+        if http is None:
             raise RuntimeError("the session is not open")
         limits = timeouts or self.timeouts.streaming()
-        with translated(peer):
-            response = await self._http.request(
+        proxy = self._proxy_for(target)
+        with contextlib.ExitStack() as failures:
+            failures.enter_context(translated(peer))
+            if proxy is not None and proxy.scheme in socks.SCHEMES:
+                http = self._behind(proxy)
+                failures.enter_context(socks.translated(peer, proxy))
+                proxy = None
+            response = await http.request(
                 method,
                 target,
                 headers=headers,
                 data=body,
                 allow_redirects=False,
-                proxy=self._proxy_for(target),
+                proxy=proxy,
                 timeout=aiohttp.ClientTimeout(
                     total=limits.total_s,
                     sock_connect=limits.connect_s,

@@ -30,14 +30,16 @@ _SHOWN_EACH = 25
 @click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--per-town", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--minutes", type=click.FloatRange(min=0), default=0.0, help="Begin no run later.")
 @click.option("--sabotage", type=click.Choice(["forget"]), help="Break the client first.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False))
-def main(
+def main(  # noqa: PLR0913 - one argument for each option
     *,
     seed: int | None,
     runs: int,
     per_town: int,
     jobs: int,
+    minutes: float,
     sabotage: str | None,
     json_file: Path | None,
 ) -> None:
@@ -54,6 +56,7 @@ def main(
         jobs=jobs,
         home=home,
         sabotage=sabotage or "",
+        minutes=minutes,
     )
     console.print(f"seed {orders.seed}, folders below {home}", markup=False)
     done = 0

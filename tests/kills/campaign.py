@@ -38,6 +38,7 @@ class Orders:
         jobs: How many at the same time.
         home: Where runs have their folders.
         sabotage: ``forget``: after a kill the filer's journals are deleted.
+        minutes: After these no run is begun; 0: as long as it takes.
     """
 
     seed: int
@@ -46,6 +47,7 @@ class Orders:
     jobs: int
     home: Path
     sabotage: str = ""
+    minutes: float = 0.0
 
 
 @dataclass
@@ -85,13 +87,27 @@ async def conduct(orders: Orders, tell: Callable[[Report], None]) -> Result:
     try:
         for first in range(0, orders.runs, orders.per_town):
             count = min(orders.per_town, orders.runs - first)
-            seeds = iter(range(orders.seed + first, orders.seed + first + count))
+            if _is_over(orders, began):
+                break
+            seeds = _drawn(orders, range(orders.seed + first, orders.seed + first + count), began)
             await _in_one_town(orders, seeds, warm, result, tell)
     finally:
         for one in warm:
             await one.close()
     result.took_s = time.monotonic() - began
     return result
+
+
+def _is_over(orders: Orders, began: float) -> bool:
+    return 0 < orders.minutes * 60 < time.monotonic() - began
+
+
+def _drawn(orders: Orders, seeds: range, began: float) -> Iterator[int]:
+    """The seeds of one destination, for as long as there is time."""
+    for seed in seeds:
+        if _is_over(orders, began):
+            return
+        yield seed
 
 
 async def _in_one_town(

@@ -70,7 +70,7 @@ async def measure(sizes: Sequence[int], *, bits_per_s: int, round_trip_s: float)
     with tempfile.TemporaryDirectory(prefix="bistro-link-") as name:
         root = Path(name)
         with destination(root) as place:
-            await _until_up(place)
+            await asyncio.to_thread(place.await_ready)
             async with shaped(
                 place.port, bits_per_s=bits_per_s, round_trip_s=round_trip_s, port=place.line_port
             ):
@@ -118,18 +118,6 @@ class Pulse:
             await asyncio.sleep(_BEAT_S)
             now = time.monotonic()
             self.longest_s, before = max(self.longest_s, now - before), now
-
-
-async def _until_up(place: Place) -> None:
-    for _ in range(600):
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", place.port)
-        except ConnectionError:
-            await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            return
-    raise TimeoutError("the destination does not listen")
 
 
 @click.command()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import ssl
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Final
 
 import trustme
 
+from bistro.api import routes
 from bistro.clock import SystemClock
 from bistro.crypto.signing import SigningKey
 from bistro.net.session import Session
@@ -36,23 +39,40 @@ class Place:
     port: int
     line_port: int
     ca: Path
+    host: str = "localhost"
 
     @property
     def url(self) -> str:
         """Where filers find it."""
-        return f"https://localhost:{self.line_port}"
+        return f"https://{self.host}:{self.line_port}"
+
+    def await_ready(self) -> None:
+        """Wait until the call is served."""
+        context = ssl.create_default_context(cafile=self.ca)
+        path = routes.TERMS.path(call="spring")
+        for _ in range(_UP_S * 10):
+            with contextlib.suppress(OSError):
+                url = f"https://{self.host}:{self.port}{path}"
+                with urllib.request.urlopen(url, timeout=5, context=context):
+                    return
+            time.sleep(0.1)
+        raise AssertionError("the destination does not serve its call")
 
 
 @contextlib.contextmanager
-def destination(root: Path) -> Iterator[Place]:
-    """A destination that serves TLS and says that it is to be found behind the line."""
+def destination(root: Path, host: str = "") -> Iterator[Place]:
+    """A destination that serves TLS and says that it is to be found behind the line.
+
+    With ``host`` there is no line: it is found under that name.
+    """
     authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
+    certificate = authority.issue_cert(host or "localhost")
     chain, key, ca = root / "chain.pem", root / "key.pem", root / "ca.pem"
     certificate.cert_chain_pems[0].write_to_path(chain)
     certificate.private_key_pem.write_to_path(key)
     authority.cert_pem.write_to_path(ca)
-    place = Place(free_port(), free_port(), ca)
+    port = free_port()
+    place = Place(port, port, ca, host) if host else Place(port, free_port(), ca)
     folder = root / "server"
     where = (f"--port={place.port}", f"--base-url={place.url}")
     run("bistro-server", "init", folder, "--name=permits.example", *where).require(0)

@@ -56,7 +56,8 @@ async def test_daemons_use_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     ("value", "error", "words"),
     [
         ("http://127.0.0.1:9", UnavailableError, "the proxy 127.0.0.1 cannot be reached"),
-        ("socks5://127.0.0.1:9", SettingsError, "expected an http:// address"),
+        ("socks5://127.0.0.1:9", UnavailableError, "the proxy 127.0.0.1 cannot be reached"),
+        ("ftp://127.0.0.1:9", SettingsError, "expected an http:// or socks5:// address"),
     ],
 )
 async def test_a_bad_proxy_is_named(
