@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,18 +31,19 @@ class Command:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def run(self, *arguments: str) -> tuple[int, str]:
-        """Run a command to its end; its exit code and everything it said."""
-        process = await self._start(*arguments, out=asyncio.subprocess.PIPE)
+    async def run(self, *arguments: str, under: Sequence[str] = ()) -> tuple[int, str]:
+        """Run a command to its end, perhaps under another; its exit code and what it said."""
+        process = await self._start(*arguments, out=asyncio.subprocess.PIPE, under=under)
         out, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, out.decode()
 
-    async def _start(self, *arguments: str, out: int) -> asyncio.subprocess.Process:
+    async def _start(
+        self, *arguments: str, out: int, under: Sequence[str] = ()
+    ) -> asyncio.subprocess.Process:
+        program = (*under, sys.executable, "-c", "from bistro_relay.cli import main; main()")
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            "from bistro_relay.cli import main; main()",
+            *program,
             *arguments,
             stdout=out,
             stderr=asyncio.subprocess.STDOUT,

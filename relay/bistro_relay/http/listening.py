@@ -14,6 +14,7 @@ from bistro.api import routes
 from bistro.daemon.connection import Connection
 from bistro.daemon.front import Front
 from bistro.daemon.listening import HttpPart
+from bistro.daemon.polling import PolledListener
 from bistro.daemon.preface import Introduction
 from bistro.daemon.web import ALARM, counter
 from bistro_relay.http.upload_connection import UploadConnection
@@ -47,7 +48,7 @@ class RelayHttpPart(HttpPart):
             # The listener is closed, and who keeps fragments runs still.
             await self.uploads.drain(self.grace_s)
 
-    async def _listen(self, front: Front) -> asyncio.Server:
+    async def _listen(self, front: Front) -> asyncio.Server | PolledListener:
         uploads = self.uploads
         if uploads is None:
             return await super()._listen(front)
