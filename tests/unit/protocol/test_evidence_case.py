@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from bistro.crypto.digest import sha256
-from bistro.crypto.signing import sign_note
+from bistro.crypto.signing import SigningKey, sign_note
 from bistro.ids import Origin
 from bistro.protocol.findings import State
 from bistro.protocol.verification import verify_evidence
@@ -188,3 +190,46 @@ def test_another_manifest_fails_alone() -> None:
     part, text = only_failure(replace(Filing().ticketed().evidence, manifest=manifest))
     assert part == "manifest"
     assert "that the header names" in text
+
+
+@pytest.mark.parametrize(
+    ("log_key", "digest"),
+    [(note_key(str(ORIGIN), seed="forged"), first_terms().hash), (LOG_KEY, bytes(32))],
+    ids=["another signs the log", "the log has another entry"],
+)
+def test_terms_that_the_log_does_not_have_are_refused(log_key: SigningKey, digest: bytes) -> None:
+    """Terms that were shown to one filer alone are nobody's terms."""
+    log = MemoryLedger(log_key)
+    log.append(TermsEntry(origin=str(ORIGIN), time=at(OPENS), digest=digest))
+    filing = Filing().ticketed()
+    (version,) = filing.evidence.terms
+    terms = (TermsVersion(version.note, log.prove(0).format().decode()),)
+    assert check(replace(filing.evidence, terms=terms)).failures[0].part == "terms"
+
+
+def test_first_terms_are_signed_with_the_key_that_they_name() -> None:
+    """A key that never signed anything does not become the destination's."""
+    unproven = note_key(ORIGIN.server, seed="unproven")
+    keys = replace(first_terms().keys, terms=unproven.verifier)
+    filing = Filing(first_terms(keys=keys), unproven).ticketed()
+    filing.add(terms_key=SERVER_KEY.verifier.format())
+    (version,) = filing.evidence.terms
+    for signers, is_good in (((SERVER_KEY,), False), ((SERVER_KEY, unproven), True)):
+        note = sign_note(filing.terms.text, *signers).decode()
+        filing.add(terms=(TermsVersion(note, version.proof),))
+        assert check(filing.evidence).exit_ok == is_good
+
+
+def test_rotations_from_before_the_trusted_key_say_nothing() -> None:
+    """Whoever came later trusts a later key, and reads the same file."""
+    oldest, older = (note_key(ORIGIN.server, seed=seed) for seed in ("oldest", "older"))
+    rotations = tuple(
+        build(first_terms(keys=replace(first_terms().keys, terms=new.verifier)), new, old)
+        .encode()
+        .decode()
+        for old, new in ((oldest, older), (older, SERVER_KEY))
+    )
+    evidence = Filing().ticketed().add(rotations=rotations).evidence
+    for trust in (oldest.verifier, older.verifier, TRUST):
+        report = verify_evidence(evidence, trust=trust)
+        assert report.exit_ok, report.failures
