@@ -13,7 +13,8 @@ from bistro.clock import SystemClock
 from bistro.instant import UnixMillis
 
 HOST: Final = "127.0.0.1"
-TIMEOUT_S: Final = 5.0
+TIMEOUT_S: Final = 30.0
+"""A machine that others load, too, may take seconds for an answer; who is dead resets at once."""
 _LIMIT: Final = 1 << 20
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
@@ -45,7 +46,8 @@ class Asked:
         end: Bytes that had come over the connection when it was complete.
         sent_at: When it was asked for.
         received_at: When it had come.
-        is_sealed: Whether it came through TLS: then nobody sees which bytes were an answer's.
+        is_hidden: Whether nobody can tell which of the bytes that left were it: they came
+            through TLS, or not over TCP.
     """
 
     life: int
@@ -53,13 +55,13 @@ class Asked:
     end: int
     sent_at: UnixMillis
     received_at: UnixMillis
-    is_sealed: bool = False
+    is_hidden: bool = False
 
     def was_sent(self, life: int, left: Left) -> bool:
         """Whether the whole answer had left at a moment of a life."""
         if self.life < life:
             return True
-        if self.is_sealed:
+        if self.is_hidden:
             # Had it come, it had left; it may have left a little earlier.
             return self.received_at < left.until
         return self.end <= left.sent.get(self.port, 0)

@@ -21,7 +21,7 @@ from tests.crash.cuts import TRACED
 from tests.crash.deaths import Death, Phase
 from tests.crash.victims import TRACE_LIMIT, CampaignError, Launch, Victim, Warm
 
-UP_S: Final = 30.0
+UP_S: Final = 60.0
 _POLL_S: Final = 0.003
 _WATCH_S: Final = 0.005
 

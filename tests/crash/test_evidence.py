@@ -72,6 +72,26 @@ def test_what_stood_there_before_is_left_out() -> None:
     assert examined(ANSWER, earlier=frozenset({ENTRY})).early == []
 
 
+def test_what_a_worker_passes_on_is_looked_at_as_it_is_handed_over() -> None:
+    """Whatever the worker does is another process's: its descriptors are not the daemon's."""
+    socket = r'9<UNIX-STREAM:[17->18,"\x2f\x73"]>'
+    answer = f"8 sendto({socket}, {text(PROOF)}, 200, 0, NULL, 0) = 200"
+    assert examined(WRITE, SYNC, answer).promises == 1
+    assert examined(WRITE, answer, SYNC).early == [ENTRY]
+    thread = "7 clone3({flags=CLONE_VM|CLONE_THREAD, stack=0x7f}, 88) = 8"
+    other = "7 clone(child_stack=NULL, flags=SIGCHLD <unfinished ...>"
+    started = "7 <... clone resumed>, child_tidptr=0x7f) = 9"
+    lines = (thread, other, "9 close(5</w>) = 0", started, "9 vfork() = 10", "10 close(6</w>) = 0")
+    pids = {event.call.pid for event in read_events([*lines, WRITE, SYNC, answer])}
+    assert pids == {7, 8}
+
+
+def test_events_say_when_they_were_written_down() -> None:
+    """Seconds of the system's clock, as strace gives them where it is asked to."""
+    (begun, ended) = read_events(["7 1795407852.420972 fdatasync(5</w>) = 0"])
+    assert begun.time_ms == ended.time_ms == 1_795_407_852_420
+
+
 def test_a_receipt_in_a_header_field_is_looked_at_and_what_others_promised_is_not() -> None:
     """A relay answers with its receipt in a field, and passes on claims with foreign tickets."""
     receipt = (

@@ -24,8 +24,8 @@ from tests.crash.warm import Order
 
 TRACE_LIMIT: Final = 16_000_000
 """Strings in traces are whole: no record is longer."""
-_ATTACH_S: Final = 10.0
-_END_S: Final = 20.0
+_ATTACH_S: Final = 30.0
+_END_S: Final = 40.0
 _ABORT_S: Final = 2.0
 _POLL_S: Final = 0.003
 _STOPPED: Final = 'kill -STOP $$; exec "$@"'

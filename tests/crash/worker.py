@@ -96,13 +96,16 @@ async def _noticing_pauses() -> AsyncIterator[list[float]]:
 
 
 async def _work(home: Path, subject_name: str, sabotage: str, wish: Wish) -> None:
+    # What is opened and checked in this process prints what it does: nobody reads that.
+    reports, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
     modules, make = SUBJECTS[subject_name]
     warm = await Warm.start(modules)
     try:
         subject = make(home / "templates", warm, sabotage)
         try:
             while line := await asyncio.to_thread(sys.stdin.readline):
-                os.write(1, encode_report(await _run(int(line), subject, warm, wish, home)))
+                os.write(reports, encode_report(await _run(int(line), subject, warm, wish, home)))
         finally:
             await subject.close()
     finally:

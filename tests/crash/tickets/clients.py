@@ -26,6 +26,7 @@ from tests.bench.loads.requests import post
 from tests.crash.connections import Asked, Connection, GoneError, connected, get
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
 from tests.crash.tickets.office import Office
+from tests.crash.tickets.opening import Opener
 
 _SIZES: Final = (1, 1, 1, 2, 5, 20, 60, 200)
 _PAUSE_S: Final = 0.004
@@ -45,6 +46,7 @@ class Crowd:
         registered: Calls in which filers have to say who they are.
         office: What they sign there.
         tls: With which they connect, if they do.
+        opener: Asks for the opening of a call, and what is shown of it, if it is near.
     """
 
     terms: Mapping[str, bytes]
@@ -55,6 +57,7 @@ class Crowd:
     registered: frozenset[str] = frozenset()
     office: Office = field(default_factory=Office)
     tls: ssl.SSLContext | None = None
+    opener: Opener | None = None
     _commitments: dict[str, list[bytes]] = field(default_factory=dict)
     _number: int = 0
 
@@ -78,6 +81,9 @@ class Crowd:
     async def _act(self, connection: Connection, chance: random.Random) -> bool:
         """Do something; whether the connection is still of use."""
         call = chance.choice(list(self.terms))
+        if self.opener is not None and chance.random() < _LOOKING:
+            await self.opener.look(connection, self.memory, chance)
+            return True
         if chance.random() < _LOOKING:
             await self.look(connection, (call, chance.choice(("log", "log", "refusals"))))
             return True

@@ -41,11 +41,28 @@ class Seen:
     asked: Asked
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was served of an opening, and stays as it is.
+
+    Attributes:
+        path: Where.
+        fact: What of it may never change.
+        asked: As of ``Held``.
+    """
+
+    path: str
+    fact: bytes
+    asked: Asked
+
+
 @dataclass
 class TicketMemory:
     """All of it.
 
     Attributes:
+        shown: What anybody saw of an opening.
+        opened: Ends of ``open`` that said that it was done.
         life: Number of the present life.
         asked_at: When a commitment of a call was first asked for.
         sizes: The largest size of a ledger that anybody knows.
@@ -54,6 +71,8 @@ class TicketMemory:
     life: int = 0
     held: list[Held] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+    opened: list[Asked] = field(default_factory=list)
     asked_at: dict[tuple[str, bytes], UnixMillis] = field(default_factory=dict)
     sizes: dict[LedgerName, int] = field(default_factory=dict)
 
@@ -79,6 +98,8 @@ class TicketMemory:
         for seen in self.seen:
             if seen.asked.was_sent(self.life, left):
                 known.see(seen)
+        known.shown = [one for one in self.shown if one.asked.was_sent(self.life, left)]
+        known.opened = [one for one in self.opened if one.was_sent(self.life, left)]
         return known
 
 

@@ -8,7 +8,7 @@ import re
 import ssl
 from asyncio.subprocess import PIPE, STDOUT
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from tests.crash.tickets.checking import LedgerCheck, Verifier, repetition_fault
 from tests.crash.tickets.clients import Crowd
 from tests.crash.tickets.memory import Held, LedgerName, Seen, TicketMemory
 from tests.crash.tickets.office import admission_faults, is_registered
+from tests.crash.tickets.opening import CALL
 from tests.crash.tickets.reading import read_log, static_faults
 from tests.crash.workers import SERVING_S, wait_for_workers
 
@@ -42,13 +43,13 @@ class TicketStage(ProgramStage):
     """A server and what its clients know; made by ``TicketSubject.prepare``."""
 
     own = re.compile(rb"bistro/")
-    at_rest_share = 0.4
     program = SERVER
 
     calls: dict[str, Terms]
     memory: TicketMemory
     crowd: Crowd
     verifier: Verifier = field(default_factory=Verifier)
+    _folder: Path = Path()
 
     @classmethod
     def of(
@@ -73,9 +74,14 @@ class TicketStage(ProgramStage):
         return cls(calls, memory, crowd)
 
     @property
+    def at_rest_share(self) -> float:
+        """Openings end there."""
+        return 0.4 if self.crowd.opener is None else 1.0
+
+    @property
     def promise_count(self) -> int:
-        """Tickets and refusals."""
-        return len(self.memory.held)
+        """Tickets and refusals, and what was seen of openings."""
+        return len(self.memory.held) + len(self.memory.shown)
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -84,7 +90,9 @@ class TicketStage(ProgramStage):
 
     @property
     def serving_s(self) -> tuple[float, float]:
-        """Short, but where workers have to come first."""
+        """Short, but where workers have to come first, or time has to pass."""
+        if self.crowd.opener is not None:
+            return 0.1, 1.2
         return (0.03, 0.3) if self.tls is None else SERVING_S
 
     def at_cut(self, left: Left) -> TicketStage:
@@ -95,7 +103,7 @@ class TicketStage(ProgramStage):
     def begin_life(self, folder: Path) -> None:
         """Connections are told apart by the life that they belong to."""
         self.crowd.memory = self.memory
-        self.memory.life += 1
+        self.memory.life, self._folder = self.memory.life + 1, folder
         now = SystemClock(ERROR_MS).now()
         for (call, name), _, _ in self._ledgers():
             file = folder / "calls" / call / name / "checkpoint"
@@ -104,14 +112,24 @@ class TicketStage(ProgramStage):
                 self.memory.see(Seen((call, name), file.read_bytes(), 0, asked))
 
     def arguments(self, folder: Path, chance: random.Random) -> list[str] | None:
-        return None
+        """Of ``open``, where a call may be opened soon."""
+        opener = self.crowd.opener
+        return None if opener is None else opener.arguments(folder, chance)
 
     def command_ended(self, status: int) -> None:
-        pass
+        """``open`` says by its status that it has come to the end."""
+        if status == 0:
+            now = SystemClock(ERROR_MS).now()
+            # Nobody can say at which moment of its life it was: no byte of it is ever sent.
+            self.memory.opened.append(Asked(self.memory.life, 0, 1, now, now))
 
-    def clients(self, port: int, chance: random.Random) -> Coroutine[None, None, None]:
-        """Three to eight filers."""
-        return self.crowd.run(port, chance, chance.randint(3, 8))
+    async def clients(self, port: int, chance: random.Random) -> None:
+        """Three to eight filers; somebody who opens the call when it is time."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.crowd.run(port, chance, chance.randint(3, 8)))
+            if self.crowd.opener is not None:
+                dice = random.Random(chance.random())
+                group.create_task(self.crowd.opener.run(self._folder, self.memory, dice))
 
     async def fill(self, port: int, count: int) -> None:
         """Give the first call so many entries more."""
@@ -148,6 +166,9 @@ class TicketStage(ProgramStage):
                     findings.add(found)
                 findings.faults += self._office_faults(read)
                 findings.add(await self._ask_again(port, chance))
+                if self.crowd.opener is not None:
+                    log = read[CALL, "log"]
+                    findings.add(await self.crowd.opener.check(connection, self.memory, log))
         except (BistroError, GoneError, TimeoutError, ValueError) as exc:
             findings.faults.append(f"what was started again does not answer: {exc}")
         findings.faults += self.crowd.problems
@@ -165,6 +186,10 @@ class TicketStage(ProgramStage):
         findings = Findings()
         for call in self.calls:
             held = [one for one in self.memory.held if one.ledger[0] == call]
+            is_over = self._is_over(call)
+            if is_over:
+                # Refusals are not given again then.
+                held = [one for one in held if one.ledger[1] == "log"]
             sample = chance.sample(held, min(len(held), _AGAIN))
             answers: list[Held | None] = []
             async with connected(port, self.tls) as connection:
@@ -177,21 +202,29 @@ class TicketStage(ProgramStage):
                 (new,) = await self.crowd.ask(connection, call, fresh, is_bulk=False)
             findings.faults += shortened(repetition_faults(sample, answers))
             findings.counts["asked again"] += len(sample)
-            if new is None:
+            if new is None and not self._is_over(call):
                 findings.faults.append(f"{call}: a new commitment gets no answer any more")
         return findings
+
+    def _is_over(self, call: str) -> bool:
+        """Whether nothing new may be answered with a promise: it may be opened, or is."""
+        opener = self.crowd.opener
+        return opener is not None and call == CALL and opener.is_due
 
     async def check_at_rest(self, folder: Path, *, is_full: bool) -> Findings:
         """Read what lies on the disk: the ledgers' own check, then tiles and bundles."""
         findings = Findings()
         if is_full:
             findings.add(await _log_check(folder))
-        registry = CallRegistry(ServerFolder(folder))
+        registry, opener = CallRegistry(ServerFolder(folder)), self.crowd.opener
+        log: list[bytes] = []
         for call in self.calls:
             ledgers = await CallLedgers.open(
                 registry.load(call), SystemClock(ERROR_MS), error_limit_ms=2 * ERROR_MS
             )
             try:
+                if opener is not None and call == CALL:
+                    log = list(ledgers.log.entries())
                 if call in self.crowd.registered:
                     findings.faults += admission_faults(folder, call, ledgers.log.entries())
                 for name, ledger in (("log", ledgers.log), ("refusals", ledgers.refusals)):
@@ -203,6 +236,8 @@ class TicketStage(ProgramStage):
                 findings.faults.append(f"{call}: {exc.message}")
             finally:
                 await ledgers.close()
+        if opener is not None and not findings.faults:
+            findings.add(await opener.finish(folder, log))
         return findings
 
 
