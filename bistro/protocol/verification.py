@@ -23,7 +23,6 @@ from bistro.protocol.promise_checks import (
     check_receipts,
     check_refusal,
 )
-from bistro.protocol.stamp_checks import check_stamps
 from bistro.protocol.statement_checks import check_statements
 from bistro.wire.evidence import Evidence
 from bistro.wire.receipt import Receipt
@@ -102,7 +101,11 @@ def _check_parts(
         with findings.checking("postmarks"):
             check_postmarks(case, evidence.postmarks, findings)
     check_statements(case, log, findings)
-    check_stamps(case, log, findings, authorities=authorities)
+    if evidence.timestamps or evidence.witnessed is not None:
+        # Few have stamps, and what reads certificates takes its time to load.
+        from bistro.protocol.stamp_checks import check_stamps  # noqa: PLC0415
+
+        check_stamps(case, log, findings, authorities=authorities)
     if evidence.file_key is not None:
         findings.open(
             "file_key",

@@ -14,7 +14,6 @@ from typing import Final
 from bistro.crypto.signing import VerifierKey
 from bistro.errors import BistroError, StorageError
 from bistro.protocol.submission import Submission
-from bistro.protocol.verification import verify_evidence
 from bistro.storage.durable import SYSTEM_DISK, Disk, make_directories, read_file, write_atomically
 from bistro.wire.anchor import StampedEntry
 from bistro.wire.evidence import MAX_BLOB_SIZE, MAX_EVIDENCE_SIZE, Evidence, TermsVersion
@@ -156,6 +155,9 @@ def require_verifies(evidence: Evidence) -> None:
     Raises:
         VerificationError: Something in it does not hold.
     """
+    # Loaded late: nobody waits for it before the ticket.
+    from bistro.protocol.verification import verify_evidence  # noqa: PLC0415
+
     report = verify_evidence(evidence, trust=VerifierKey.parse(evidence.terms_key))
     if not report.exit_ok:
         raise messages.evidence_fails([(one.part, one.text) for one in report.failures])

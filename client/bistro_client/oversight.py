@@ -14,10 +14,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bistro.errors import UnavailableError
-from bistro_client.uploading import Delivery
+
+if TYPE_CHECKING:  # whoever waits for a ticket loads limits, and no uploads
+    from bistro_client.uploading import Delivery
 
 STALL_S: Final = 20.0
 DEAD_S: Final = 90.0

@@ -28,16 +28,11 @@ from bistro.wire.terms import SignedTerms
 from bistro.wire.ticket import Ticket
 from bistro_client import notices, peer_messages
 from bistro_client.admitting import admit, find_admission, needs_admission
-from bistro_client.discarding import discard
 from bistro_client.equipment import Equipment, Visit
 from bistro_client.evidence_file import load_terms, save_terms, update
 from bistro_client.gathering import require_fits, sources_of
 from bistro_client.journal import Journal
 from bistro_client.keyring import FilerKey
-from bistro_client.presenting import present
-from bistro_client.sealing import Order, Stopped, Watch, seal
-from bistro_client.staging import Stager
-from bistro_client.ticketing import TicketWindow
 
 RECORD_AGAIN_MS: Final = 60_000
 """The same failure is recorded again after this long."""
@@ -92,6 +87,9 @@ class Steps:
         return await self.equipment.visit(journal.submission)
 
     async def _seal(self, journal: Journal, visit: Visit, key: FilerKey | None) -> None:
+        from bistro_client.discarding import discard  # noqa: PLC0415 - as below
+        from bistro_client.sealing import Order, Stopped, Watch, seal  # noqa: PLC0415 - as below
+
         request = journal.submission.request
         folder = journal.folder
         stop = threading.Event()
@@ -135,6 +133,8 @@ class Steps:
         admission = None
         if needs_admission(terms):
             admission = await asyncio.to_thread(self._admission, journal, submission.sealed)
+        from bistro_client.ticketing import TicketWindow  # noqa: PLC0415 - as below
+
         window = TicketWindow(
             visit.destination,
             submission.request.origin,
@@ -214,6 +214,9 @@ class Steps:
             kept = await asyncio.to_thread(load_terms, journal.folder)
             note = (sealed.terms if sealed else "").encode()
             terms = kept[-1].signed.terms if kept else SignedTerms.parse(note).terms
+        # Each step is loaded when it begins: none waits for the code of those behind it.
+        from bistro_client.staging import Stager  # noqa: PLC0415
+
         stager = Stager(
             journal,
             self.equipment.session,
@@ -230,6 +233,8 @@ class Steps:
             await self._renew_evidence(journal)
 
     async def _present(self, journal: Journal, visit: Visit) -> None:
+        from bistro_client.presenting import present  # noqa: PLC0415 - as the stager
+
         wait = self.equipment.patience.begin(
             until=visit.versions.terms.stage_by, time=visit.destination.time
         )

@@ -38,7 +38,6 @@ from bistro_client.pacing import Pace
 from bistro_client.patience import Patience
 from bistro_client.steps import Steps
 from bistro_client.times import UNSURE_MS
-from bistro_client.watching import Watcher
 
 _SECONDS_LENGTH = len("2026-11-22T17:30:00")
 _RANDOM_SIZE = 3
@@ -258,6 +257,8 @@ class Submitter:
         return await self._steps.run(journal, visit)
 
     async def _watch(self, journal: Journal, visit: Visit) -> None:
+        from bistro_client.watching import Watcher  # noqa: PLC0415 - not before the ticket
+
         listener = self._equipment.listener
         try:
             await Watcher(journal, visit.destination, visit.versions, listener).look()
