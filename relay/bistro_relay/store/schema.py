@@ -26,7 +26,7 @@ CREATE TABLE upload (
   -- The encoded claim, verified.
   claim BLOB NOT NULL,
   size INTEGER NOT NULL,
-  fragment_hash BLOB NOT NULL CHECK (length(fragment_hash) = 32),
+  sha256 BLOB NOT NULL CHECK (length(sha256) = 32),
   state TEXT NOT NULL
     CHECK (state IN ('receiving', 'complete', 'held', 'released', 'expired', 'terminated')),
   -- Bytes that are durable in the segment and may have been acknowledged.
@@ -80,7 +80,7 @@ CREATE TABLE upload_next (
   fragment INTEGER NOT NULL,
   claim BLOB NOT NULL,
   size INTEGER NOT NULL,
-  fragment_hash BLOB NOT NULL CHECK (length(fragment_hash) = 32),
+  sha256 BLOB NOT NULL CHECK (length(sha256) = 32),
   state TEXT NOT NULL
     CHECK (state IN ('receiving', 'complete', 'held', 'released', 'expired', 'terminated')),
   offset INTEGER NOT NULL CHECK (offset BETWEEN 0 AND size),
@@ -92,8 +92,8 @@ CREATE TABLE upload_next (
   changed_at INTEGER NOT NULL
 ) STRICT;
 INSERT INTO upload_next
-  SELECT id, server, call, commitment, fragment, claim, size, fragment_hash, state, offset,
-    expires_at, hold_until, NULL, NULL, changed_at FROM upload;
+  SELECT id, server, call, commitment, fragment, claim, size, sha256, state, offset, expires_at,
+    hold_until, NULL, NULL, changed_at FROM upload;
 CREATE TEMPORARY TABLE shown AS SELECT cursor, upload, server, call FROM staged;
 DELETE FROM staged;
 DROP TABLE upload;
@@ -134,7 +134,12 @@ CREATE TABLE account (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_FIRST, _SHARED, _ACCOUNTS)
+_TREE_HASHES: Final = """
+-- It is the root of a tree of hashes (docs/spec/fragments.md, tree hash).
+ALTER TABLE upload RENAME COLUMN sha256 TO fragment_hash;
+"""
+
+MIGRATIONS: Final = (_FIRST, _SHARED, _ACCOUNTS, _TREE_HASHES)
 
 
 async def open_database(directory: Path) -> Database:

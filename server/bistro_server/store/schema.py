@@ -77,7 +77,7 @@ CREATE TABLE envelope (
   submission INTEGER PRIMARY KEY REFERENCES submission (id),
   blob TEXT NOT NULL,
   size INTEGER NOT NULL,
-  envelope_hash BLOB NOT NULL,
+  sha256 BLOB NOT NULL,
   stored_at INTEGER NOT NULL
 );
 
@@ -167,7 +167,12 @@ ALTER TABLE call ADD COLUMN admissions_read INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE call ADD COLUMN admitted INTEGER NOT NULL DEFAULT 0;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD)
+_FOURTH: Final = """
+-- It is the root of a tree of hashes (docs/spec/fragments.md, tree hash).
+ALTER TABLE envelope RENAME COLUMN sha256 TO envelope_hash;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """The n-th leads to version n. Add to them; never change one that anybody has run."""
 
 

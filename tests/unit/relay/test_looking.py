@@ -78,7 +78,7 @@ async def test_rows_of_the_first_schema_are_taken_over(tmp_path: Path) -> None:
     async with old.transaction() as tx:
         for name, state, hold in (("held", "held", 9), ("coming", "receiving", None)):
             await tx.execute(
-                "INSERT INTO upload (id, server, call, commitment, claim, size, fragment_hash, "
+                "INSERT INTO upload (id, server, call, commitment, claim, size, sha256, "
                 "fragment, state, offset, expires_at, hold_until, changed_at) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, 1, ?, 1)",
                 (name, *row, state, hold),
