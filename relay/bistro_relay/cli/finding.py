@@ -26,9 +26,13 @@ from typing import Final
 
 from bistro.errors import FormatError, SettingsError
 from bistro.ids import require_host_name
+from bistro_relay.cli.owning import owner_name
 
 LETSENCRYPT: Final = Path("/etc/letsencrypt/live")
 LOCALTIME: Final = Path("/etc/localtime")
+
+ROOTS_USER: Final = "bistro-relay"
+"""Who runs a relay that root has made."""
 
 _CERTIFICATE: Final = "fullchain.pem"
 _KEY: Final = "privkey.pem"
@@ -107,5 +111,6 @@ def find_program() -> Path:
 
 def find_user() -> str:
     """Who shall run the relay: whoever made it, but for root a user of its own."""
-    found = getpass.getuser()
-    return "bistro-relay" if found == "root" else found
+    # Not by the environment: a command that root runs may go on as the folder's owner.
+    found = owner_name(os.geteuid()) if hasattr(os, "geteuid") else getpass.getuser()
+    return ROOTS_USER if found == "root" else found

@@ -22,6 +22,7 @@ from bistro.ids import require_base_url, require_host_name
 from bistro.net.session import Session
 from bistro.storage.durable import make_directories, write_atomically
 from bistro_relay.cli import finding
+from bistro_relay.cli.owning import become_owner, owner_name
 from bistro_relay.cli.reporting import directory_option
 from bistro_relay.cli.status import format_size
 from bistro_relay.cli.units import Place, units
@@ -69,6 +70,7 @@ def init(  # noqa: PLR0913, PLR0917 - click's way of giving options
     abuse_contact: str | None,
 ) -> None:
     """Make the settings and the key of a new relay in DIRECTORY; nothing is asked."""
+    become_owner(directory)
     name = name or finding.find_name()
     certificate = finding.find_certificate(directory, name)
     host = host or ("127.0.0.1" if certificate is None else "0.0.0.0")  # noqa: S104 - a relay's job
@@ -139,6 +141,11 @@ def _tell(
     click.echo(f"fingerprint  {key.verifier.fingerprint()}")
     click.echo()
     click.echo("Next:")
+    if owner_name(directory.stat().st_uid) == "root":
+        # Whoever runs the unit must be able to read what root has made.
+        user = finding.ROOTS_USER
+        click.echo(f"  sudo useradd --system --home-dir {folder} {user}")
+        click.echo(f"  sudo chown -R {user}: {folder}")
     click.echo(f"  bistro-relay allow https://DESTINATION --dir {folder}")
     click.echo(f"  sudo cp {folder}/{UNITS}/* /etc/systemd/system/")
     click.echo("  sudo systemctl daemon-reload && sudo systemctl enable --now bistro-relay")
