@@ -98,6 +98,9 @@ def test_a_segment_that_cannot_be_begun_loses_nothing(tmp_path: Path, step: int,
     if isinstance(failure, UnavailableError):
         wal.append(records[done], done * 300)
         done += 1
+    elif isinstance(failure, StorageError):
+        with pytest.raises(StorageError):
+            wal.append(record(done * 300), done * 300)
     wal.close()
     found = starts(path)
     assert found in (
