@@ -13,12 +13,13 @@ __all__ = [
     "add_prints",
     "cut_alike",
     "joined_columns",
+    "keyed_digests",
     "known_prints",
     "leaf_hashes",
-    "parent_hashes",
     "proof_texts",
     "sorted_rows",
     "spelled_entries",
+    "tree_levels",
 ]
 
 IS_COMPILED = True
@@ -29,24 +30,26 @@ try:
         add_prints,
         cut_alike,
         joined_columns,
+        keyed_digests,
         known_prints,
         leaf_hashes,
-        parent_hashes,
         proof_texts,
         sorted_rows,
         spelled_entries,
+        tree_levels,
     )
 except ImportError:
     from bistro.crypto.bulk_python import (
         add_prints,
         cut_alike,
         joined_columns,
+        keyed_digests,
         known_prints,
         leaf_hashes,
-        parent_hashes,
         proof_texts,
         sorted_rows,
         spelled_entries,
+        tree_levels,
     )
 
     IS_COMPILED = False

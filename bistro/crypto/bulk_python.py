@@ -14,6 +14,7 @@ from typing import Final
 _FEW: Final = 8
 """Of a larger batch than so many times what is wanted, not all paths are spelled."""
 
+_KEYED: Final = 16
 _LEAST: Final = 7
 _WORD_BITS: Final = 32
 
@@ -64,6 +65,14 @@ def joined_columns(keys: list[bytes], entries: list[bytes], /) -> bytes:
     return b"".join([columns, *keys, *entries])
 
 
+def keyed_digests(secret: bytes, texts: list[bytes], /) -> bytes:
+    """For tables whose keys strangers choose: SHA-256 over ``secret`` and each text, 16 bytes each.
+
+    Cut off, and seen by nobody, so that no text can be made from another's digest.
+    """
+    return b"".join([sha256(secret + text).digest()[:_KEYED] for text in texts])
+
+
 def known_prints(buckets: list[bytes], digests: bytes, width: int, bits: int, /) -> list[int]:
     """The places of digests that may have been added; none that was is missing."""
     return [
@@ -82,14 +91,6 @@ def _prints(digests: bytes, width: int, bits: int) -> Iterator[tuple[int, bytes]
 def leaf_hashes(entries: list[bytes], /) -> list[bytes]:
     """The hash of each entry as a leaf: ``SHA-256(0x00 ‖ entry)``."""
     return [sha256(b"\x00" + entry).digest() for entry in entries]
-
-
-def parent_hashes(nodes: list[bytes], /) -> list[bytes]:
-    """The hash over each two neighbours: ``SHA-256(0x01 ‖ left ‖ right)``; an odd one has none."""
-    return [
-        sha256(b"\x01" + left + right).digest()
-        for left, right in zip(nodes[::2], nodes[1::2], strict=False)
-    ]
 
 
 def proof_texts(  # noqa: PLR0913, PLR0917 - columns, as its twin takes them
@@ -178,3 +179,31 @@ def sorted_rows(rows: bytes, width: int, /) -> bytes:
 def spelled_entries(head: bytes, digests: list[bytes], tail: bytes, /) -> list[bytes]:
     """Each digest in hexadecimal digits, between ``head`` and ``tail``."""
     return [b"%b%b%b" % (head, hexlify(digest), tail) for digest in digests]
+
+
+def tree_levels(old_size: int, old_nodes: list[bytes], leaves: list[bytes], /) -> _Levels:
+    """What a tree has at its right edge when leaves are added.
+
+    Args:
+        old_size: How many leaves it had.
+        old_nodes: The roots of its complete subtrees, the largest first.
+        leaves: Hashes of the new ones.
+
+    Returns:
+        For every level, lowest first, the offset of the first known node, and the nodes from
+        there on; a node without a right sibling moves up unchanged.
+    """
+    left, nodes = old_nodes[:], leaves[:]
+    levels: _Levels = []
+    for level in range(max(old_size + len(leaves) - 1, 0).bit_length() + 1):
+        first = old_size >> level
+        if first & 1:
+            # The left neighbour belongs to the old tree, where it is complete.
+            nodes = [left.pop(), *nodes]
+            first -= 1
+        levels.append((first, nodes))
+        if len(nodes) > 1:
+            pairs = zip(nodes[::2], nodes[1::2], strict=False)
+            above = [sha256(b"\x01" + one + other).digest() for one, other in pairs]
+            nodes = above + nodes[-1:] if len(nodes) & 1 else above
+    return levels

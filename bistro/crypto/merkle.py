@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bistro.crypto.bulk import parent_hashes
+from bistro.crypto.bulk import tree_levels
 from bistro.crypto.digest import EMPTY_ROOT, HASH_SIZE, node_hash
 from bistro.errors import UnknownObjectError, VerificationError
 
@@ -102,27 +102,17 @@ class BatchTree:
         _require_hashes("batch", leaf_hashes)
         self._old_size = frontier.size
         self.size = frontier.size + len(leaf_hashes)
-        # A node without a right sibling moves up unchanged, so the last may be incomplete.
-        self.levels: list[tuple[int, list[bytes]]] = []
-        old_nodes = list(frontier.nodes)
-        nodes = list(leaf_hashes)
-        kept: list[bytes] = []
-        for level in range(max(self.size - 1, 0).bit_length() + 1):
-            first = frontier.size >> level
-            if first & 1:
-                # The left neighbour belongs to the old tree, where it is complete.
-                nodes = [old_nodes.pop(), *nodes]
-                first -= 1
-            self.levels.append((first, nodes))
-            if self.size >> level & 1:
-                # The last complete subtree of this level has no right neighbour.
-                kept.append(nodes[(self.size >> level) - 1 - first])
-            if len(nodes) > 1:
-                above = parent_hashes(nodes)
-                nodes = above + nodes[-1:] if len(nodes) & 1 else above
+        self.levels = tree_levels(frontier.size, list(frontier.nodes), list(leaf_hashes))
+        # The last complete subtree of a level may have no right neighbour.
+        kept = [
+            nodes[(self.size >> level) - 1 - first]
+            for level, (first, nodes) in enumerate(self.levels)
+            if self.size >> level & 1
+        ]
         self.frontier = Frontier(self.size, tuple(reversed(kept)))
-        # What has moved up to the highest level is the root; an empty tree has none.
-        self.root = nodes[0] if nodes else EMPTY_ROOT
+        # The highest level is the root; its last node, where nodes have moved up.
+        highest = self.levels[-1][1]
+        self.root = highest[0] if highest else EMPTY_ROOT
 
     def inclusion_path(self, index: int) -> tuple[bytes, ...]:
         """The inclusion path of a leaf of this batch, lowest sibling first.

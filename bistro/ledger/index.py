@@ -19,11 +19,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
-from bistro.crypto.bulkmac import SECRET_SIZE, BulkMac
+from bistro.crypto.bulk import keyed_digests
 from bistro.errors import StorageError
 from bistro.ledger.fingerprints import Fingerprints
 from bistro.ledger.merging import Merger, is_mergeable
-from bistro.ledger.rows import make_rows
+from bistro.ledger.rows import DIGEST_SIZE, cut, make_rows
 from bistro.ledger.runs import (
     CHECK_SIZE,
     NAME,
@@ -43,6 +43,7 @@ from bistro.storage.durable import (
 )
 
 KEY_FILE: Final = "mac-key"
+SECRET_SIZE: Final = 16
 
 _CRC = struct.Struct(">I")
 
@@ -56,12 +57,12 @@ class DuplicateIndex:
         reach: It holds the keys of all entries below this index.
     """
 
-    def __init__(self, directory: Path, mac: BulkMac, *, disk: Disk) -> None:
+    def __init__(self, directory: Path, secret: bytes, *, disk: Disk) -> None:
         self.reach = 0
         self._directory = directory
         self._disk = disk
-        self._mac = mac
-        self._check = mac.digests([b"check"])[0][:CHECK_SIZE]
+        self._secret = secret
+        self._check = keyed_digests(secret, [b"check"])[:CHECK_SIZE]
         self._prints = Fingerprints()
         self._runs: list[Run] = []
         self._lock = threading.Lock()
@@ -82,7 +83,7 @@ class DuplicateIndex:
             # Runs that were made with another one tell so: they are left out.
             secret = secrets.token_bytes(SECRET_SIZE)
             write_atomically(path, secret + _CRC.pack(zlib.crc32(secret)), disk=disk)
-        index = cls(directory, BulkMac(secret), disk=disk)
+        index = cls(directory, secret, disk=disk)
         with suppress(StorageError):
             # What is damaged is made anew from the entries; so is what follows it.
             index._load()
@@ -106,7 +107,7 @@ class DuplicateIndex:
                 f"{directory / KEY_FILE}: missing or damaged",
                 hint="the duplicate index is made anew from the entries when the ledger is opened",
             )
-        index = cls(directory, BulkMac(secret), disk=disk)
+        index = cls(directory, secret, disk=disk)
         try:
             index._load()
         except BaseException:
@@ -138,9 +139,9 @@ class DuplicateIndex:
     def _place(self, start: int, end: int) -> RunPlace:
         return RunPlace(self._directory, start, end, self._check, self._disk)
 
-    def digests(self, keys: Sequence[bytes]) -> list[bytes]:
+    def digests(self, keys: list[bytes]) -> tuple[bytes, ...]:
         """What stands for each key in the runs, 16 bytes."""
-        return self._mac.digests(keys)
+        return cut(keyed_digests(self._secret, keys), DIGEST_SIZE)
 
     @contextmanager
     def held(self) -> Iterator[list[Run]]:
@@ -150,13 +151,13 @@ class DuplicateIndex:
                 runs = list(self._runs)
             yield runs
 
-    def suspects(self, keys: Sequence[bytes]) -> list[bytes]:
+    def suspects(self, keys: list[bytes]) -> list[bytes]:
         """The keys that may be known, without touching the disk; none that is known is missing."""
         if not self.reach:
             return []
-        return self._prints.suspects(keys, self._mac.joined(keys)) if keys else []
+        return self._prints.suspects(keys, keyed_digests(self._secret, keys))
 
-    def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+    def find(self, keys: list[bytes]) -> dict[bytes, int]:
         """The index of the entry of each key that is known; blocks while files are read.
 
         Raises:
@@ -165,7 +166,7 @@ class DuplicateIndex:
         found: dict[bytes, int] = {}
         suspects = self.suspects(keys)
         with self._lock:
-            for key, digest in zip(suspects, self._mac.digests(suspects), strict=True):
+            for key, digest in zip(suspects, self.digests(suspects), strict=True):
                 for run in reversed(self._runs):
                     index = run.find(digest)
                     if index is not None:
@@ -185,7 +186,7 @@ class DuplicateIndex:
         """
         self._merger.require_running()
         indexes = array("Q", [index for index, key in enumerate(keys, self.reach) if key])
-        digests = self._mac.joined([key for key in keys if key]) if indexes else b""
+        digests = keyed_digests(self._secret, [key for key in keys if key])
         rows = make_rows(digests, indexes)
         place = self._place(self.reach, size)
         run = write_run(place, [rows] if rows else [], count=len(indexes))

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from bistro.crypto.bulkmac import MAC_SIZE
 from bistro.errors import StorageError
 from bistro.ledger.index import DuplicateIndex
-from bistro.ledger.rows import ROW_SIZE, cut
+from bistro.ledger.rows import DIGEST_SIZE, ROW_SIZE, cut
 from bistro.ledger.runs import Run, merge_rows
 
 _MODULUS: Final = 1 << 128
@@ -69,11 +68,11 @@ class IndexCheck:
         total, count, previous = 0, 0, bytes(ROW_SIZE)
         for rows in merge_rows(self._runs, _never_wait) if self._runs else ():
             for row in cut(rows, ROW_SIZE):
-                if row[:MAC_SIZE] == previous[:MAC_SIZE]:
+                if row[:DIGEST_SIZE] == previous[:DIGEST_SIZE]:
                     raise _used_twice(_index_of(previous), _index_of(row))
                 previous = row
                 if (index := _index_of(row)) < self._size:
-                    total += int.from_bytes(row[:MAC_SIZE], "big") * (2 * index + 1)
+                    total += int.from_bytes(row[:DIGEST_SIZE], "big") * (2 * index + 1)
                     count += 1
             total %= _MODULUS
         if (total, count) != (self._sum, self._count):
@@ -89,7 +88,7 @@ def _never_wait() -> None:
 
 
 def _index_of(row: bytes) -> int:
-    return int.from_bytes(row[MAC_SIZE:], "big")
+    return int.from_bytes(row[DIGEST_SIZE:], "big")
 
 
 def _used_twice(first: int, second: int) -> StorageError:

@@ -120,6 +120,7 @@ class Ledger:
         disk: Disk = SYSTEM_DISK,
         publish_after: int = PUBLISH_AFTER,
         key_of: KeyOf | None = None,
+        anew: bool = False,
     ) -> Self:
         """Open the ledger in ``directory``, or begin one, after checking what is there.
 
@@ -129,6 +130,7 @@ class Ledger:
             disk: The system calls to use.
             publish_after: Unpublished entries that make publishing due, at least 256.
             key_of: Makes an entry's key anew; without it the write-ahead file is kept for ever.
+            anew: Make anew, and publish, what is derived from the entries, whatever is there.
 
         Raises:
             UnavailableError: Another process, or this one, has it open.
@@ -142,10 +144,17 @@ class Ledger:
             publish_after=publish_after,
             key_of=key_of,
             disk=disk,
+            anew=anew,
         )
-        static = StaticLog(directory, disk=disk)
+        static = StaticLog(directory, disk=disk, anew=anew)
         ledger = cls(static, await opening, signer=signer, publish_after=publish_after)
         ledger._set_due()
+        if anew:
+            try:
+                await ledger.publish_checkpoint()
+            except BaseException:
+                await ledger.close()
+                raise
         return ledger
 
     @property
@@ -243,7 +252,7 @@ class Ledger:
                 hint="the operator must start it again; asking again then is harmless",
             )
 
-    async def lookup(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+    async def lookup(self, keys: list[bytes]) -> dict[bytes, int]:
         """The index of the entry of each key that is known.
 
         Raises:

@@ -14,9 +14,9 @@ from bisect import bisect_right
 from typing import Final
 
 from bistro.crypto.bulk import sorted_rows
-from bistro.crypto.bulkmac import MAC_SIZE
 
-ROW_SIZE: Final = MAC_SIZE + 5
+DIGEST_SIZE: Final = 16
+ROW_SIZE: Final = DIGEST_SIZE + 5
 
 _WORD_SIZE: Final = 8
 
@@ -29,10 +29,10 @@ def make_rows(digests: bytes, indexes: array[int]) -> bytes:
         indexes: The index of the entry for each, below 2**40; of type ``Q``.
     """
     rows = bytearray(len(indexes) * ROW_SIZE)
-    for at in range(MAC_SIZE):
-        rows[at::ROW_SIZE] = digests[at::MAC_SIZE]
+    for at in range(DIGEST_SIZE):
+        rows[at::ROW_SIZE] = digests[at::DIGEST_SIZE]
     words = (indexes if sys.byteorder == "big" else swapped(indexes)).tobytes()
-    for at in range(MAC_SIZE, ROW_SIZE):
+    for at in range(DIGEST_SIZE, ROW_SIZE):
         rows[at::ROW_SIZE] = words[at - ROW_SIZE + _WORD_SIZE :: _WORD_SIZE]
     return sorted_rows(bytes(rows), ROW_SIZE)
 

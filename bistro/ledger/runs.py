@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from bistro.crypto.bulk import sorted_rows
-from bistro.crypto.bulkmac import MAC_SIZE
 from bistro.errors import StorageError
 from bistro.ledger.fingerprints import Fingerprints, bucket_bounds
-from bistro.ledger.rows import ROW_SIZE, behind, prefixes, swapped
+from bistro.ledger.rows import DIGEST_SIZE, ROW_SIZE, behind, prefixes, swapped
 from bistro.storage.durable import (
     AppendFile,
     Disk,
@@ -162,7 +161,7 @@ class Run:
         at = rows.find(digest)
         while at >= 0 and at % ROW_SIZE:
             at = rows.find(digest, at + 1)
-        return None if at < 0 else int.from_bytes(rows[at + MAC_SIZE : at + ROW_SIZE], "big")
+        return None if at < 0 else int.from_bytes(rows[at + DIGEST_SIZE : at + ROW_SIZE], "big")
 
     def rows(self) -> Iterator[bytes]:
         """All rows, joined and sorted, some at a time."""

@@ -18,12 +18,13 @@
 PyObject *add_prints(PyObject *module, PyObject *args);
 PyObject *cut_alike(PyObject *module, PyObject *args);
 PyObject *joined_columns(PyObject *module, PyObject *args);
+PyObject *keyed_digests(PyObject *module, PyObject *args);
 PyObject *known_prints(PyObject *module, PyObject *args);
 PyObject *leaf_hashes(PyObject *module, PyObject *list);
-PyObject *parent_hashes(PyObject *module, PyObject *list);
 PyObject *proof_texts(PyObject *module, PyObject *args);
 PyObject *sorted_rows(PyObject *module, PyObject *args);
 PyObject *spelled_entries(PyObject *module, PyObject *args);
+PyObject *tree_levels(PyObject *module, PyObject *args);
 
 /* Finds SHA-256 in what hashlib is linked with; false with an exception. */
 int find_sha256(void);

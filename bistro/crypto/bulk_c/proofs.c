@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 
 #define HASH_SIZE 32
+#define DIGEST_SIZE 16
 #define LINE_SIZE 45 /* a hash in base64 and a line feed */
 #define MAX_LEVELS 64
 #define MAX_SIZES 16
@@ -96,11 +97,95 @@ hash_pair(PyObject *nodes, Py_ssize_t at, unsigned char *out)
     return 1;
 }
 
-PyObject *
-parent_hashes(PyObject *module, PyObject *nodes)
+/* The next level: parents, and the last node where it has no right sibling. */
+static PyObject *
+level_above(PyObject *nodes)
 {
     Py_ssize_t count = PyList_Size(nodes);
-    return count < 0 ? NULL : hashes(nodes, count / 2, hash_pair);
+    PyObject *above = hashes(nodes, count / 2, hash_pair);
+    if (above != NULL && count & 1 && PyList_Append(above, PyList_GetItem(nodes, count - 1)) < 0)
+        Py_CLEAR(above);
+    return above;
+}
+
+/* A copy, behind the last of the old nodes that is left. */
+static PyObject *
+with_neighbour(PyObject *nodes, PyObject *old_nodes, Py_ssize_t *left)
+{
+    if (*left == 0) {
+        PyErr_SetString(PyExc_ValueError, "the old tree has more nodes than were given");
+        return NULL;
+    }
+    PyObject *found = PyList_GetSlice(nodes, 0, PyList_Size(nodes));
+    if (found != NULL && PyList_Insert(found, 0, PyList_GetItem(old_nodes, --*left)) < 0)
+        Py_CLEAR(found);
+    return found;
+}
+
+PyObject *
+tree_levels(PyObject *module, PyObject *args)
+{
+    unsigned long long old_size;
+    PyObject *old_nodes, *leaves;
+    if (!PyArg_ParseTuple(args, "KOO", &old_size, &old_nodes, &leaves))
+        return NULL;
+    if (old_size >> 62) {
+        PyErr_SetString(PyExc_ValueError, "a tree of that size is none");
+        return NULL;
+    }
+    Py_ssize_t left = PyList_Size(old_nodes), count = left < 0 ? -1 : PyList_Size(leaves);
+    PyObject *nodes = count < 0 ? NULL : PyList_GetSlice(leaves, 0, count);
+    PyObject *levels = nodes == NULL ? NULL : PyList_New(0);
+    unsigned long long last = old_size + (unsigned long long)count;
+    last -= last > 0;
+    for (int level = 0; levels != NULL; level++) {
+        unsigned long long first = old_size >> level;
+        if (first & 1) {
+            PyObject *more = with_neighbour(nodes, old_nodes, &left);
+            Py_DECREF(nodes);
+            nodes = more;
+            first--;
+        }
+        PyObject *pair = nodes == NULL ? NULL : Py_BuildValue("(KO)", first, nodes);
+        if (pair == NULL || PyList_Append(levels, pair) < 0)
+            Py_CLEAR(levels);
+        Py_XDECREF(pair);
+        if (levels == NULL || last >> level == 0)
+            break;
+        if (PyList_Size(nodes) > 1) {
+            PyObject *above = level_above(nodes);
+            Py_DECREF(nodes);
+            nodes = above;
+            if (nodes == NULL)
+                Py_CLEAR(levels);
+        }
+    }
+    Py_XDECREF(nodes);
+    return levels;
+}
+
+PyObject *
+keyed_digests(PyObject *module, PyObject *args)
+{
+    const char *secret;
+    Py_ssize_t secret_size;
+    PyObject *texts;
+    unsigned char whole[HASH_SIZE];
+    if (!PyArg_ParseTuple(args, "y#O", &secret, &secret_size, &texts))
+        return NULL;
+    Py_ssize_t count = PyList_Size(texts);
+    PyObject *found = count < 0 ? NULL : PyBytes_FromStringAndSize(NULL, DIGEST_SIZE * count);
+    for (Py_ssize_t at = 0; found != NULL && at < count; at++) {
+        Py_ssize_t size;
+        char *text = item_bytes(texts, at, &size);
+        if (text == NULL) {
+            Py_CLEAR(found);
+            break;
+        }
+        hash(whole, secret, (size_t)secret_size, text, size);
+        memcpy(PyBytes_AsString(found) + DIGEST_SIZE * at, whole, DIGEST_SIZE);
+    }
+    return found;
 }
 
 static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -3,6 +3,7 @@
 import importlib
 import shutil
 import sysconfig
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
@@ -42,12 +43,41 @@ def test_leaves_are_hashed_as_rfc_9162_says(functions: ModuleType, entries: list
     assert functions.leaf_hashes(entries) == list(map(leaf_hash, entries))
 
 
-@given(count=st.integers(0, 40))
-def test_neighbours_are_hashed_in_pairs(functions: ModuleType, count: int) -> None:
-    """An odd one at the end has no parent yet."""
-    nodes = HASHES[:count]
-    expected = [node_hash(*nodes[at : at + 2]) for at in range(0, count - 1, 2)]
-    assert functions.parent_hashes(nodes) == expected
+@given(old_size=st.integers(0, 300), count=st.integers(0, 300))
+def test_a_tree_grows_as_rfc_9162_says(functions: ModuleType, old_size: int, count: int) -> None:
+    """Its nodes are hashes of what is below them, its highest one is the root of all leaves."""
+    frontier = Frontier.empty().extend(HASHES[:old_size])
+    whole = HASHES[: old_size + count]
+    levels = functions.tree_levels(old_size, list(frontier.nodes), HASHES[old_size:][:count])
+    assert len(levels) == max(len(whole) - 1, 0).bit_length() + 1
+    below = whole
+    for level, (first, nodes) in enumerate(levels):
+        assert first in {old_size >> level, (old_size >> level) - 1}
+        assert nodes == below[first:]
+        pairs = zip(below[::2], below[1::2], strict=False)
+        below = [node_hash(*pair) for pair in pairs] + below[len(below) & ~1 :]
+
+
+@pytest.mark.parametrize(
+    ("old_size", "old_nodes", "leaves"),
+    [(1, [], HASHES[:1]), (3, HASHES[:1], HASHES[:1]), (0, [], [b"short", b"short"])],
+)
+def test_a_tree_that_is_none_is_refused(
+    old_size: int, old_nodes: list[bytes], leaves: list[bytes]
+) -> None:
+    """In C, where nothing else would."""
+    functions = pytest.importorskip("bistro.crypto._bulk")
+    with pytest.raises(ValueError, match=r"old tree|hash of 32 bytes"):
+        functions.tree_levels(old_size, old_nodes, leaves)
+
+
+@given(secret=st.binary(min_size=16, max_size=16), texts=st.lists(st.binary(max_size=99)))
+def test_keyed_digests_are_cut_hashes_behind_a_secret(
+    functions: ModuleType, secret: bytes, texts: list[bytes]
+) -> None:
+    """One for each text, in order; another secret makes others."""
+    expected = [sha256(secret + text).digest()[:16] for text in texts]
+    assert functions.keyed_digests(secret, texts) == b"".join(expected)
 
 
 @given(
@@ -139,14 +169,16 @@ def test_only_bytes_are_hashed_in_c(functions: ModuleType, wrong: object) -> Non
     with pytest.raises(TypeError):
         functions.leaf_hashes([b"", wrong])
     with pytest.raises(TypeError):
-        functions.parent_hashes([bytes(32), wrong])
+        functions.tree_levels(0, [], [bytes(32), wrong])
+    with pytest.raises(TypeError):
+        functions.keyed_digests(bytes(16), [wrong])
 
 
 def test_nodes_of_another_size_are_refused_in_c() -> None:
     """Each is copied to a place of 45 bytes."""
     functions = pytest.importorskip("bistro.crypto._bulk")
     with pytest.raises(ValueError, match="expected a hash of 32 bytes, found 33"):
-        functions.parent_hashes([bytes(32), bytes(33)])
+        functions.tree_levels(0, [], [bytes(32), bytes(33)])
     levels = [(0, [bytes(32), bytes(31)]), (0, [bytes(32)])]
     with pytest.raises(ValueError, match="expected a hash of 32 bytes, found 31"):
         functions.proof_texts(levels, [b"a"], 0, 0, 1, b"", b"", bytes, None)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bistro.crypto.bulkmac import BulkMac
+from bistro.crypto.bulk import keyed_digests
 from bistro.errors import StorageError
 from bistro.ledger.fingerprints import Fingerprints
 from bistro.ledger.index import DuplicateIndex
@@ -284,11 +284,11 @@ def test_merging_is_sorting(
 ) -> None:
     """Whatever the lengths of the runs."""
     directory = tmp_path_factory.mktemp("runs")
-    mac = BulkMac(seed.to_bytes(20, "big", signed=True)[-16:])
+    secret = seed.to_bytes(20, "big", signed=True)[-16:]
     runs: list[Run] = []
     everything: list[bytes] = []
     for at, some in enumerate(numbers):
-        digests = b"".join(mac.digests([b"%d" % number for number in some]))
+        digests = keyed_digests(secret, [b"%d" % number for number in some])
         rows = make_rows(digests, array("Q", [at] * len(some)))
         chunks = [rows] if rows else []
         runs.append(write_run(place(directory, at, at + 1), chunks, count=len(some)))
