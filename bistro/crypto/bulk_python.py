@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import struct
 from binascii import b2a_base64, hexlify
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Final
+
+from bistro.crypto.digest import BytesLike
 
 _FEW: Final = 8
 """Of a larger batch than so many times what is wanted, not all paths are spelled."""
 
 _KEYED: Final = 16
+_LEAF: Final = sha256(b"\x00")
+"""Begins every leaf; a copy of it takes a piece without joining the two in memory."""
 _LEAST: Final = 7
+_MOST_PIECES: Final = 255
 _WORD_BITS: Final = 32
 
 _Levels = list[tuple[int, list[bytes]]]
@@ -91,6 +96,23 @@ def _prints(digests: bytes, width: int, bits: int) -> Iterator[tuple[int, bytes]
 def leaf_hashes(entries: list[bytes], /) -> list[bytes]:
     """The hash of each entry as a leaf: ``SHA-256(0x00 ‖ entry)``."""
     return [sha256(b"\x00" + entry).digest() for entry in entries]
+
+
+def piece_leaves(pieces: Sequence[BytesLike], /) -> list[bytes]:
+    """As ``leaf_hashes``, of at most 255 large pieces; others run meanwhile.
+
+    Raises:
+        ValueError: There are more.
+    """
+    if len(pieces) > _MOST_PIECES:
+        raise ValueError(f"expected at most {_MOST_PIECES} pieces, found {len(pieces)}")
+    return list(map(_piece_leaf, pieces))
+
+
+def _piece_leaf(piece: BytesLike) -> bytes:
+    digest = _LEAF.copy()
+    digest.update(piece)
+    return digest.digest()
 
 
 def proof_texts(  # noqa: PLR0913, PLR0917 - columns, as its twin takes them

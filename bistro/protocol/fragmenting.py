@@ -12,10 +12,13 @@ Source: docs/spec/fragments.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
+from bistro.crypto.bulk import piece_leaves
 from bistro.crypto.digest import BytesLike
 from bistro.crypto.erasure import Coder, Kernel
-from bistro.crypto.treehash import Leaves, piece_leaf
+from bistro.crypto.treehash import Leaves
 from bistro.errors import FormatError
 from bistro.wire.fragment import UNIT_SIZE, Cut, Descriptor, Layout
 
@@ -129,6 +132,25 @@ class StripeReader:
         return b"".join(unit[at : at + unit_size] for at in starts for unit in units)
 
 
+@dataclass(frozen=True, slots=True)
+class LastLeaves:
+    """The leaf hashes of a last row that is not full.
+
+    Attributes:
+        units: Of each of the n units; one for all where they are copies.
+        pieces: Of what it has of the envelope, less than k pieces.
+    """
+
+    units: Sequence[bytes]
+    pieces: Sequence[bytes]
+
+    @classmethod
+    def of(cls, units: Sequence[BytesLike], row: memoryview, k: int) -> Self:
+        """Those of the row whose n units, of equal size, are ``units``."""
+        pieces = [row[at : at + UNIT_SIZE] for at in range(0, len(row), UNIT_SIZE)]
+        return cls(row_leaves(units, k), piece_leaves(pieces))
+
+
 class CutSums:
     """Hashes of an envelope and its n fragments, put together from the leaves of whole rows.
 
@@ -147,30 +169,26 @@ class CutSums:
         # For k = 1 every fragment is the envelope.
         self._envelope = Leaves(first_row * k) if k > 1 else self._fragments[0]
 
-    def add(self, leaves: Sequence[bytes]) -> None:
-        """The next row, which is full.
+    def add(self, rows: Sequence[Sequence[bytes]]) -> None:
+        """The next rows, which are full.
 
         Args:
-            leaves: What ``row_leaves`` gives.
+            rows: What ``row_leaves`` gives for each.
         """
-        for fragment, leaf in zip(self._fragments, leaves, strict=True):
+        if not rows:
+            return
+        for fragment, leaves in zip(self._fragments, zip(*rows, strict=True), strict=True):
+            fragment.extend(leaves)
+        if self._k > 1:
+            for row in rows:
+                self._envelope.extend(row[: self._k])
+
+    def add_last(self, last: LastLeaves) -> None:
+        """The last row, which is not full: its units are no pieces of the envelope."""
+        for fragment, leaf in zip(self._fragments, last.units, strict=True):
             fragment.append(leaf)
         if self._k > 1:
-            for leaf in leaves[: self._k]:
-                self._envelope.append(leaf)
-
-    def add_last(self, units: Sequence[BytesLike], row: memoryview) -> None:
-        """The last row, which is not full: its units are no pieces of the envelope.
-
-        Args:
-            units: All n, of equal size.
-            row: What it has of the envelope, less than ``k`` pieces.
-        """
-        for fragment, leaf in zip(self._fragments, row_leaves(units, self._k), strict=True):
-            fragment.append(leaf)
-        if self._k > 1:
-            for at in range(0, len(row), UNIT_SIZE):
-                self._envelope.append(piece_leaf(row[at : at + UNIT_SIZE]))
+            self._envelope.extend(last.pieces)
 
     def join(self, later: CutSums) -> None:
         """Put behind these rows what was hashed of those that follow."""
@@ -196,7 +214,7 @@ class CutSums:
 
 def row_leaves(units: Sequence[BytesLike], k: int) -> list[bytes]:
     """The leaf hash of each of the n units of a row; one for all where they are copies."""
-    return list(map(piece_leaf, units if k > 1 else units[:1]))
+    return piece_leaves(units if k > 1 else units[:1])
 
 
 class StripeSums:
@@ -220,9 +238,10 @@ class StripeSums:
         view = memoryview(self._pending + chunk if self._pending else chunk)
         row_size = self._cutter.row_size
         whole_size = len(view) // row_size * row_size
-        for at in range(0, whole_size, row_size):
-            units = self._cutter.cut(view[at : at + row_size])
-            self._sums.add(row_leaves(units, self._k))
+        rows = range(0, whole_size, row_size)
+        self._sums.add(
+            [row_leaves(self._cutter.cut(view[at : at + row_size]), self._k) for at in rows]
+        )
         self._pending = bytearray(view[whole_size:])
 
     def cut(self) -> Cut:
@@ -233,5 +252,5 @@ class StripeSums:
         """
         if self._pending:
             row = memoryview(self._pending)
-            self._sums.add_last(self._cutter.cut(row), row)
+            self._sums.add_last(LastLeaves.of(self._cutter.cut(row), row, self._k))
         return self._sums.cut(self._envelope_size)

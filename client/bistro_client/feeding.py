@@ -11,11 +11,14 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
-from typing import Self
+from typing import Final, Self
 
 from bistro.protocol.archive import ArchiveWriter, changed
 from bistro_client import messages
 from bistro_client.gathering import Source
+
+_AT_ONCE: Final = 524_288
+"""Bytes that are read before they are hashed: while a core has them near."""
 
 
 class Feed:
@@ -87,7 +90,7 @@ class Feed:
             while left:
                 if not self._room:
                     yield
-                size = stream.readinto(self._room[:left])
+                size = stream.readinto(self._room[: min(left, _AT_ONCE)])
                 if not size:
                     break
                 self._archive.write(self._room[:size])

@@ -1,8 +1,9 @@
 """Makes an envelope of an archive, slab by slab, on all cores: read, seal, code, write, hash.
 
-Each thread does all of it for one slab after the other, so that the bytes stay in its core's
-cache. One at a time reads, since files are hashed from the first byte; the rest depends on
-nobody, but for the end of a slab that is no whole row: the next thread waits for it.
+Each thread does all of it for one slab after the other, row by row, so that the bytes stay in
+its core's cache. One at a time reads, since files are hashed from the first byte; the rest
+depends on nobody, but for the row that a slab begins and the next one ends: whoever has that
+one does all else before. Each step is one long call, in which the others may run.
 
 The first chunks of an archive hold the hashes of its files and are known last. So what comes
 first is what lies behind them; rows of the envelope that touch them are cut at the end.
@@ -21,22 +22,73 @@ from queue import SimpleQueue
 from typing import Final
 
 from bistro.crypto.sealing import CHUNK_SIZE, SEALED_CHUNK_SIZE, Sealer
-from bistro.protocol.fragmenting import CutSums, RowCutter, row_leaves
+from bistro.protocol.fragmenting import CutSums, LastLeaves, RowCutter, row_leaves
 from bistro.wire.clauses import Spread
 from bistro.wire.fragment import Cut
 from bistro_client.feeding import Feed
 from bistro_client.leading import Lead
 from bistro_client.spool import Spool
 
-LEAST_SLAB: Final = 262_144
-"""Bytes that a thread takes at once: a few of them fit into a core's second cache."""
+LEAST_SLAB: Final = 2_097_152
+"""Bytes that a thread takes at once, so that it seldom waits for another, or for the disk."""
+_STEP: Final = 4 * CHUNK_SIZE
+"""Bytes that are sealed before rows of them are coded and hashed: while a core has them near."""
+_START_AFTER: Final = 16_777_216
+"""Bytes after which the disk is told to begin, where it does not by itself."""
 _MOST_THREADS: Final = 4
 """Reading is two sevenths of the work: more threads would wait for it."""
 _MOST_MEMORY: Final = 67_108_864
 """Bytes of all threads' buffers: rows of hundreds of units are for fewer threads."""
 
-_Last = tuple[Sequence[memoryview], memoryview] | None
-"""Units of the envelope's last row, if that is not full, and what it has of the envelope."""
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What one thread works with, again and again.
+
+    Attributes:
+        plain: Has room for a slab of the archive.
+        sealed: For its chunks, behind room for the row that the slab before began.
+    """
+
+    plain: memoryview
+    sealed: memoryview
+    cutter: RowCutter
+
+
+class _Rows:
+    """Neighbouring rows of an envelope, coded and hashed."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self.units: list[Sequence[memoryview]] = []
+        """Of every row; parity is in buffers that the next row has taken."""
+        self._leaves: list[Sequence[bytes]] = []
+        self._last: LastLeaves | None = None
+
+    def add(self, row: memoryview, cutter: RowCutter) -> None:
+        """Code and hash the next row; the envelope's last may be shorter than the others."""
+        units = cutter.cut(row)
+        self.units.append(units)
+        if len(row) == cutter.row_size:
+            self._leaves.append(row_leaves(units, self._k))
+        else:
+            self._last = LastLeaves.of(units, row, self._k)
+
+    def put_first(self, row: memoryview, cutter: RowCutter) -> None:
+        """Code and hash the row before those that are there; an empty one is none."""
+        if not row:
+            return
+        first = _Rows(self._k)
+        first.add(row, cutter)
+        self.units[:0] = first.units
+        self._leaves[:0] = first._leaves
+        self._last = first._last or self._last
+
+    def add_to(self, sums: CutSums) -> None:
+        """Put the leaves behind those that are there."""
+        sums.add(self._leaves)
+        if self._last is not None:
+            sums.add_last(self._last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +133,7 @@ class Mill:
         self._row_size = RowCutter(k=spread.k, n=spread.n).row_size
         # Every slab has the end of a row, so that what is left over is never more than one.
         self._slab_size = -(-max(LEAST_SLAB, self._row_size) // CHUNK_SIZE) * CHUNK_SIZE
+        self._sealed_size = self._slab_size // CHUNK_SIZE * SEALED_CHUNK_SIZE
         self._envelope_size = sealer.envelope_size(archive_size)
         self._first_row = lead.first_row(sealer, row_size=self._row_size)
         # --- changed under ``_reading``
@@ -93,7 +146,7 @@ class Mill:
         # --- changed under ``_counting``
         self._counting = threading.Lock()
         self._sums = CutSums(k=spread.k, n=spread.n, first_row=self._first_row)
-        self._waiting: dict[int, tuple[list[list[bytes]], _Last]] = {}
+        self._waiting: dict[int, _Rows] = {}
         self._counted = 0
         # --- what lies in the first rows behind the lead waits for that
         self._behind_lead = b""
@@ -130,21 +183,25 @@ class Mill:
         else:
             sealed = self._sealer.update(lead) + self._sealer.finish()
         front = memoryview(self._sealer.header() + sealed + self._behind_lead)
+        rows, cutter = _Rows(self._spread.k), self._new_cutter()
+        for at in range(0, len(front), self._row_size):
+            rows.add(front[at : at + self._row_size], cutter)
+        self._spool.write_rows(0, rows.units)
         sums = CutSums(k=self._spread.k, n=self._spread.n)
-        leaves, last = self._work_on_rows(front, 0, self._new_cutter())
-        _add(sums, leaves, last)
+        rows.add_to(sums)
         sums.join(self._sums)
         return sums.cut(self._envelope_size)
 
     def _work_on_all(self, feed: Feed) -> None:
         """Work on one slab after the other, until there are no more."""
-        plain = memoryview(bytearray(self._slab_size))
-        sealed_size = self._slab_size // CHUNK_SIZE * SEALED_CHUNK_SIZE
-        sealed = memoryview(bytearray(self._row_size + sealed_size))
-        cutter = self._new_cutter()
+        bench = _Bench(
+            plain=memoryview(bytearray(self._slab_size)),
+            sealed=memoryview(bytearray(self._row_size + self._sealed_size)),
+            cutter=self._new_cutter(),
+        )
         try:
-            while (slab := self._next(feed, plain)) is not None:
-                self._work_on(slab, plain[: slab.size], sealed, cutter)
+            while (slab := self._next(feed, bench.plain)) is not None:
+                self._work_on(slab, bench)
         except BaseException:
             # The others stop at their next slab; whoever waits for this one is told.
             self._is_broken = True
@@ -167,69 +224,70 @@ class Mill:
             before, self._tail = self._tail, SimpleQueue()
             return _Slab(number, first, size, not self._left, before, self._tail)
 
-    def _work_on(
-        self, slab: _Slab, plain: memoryview, sealed: memoryview, cutter: RowCutter
-    ) -> None:
+    def _work_on(self, slab: _Slab, bench: _Bench) -> None:
         """Seal a slab, and work on the rows that end in it."""
+        sealed, row_size = bench.sealed, self._row_size
+        begin = self._lead.front_size(self._sealer) + slab.number * self._sealed_size
+        start = row_size + -begin % row_size
+        rows = _Rows(self._spread.k)
         tail: bytes | None = None
-        row_size = self._row_size
         try:
-            size = self._sealer.seal_reserved(
-                slab.first, plain, sealed[row_size:], is_end=slab.is_end
-            )
-            begin = self._lead.front_size(self._sealer)
-            begin += slab.number * (self._slab_size // CHUNK_SIZE * SEALED_CHUNK_SIZE)
-            tail_size = 0 if slab.is_end else (begin + size) % row_size
-            end = row_size + size - tail_size
-            tail = bytes(sealed[end : end + tail_size])
+            end, at = self._work_on_own_rows(slab, bench, start, rows)
+            tail = bytes(sealed[at:end])
         finally:
             slab.after.put(tail)
         head = slab.before.get()
         if head is None:
             return  # what failed is told by the thread that it failed in
+        first_row = self._first_row
         if slab.number:
-            start = row_size - len(head)
-            sealed[start:row_size] = head
+            sealed[row_size - len(head) : row_size] = head
+            rows.put_first(sealed[row_size - len(head) : min(start, end)], bench.cutter)
+            first_row = (begin - len(head)) // row_size
         else:
-            skipped = min(self._first_row * row_size - begin, size)
-            start = row_size + skipped
-            self._behind_lead = bytes(sealed[row_size:start])
-        first_row = (begin + start - row_size) // row_size
-        leaves, last = self._work_on_rows(sealed[start:end], first_row, cutter)
-        self._count_in(slab.number, leaves, last, size)
+            self._behind_lead = bytes(sealed[row_size : min(start, end)])
+        self._spool.write_rows(first_row, rows.units)
+        self._count_in(slab.number, rows)
+        if slab.number % (-(-_START_AFTER // self._slab_size)) == 0:
+            self._spool.start()
 
-    def _work_on_rows(
-        self, rows: memoryview, row: int, cutter: RowCutter
-    ) -> tuple[list[list[bytes]], _Last]:
-        """Code, write and hash rows; what the leaves of the full ones are, and the last's units."""
-        leaves: list[list[bytes]] = []
-        for at in range(0, len(rows), self._row_size):
-            piece = rows[at : at + self._row_size]
-            units = cutter.cut(piece)
-            self._spool.write_row(row + len(leaves), units)
-            if len(piece) < self._row_size:
-                return leaves, (units, piece)
-            leaves.append(row_leaves(units, self._spread.k))
-        return leaves, None
+    def _work_on_own_rows(
+        self, slab: _Slab, bench: _Bench, at: int, rows: _Rows
+    ) -> tuple[int, int]:
+        """Seal a slab, and work on each row that begins and ends in it as soon as it is there.
 
-    def _count_in(self, number: int, leaves: list[list[bytes]], last: _Last, size: int) -> None:
+        Args:
+            slab: What was read.
+            bench: Where it is.
+            at: Where the first such row begins among what is sealed.
+            rows: Takes them.
+
+        Returns:
+            Where the slab ends, and where the row begins that the next one ends.
+        """
+        end = self._row_size
+        for first in range(0, slab.size, _STEP):
+            piece = bench.plain[first : min(first + _STEP, slab.size)]
+            is_end = slab.is_end and first + len(piece) == slab.size
+            number = slab.first + first // CHUNK_SIZE
+            end += self._sealer.seal_reserved(number, piece, bench.sealed[end:], is_end=is_end)
+            while end - at >= self._row_size:
+                rows.add(bench.sealed[at : at + self._row_size], bench.cutter)
+                at += self._row_size
+        if slab.is_end and at < end:
+            rows.add(bench.sealed[at:end], bench.cutter)
+        return end, at
+
+    def _count_in(self, number: int, rows: _Rows) -> None:
         """Put a slab's leaves behind those of the slabs before, once these are there."""
         with self._counting:
-            self._waiting[number] = leaves, last
+            self._waiting[number] = rows
             while (found := self._waiting.pop(self._counted, None)) is not None:
-                _add(self._sums, *found)
+                found.add_to(self._sums)
                 self._counted += 1
-            self._spool.note_written(size)
 
     def _new_cutter(self) -> RowCutter:
         return RowCutter(k=self._spread.k, n=self._spread.n)
-
-
-def _add(sums: CutSums, leaves: list[list[bytes]], last: _Last) -> None:
-    for row in leaves:
-        sums.add(row)
-    if last is not None:
-        sums.add_last(*last)
 
 
 def _core_count() -> int:

@@ -134,8 +134,7 @@ def seal(
     with Spool(paths, disk=disk) as spool:
         mill = Mill(terms.spread, sealer, lead, spool, archive_size=archive.size)
         signed, cut = _mill(order, archive, mill, lead.size, watch)
-        spool.begin_sync()
-        spool.end_sync()
+        spool.sync()
     # A crash here leaves whole fragments whose names may vanish; the journal says ``sealing``.
     sync_directory(folder.spool, disk=disk)
     key = base64.b64encode(sealer.file_key) + b"\n"

@@ -1,6 +1,9 @@
 """The spool: the data fragments of one envelope on the filer's disk.
 
 Units come row by row, in any order and from several threads, and are written where they belong.
+Nobody reads them before the transfer, which takes longer than any disk: so the system is asked
+to write them at once and to keep none in memory. What a filing of gigabytes would have taken of
+it, page by page, cost more than encrypting it; and when all is sealed, little is left to sync.
 
 Source: docs/spec/fragments.md; docs/spec/filing.md, sealing.
 """
@@ -9,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +20,12 @@ from typing import Final, Self
 from bistro.storage.durable import SYSTEM_DISK, Disk, storage_errors
 from bistro.wire.fragment import UNIT_SIZE
 
-FLUSH_SIZE: Final = 67_108_864
-"""Bytes after which the disk is told to begin: it works while the next rows are made."""
+_MOST_PARTS: Final = 256
+"""Units in one call: systems take 1,024, or 16 at the least, and then say how much they took."""
 
 
 class SpoolFile:
-    """One data fragment in the making: several threads write, another may sync meanwhile."""
+    """One data fragment in the making: several threads may write."""
 
     def __init__(self, path: Path, *, disk: Disk = SYSTEM_DISK) -> None:
         self.path = path
@@ -31,18 +33,28 @@ class SpoolFile:
         with storage_errors("create", path):
             self._fd = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
-    def write(self, unit: memoryview, *, offset: int) -> None:
-        """Write a unit where it belongs; durable only after ``sync``.
+    def write(self, units: Sequence[memoryview], *, offset: int) -> None:
+        """Write units that follow each other where they belong; durable only after ``sync``.
 
         Raises:
             OSError: The disk is full or failed.
         """
-        written = self._disk.write(self._fd, unit, offset=offset)
-        while written < len(unit):
-            written += self._disk.write(self._fd, unit[written:], offset=offset + written)
+        left = list(units)
+        while left:
+            written = self._disk.write_parts(self._fd, left[:_MOST_PARTS], offset=offset)
+            offset += written
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if written:
+                left[0] = left[0][written:]
+
+    def start(self) -> None:
+        """Let the disk begin with what was written, where it has not."""
+        with storage_errors("write", self.path):
+            self._disk.start(self._fd)
 
     def sync(self) -> None:
-        """Return when all that was written before is on the medium.
+        """Return when all that was written is on the medium.
 
         Raises:
             StorageError: It may or may not be.
@@ -65,14 +77,11 @@ class Spool:
 
     def __init__(self, paths: Sequence[Path], *, disk: Disk = SYSTEM_DISK) -> None:
         self.files: list[SpoolFile] = []
-        self._unflushed = 0
-        self._flush: Future[None] | None = None
         with ExitStack() as stack:
             for path in paths:
                 file = SpoolFile(path, disk=disk)
                 stack.callback(file.close)
                 self.files.append(file)
-            self._flusher = stack.enter_context(ThreadPoolExecutor(1))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -85,50 +94,39 @@ class Spool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close all files once nobody syncs them; what was not synced may not last."""
+        """Close all files; what was not synced may not last."""
         self._stack.close()
 
-    def write_row(self, row: int, units: Sequence[memoryview]) -> None:
-        """Write the data units of row ``row``, the first of ``units``; several threads may.
+    def write_rows(self, row: int, rows: Sequence[Sequence[memoryview]]) -> None:
+        """Write rows that follow each other, the first of them ``row``; several threads may.
+
+        Args:
+            row: Its number in the envelope.
+            rows: Units of each, data first; all but the envelope's last are full.
 
         Raises:
             StorageError: The disk is full or failed.
         """
-        # Entered once a row, not once a unit: there are tens of thousands of units in a second.
         with storage_errors("write", self.files[0].path.parent):
-            for file, unit in zip(self.files, units, strict=False):
-                file.write(unit, offset=row * UNIT_SIZE)
+            for file, units in zip(self.files, zip(*rows, strict=True), strict=False):
+                file.write(units, offset=row * UNIT_SIZE)
 
-    def note_written(self, size: int) -> None:
-        """So many bytes of the envelope are written; let the disk begin with them now and then.
+    def start(self) -> None:
+        """Let the disk begin with what was written; any thread, now and then.
 
-        Raises:
-            StorageError: It failed, a moment ago.
-        """
-        self._unflushed += size
-        if self._unflushed >= FLUSH_SIZE and (self._flush is None or self._flush.done()):
-            self._unflushed = 0
-            self.begin_sync()
-
-    def begin_sync(self) -> None:
-        """Let the disk begin with what was written so far; the one before must not have failed.
+        Systems that write at once have done so; others would leave all of it to ``sync``.
 
         Raises:
-            StorageError: It failed.
+            StorageError: It could not.
         """
-        if self._flush is not None:
-            self._flush.result()
-        self._flush = self._flusher.submit(self._sync_all)
+        for file in self.files:
+            file.start()
 
-    def end_sync(self) -> None:
-        """Return when everything written before ``begin_sync`` is on the medium.
+    def sync(self) -> None:
+        """Return when all that was written is on the medium.
 
         Raises:
-            StorageError: It may or may not be.
+            StorageError: It may or may not be; a fault of earlier is told here, too.
         """
-        if self._flush is not None:
-            self._flush.result()
-
-    def _sync_all(self) -> None:
         for file in self.files:
             file.sync()

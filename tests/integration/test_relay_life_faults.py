@@ -193,7 +193,7 @@ async def release_and_take_down(place: Place) -> None:
     """All has ended: one released, one taken down, one to expire; and 90 days are over."""
     await hold_all(place)
     async with place.serving() as relay:
-        digest = GONE[0].cut.descriptors[0].sha256
+        digest = GONE[0].cut.descriptors[0].fragment_hash
         release = Release(SPRING, GONE[0].commitment, 0, digest)
         await relay.collector(place.call).release([release])
         TakedownFiles(place.data).save(orders_of(GONE[1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,14 @@ class KilledError(BaseException):
     """The process is taken to be dead from here on."""
 
 
-class FaultyDisk(SystemDisk):
+class PartingDisk(SystemDisk):
+    """The real disk, which writes one part at a time: all writing goes through ``write``."""
+
+    def write_parts(self, fd: int, parts: Sequence[memoryview], *, offset: int) -> int:
+        return self.write(fd, parts[0], offset=offset)
+
+
+class FaultyDisk(PartingDisk):
     """The real disk, except for one changing call.
 
     | how | the call | afterwards |

@@ -21,10 +21,14 @@ PyObject *joined_columns(PyObject *module, PyObject *args);
 PyObject *keyed_digests(PyObject *module, PyObject *args);
 PyObject *known_prints(PyObject *module, PyObject *args);
 PyObject *leaf_hashes(PyObject *module, PyObject *list);
+PyObject *piece_leaves(PyObject *module, PyObject *pieces);
 PyObject *proof_texts(PyObject *module, PyObject *args);
 PyObject *sorted_rows(PyObject *module, PyObject *args);
 PyObject *spelled_entries(PyObject *module, PyObject *args);
 PyObject *tree_levels(PyObject *module, PyObject *args);
+
+/* SHA-256(0x00 || data), with or without the interpreter's lock. */
+void hash_leaf_of(unsigned char *out, const char *data, Py_ssize_t size);
 
 /* Finds SHA-256 in what hashlib is linked with; false with an exception. */
 int find_sha256(void);

@@ -9,6 +9,7 @@ static PyMethodDef METHODS[] = {
     {"keyed_digests", keyed_digests, METH_VARARGS, NULL},
     {"known_prints", known_prints, METH_VARARGS, NULL},
     {"leaf_hashes", leaf_hashes, METH_O, NULL},
+    {"piece_leaves", piece_leaves, METH_O, NULL},
     {"proof_texts", proof_texts, METH_VARARGS, NULL},
     {"sorted_rows", sorted_rows, METH_VARARGS, NULL},
     {"spelled_entries", spelled_entries, METH_VARARGS, NULL},

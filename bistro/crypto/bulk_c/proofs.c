@@ -33,6 +33,12 @@ hash(unsigned char *out, const char *first, size_t first_size, const char *rest,
     sha_final(out, &context);
 }
 
+void
+hash_leaf_of(unsigned char *out, const char *data, Py_ssize_t size)
+{
+    hash(out, "\0", 1, data, size);
+}
+
 static char *
 item_hash(PyObject *list, Py_ssize_t at)
 {
@@ -73,7 +79,7 @@ hash_leaf(PyObject *entries, Py_ssize_t at, unsigned char *out)
     char *entry = item_bytes(entries, at, &size);
     if (entry == NULL)
         return 0;
-    hash(out, "\0", 1, entry, size);
+    hash_leaf_of(out, entry, size);
     return 1;
 }
 

@@ -16,13 +16,12 @@ from bistro.errors import ConflictError, LimitExceededError, SettingsError, Stor
 from bistro.protocol.archive import ArchiveReader, FileData, FileEnd, ManifestRead
 from bistro.protocol.fragmenting import StripeReader
 from bistro.protocol.submission import Sealed, SubmissionState
-from bistro.storage.disk import SystemDisk
 from bistro.wire.clauses import Spread
 from bistro_client.fragments import open_fragment
 from bistro_client.home import Folder
 from bistro_client.listening import Silent, Task
 from bistro_client.sealing import Stopped, Watch
-from tests.support.disks import FaultyDisk, How
+from tests.support.disks import FaultyDisk, How, PartingDisk
 from tests.unit.client.test_gathering import as_nobody
 from tests.unit.client.worlds import World, sealed_of, world
 
@@ -148,7 +147,7 @@ def require_nothing_kept(w: World) -> None:
     assert not [one for one in w.wire.asked if one.endswith("/tickets")]
 
 
-class FullDisk(SystemDisk):
+class FullDisk(PartingDisk):
     """A disk on which fragments find no room after so many bytes."""
 
     def __init__(self, room: int) -> None:

@@ -18,13 +18,14 @@ from bistro.storage.disk import SystemDisk
 from bistro.wire.clauses import Spread
 from bistro.wire.fragment import Layout
 from bistro.wire.terms import Padding, build
-from bistro_client import spool as spooling
 from bistro_client.fragments import open_fragment
 from bistro_client.gathering import gather
 from bistro_client.home import Folder
 from bistro_client.keyring import create
 from bistro_client.milling import LEAST_SLAB
 from bistro_client.sealing import Order, seal
+from bistro_client.spool import SpoolFile
+from tests.support.disks import PartingDisk
 from tests.support.evidence import ORIGIN, SERVER_KEY, first_terms
 from tests.support.fragments import cut_up
 
@@ -105,7 +106,7 @@ def test_the_widest_spread_is_cut_as_specified(tmp_path: Path) -> None:
     require_as_specified(*sealed_in(tmp_path, order), order)
 
 
-class Reluctant(SystemDisk):
+class Reluctant(PartingDisk):
     """A disk that takes a part of what it is given, as a system may."""
 
     def write(self, fd: int, data: bytes | memoryview, *, offset: int) -> int:
@@ -118,6 +119,18 @@ def test_a_disk_that_takes_little_at_a_time_gets_all(tmp_path: Path) -> None:
     place = Folder(tmp_path / "submission")
     place.path.mkdir()
     require_as_specified(place, seal(order, place, disk=Reluctant()), order)
+
+
+def test_many_units_are_written_in_several_calls(tmp_path: Path) -> None:
+    """A system takes so many in one; where they belong does not depend on that."""
+    units = [bytes([number % 251]) * (number % 7) for number in range(3_000)]
+    path = tmp_path / "0.fragment"
+    file = SpoolFile(path)
+    file.write([memoryview(unit) for unit in units], offset=5)
+    file.start()
+    file.sync()
+    file.close()
+    assert path.read_bytes() == bytes(5) + b"".join(units)
 
 
 # --- failures
@@ -133,7 +146,7 @@ def test_a_disk_that_fails_under_any_thread_fails_the_sealing(tmp_path: Path) ->
             seal(order, place, disk=Refusing(at))
 
 
-class Refusing(SystemDisk):
+class Refusing(PartingDisk):
     """A disk that is full after so many units."""
 
     def __init__(self, room: int) -> None:
@@ -153,11 +166,8 @@ class Syncless(SystemDisk):
         raise OSError(5, "Input/output error")
 
 
-def test_a_sync_that_failed_meanwhile_is_not_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A kernel says it once; the fragments behind it may look written and be lost."""
-    monkeypatch.setattr(spooling, "FLUSH_SIZE", 1)
+def test_a_sync_that_fails_fails_the_sealing(tmp_path: Path) -> None:
+    """What was written early and lost is told there as well; nothing was promised yet."""
     order = order_of(tmp_path, [1_000_000], Spread(2, 3))
     place = Folder(tmp_path / "submission")
     place.path.mkdir()
