@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from bistro.errors import StorageError, UnavailableError, UnknownObjectError
+from bistro.errors import FormatError, StorageError, UnavailableError, UnknownObjectError
 from bistro.storage.disk import SYSTEM_DISK, Disk
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "sync_directory",
     "temporary_for",
     "waiting_for_room",
+    "well_formed",
     "write_atomically",
 ]
 
@@ -50,6 +51,19 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         reason = exc.strerror or type(exc).__name__
         hint = "free some space and start again" if exc.errno in _FULL else "check the disk"
         raise StorageError(f"{action} {path}: {reason}", hint=hint) from exc
+
+
+@contextmanager
+def well_formed(path: Path, *, hint: str) -> Iterator[None]:
+    """Decode inside what stands in ``path``; if it is none of ours, the file is named.
+
+    Raises:
+        StorageError: It is malformed; ``hint`` says what to do.
+    """
+    try:
+        yield
+    except FormatError as exc:
+        raise StorageError(f"{path}: {exc.message}", hint=hint) from exc
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bistro.crypto.signing import VerifierKey
-from bistro.errors import FormatError, StorageError
+from bistro.errors import StorageError
 from bistro.ids import MAX_HOST_NAME_LENGTH, MAX_URL_LENGTH, require_base_url, require_host_name
 from bistro.instant import UnixMillis
 from bistro.storage.durable import (
@@ -19,6 +19,7 @@ from bistro.storage.durable import (
     make_directories,
     read_file,
     storage_errors,
+    well_formed,
     write_atomically,
 )
 from bistro.wire.document import Fields, encode_json
@@ -110,12 +111,8 @@ class DestinationFiles:
         data = read_file(path, max_size=_MAX_SIZE, disk=self._disk)
         if data is None:
             return None
-        try:
+        with well_formed(path, hint="remove the file and allow the destination again"):
             found = Destination.decode(data)
-        except FormatError as exc:
-            raise StorageError(
-                f"{path}: {exc.message}", hint="remove the file and allow the destination again"
-            ) from exc
         if found.server != server:
             raise StorageError(f"{path}: expected {server}, found {found.server}")
         return found

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bistro.errors import FormatError, StorageError
 from bistro.instant import UnixMillis
 from bistro.storage.durable import (
     SYSTEM_DISK,
     Disk,
     read_file,
     storage_errors,
+    well_formed,
     write_atomically,
 )
 from bistro.storage.locks import FileLock
@@ -104,12 +104,8 @@ class OrdersFile:
         data = read_file(self._path, max_size=_MAX_SIZE, disk=self._disk)
         if data is None:
             return Orders()
-        try:
+        with well_formed(self._path, hint="remove the file and order it again"):
             return Orders.decode(data)
-        except FormatError as exc:
-            raise StorageError(
-                f"{self._path}: {exc.message}", hint="remove the file and order it again"
-            ) from exc
 
     def stamp(self) -> Stamp:
         """What tells whether anything has changed, without reading the file."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from bistro.crypto.digest import HASH_SIZE
-from bistro.errors import FormatError, StorageError
+from bistro.errors import StorageError
 from bistro.storage.durable import (
     SYSTEM_DISK,
     Disk,
@@ -21,6 +21,7 @@ from bistro.storage.durable import (
     read_file,
     storage_errors,
     sync_directory,
+    well_formed,
     write_atomically,
 )
 from bistro.wire.lines import parse_hex
@@ -70,10 +71,8 @@ class TakedownFiles:
             return set()
         with storage_errors("list", self._folder):
             found = [path.stem for path in self._folder.glob(f"*{_SUFFIX}")]
-        try:
+        with well_formed(self._folder, hint=_NEXT):
             return {parse_hex("takedown", stem, size=HASH_SIZE) for stem in found}
-        except FormatError as exc:
-            raise StorageError(f"{self._folder}: {exc.message}", hint=_NEXT) from exc
 
     def load(self, name: bytes) -> bytes | None:
         """The signed note of that name.

@@ -15,8 +15,9 @@ from bistro.crypto.age.keys import KeyIdentity
 from bistro.crypto.keyfile import decode_note_key
 from bistro.crypto.sealing import decode_identity_file
 from bistro.crypto.signing import LocalSigner, SigningKey, VerifierKey
-from bistro.errors import FormatError, StorageError, UnknownObjectError
+from bistro.errors import StorageError, UnknownObjectError
 from bistro.ids import Origin
+from bistro.storage.durable import well_formed
 from bistro.wire.clauses import Relay
 from bistro.wire.terms import SignedTerms, Terms
 from bistro_server.services.folder import CallFolder, ServerFolder, require_file
@@ -101,10 +102,8 @@ class Call:
             what=f"identity of call {self.id}",
             hint="bring the file back, or name it with --identity",
         )
-        try:
+        with well_formed(path, hint=_RESTORE):
             return decode_identity_file(data)
-        except FormatError as exc:
-            raise StorageError(f"{path}: {exc.message}", hint=_RESTORE) from exc
 
 
 class CallRegistry:
@@ -163,10 +162,8 @@ def load_note_key(path: Path, expected: VerifierKey) -> SigningKey:
         StorageError: It holds another key, or none.
     """
     data = require_file(path, what=f"private key of {expected.name}", hint=_RESTORE)
-    try:
+    with well_formed(path, hint=_RESTORE):
         key = decode_note_key(data)
-    except FormatError as exc:
-        raise StorageError(f"{path}: {exc.message}", hint=_RESTORE) from exc
     if key.verifier != expected:
         raise StorageError(
             f"{path}: expected the key {expected.format()}, found {key.verifier.format()}",
@@ -182,7 +179,5 @@ def _version_files(folder: CallFolder) -> list[Path]:
 
 def _load_terms(path: Path) -> SignedTerms:
     data = require_file(path, what="terms", hint=_RESTORE)
-    try:
+    with well_formed(path, hint=_RESTORE):
         return SignedTerms.parse(data)
-    except FormatError as exc:
-        raise StorageError(f"{path}: {exc.message}", hint=_RESTORE) from exc

@@ -18,13 +18,14 @@ from bistro.clock import Clock
 from bistro.crypto.keyfile import decode_note_key, encode_note_key
 from bistro.crypto.sealing import encode_identity_file, generate_identity
 from bistro.crypto.signing import SigningKey, VerifierKey
-from bistro.errors import ConflictError, FormatError, SettingsError, StorageError
+from bistro.errors import ConflictError, SettingsError
 from bistro.ids import Origin, require_host_name
 from bistro.instant import UnixMillis
 from bistro.storage.durable import (
     make_directories,
     storage_errors,
     sync_directory,
+    well_formed,
     write_atomically,
 )
 from bistro.wire.clauses import Authority, Keys, Relay, Spread
@@ -75,10 +76,8 @@ def load_terms_key(folder: ServerFolder, *, name: str) -> SigningKey:
         StorageError: The file is damaged.
     """
     data = require_file(folder.terms_key, what="terms key", hint="restore it from a copy")
-    try:
+    with well_formed(folder.terms_key, hint="restore it from a copy"):
         key = decode_note_key(data)
-    except FormatError as exc:
-        raise StorageError(f"{folder.terms_key}: {exc.message}") from exc
     if key.verifier.name != name:
         raise SettingsError(
             f"{folder.terms_key}: expected the key of {name}, found that of {key.verifier.name}",
