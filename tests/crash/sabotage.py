@@ -18,6 +18,7 @@ from typing import Any, Final
 
 _LATE_S: Final = 0.25
 _STEP: Final = 4_096
+_YEARS_MS: Final = 2 * 365 * 86_400_000
 
 
 def never_sync() -> None:
@@ -74,12 +75,22 @@ def release_unrecorded() -> None:
     ledgers.CustodyLedger.append = append_others
 
 
+def expire_early() -> None:
+    """A relay takes holds for over that are not, by two years."""
+    uploads = importlib.import_module("bistro_relay.store.uploads").UploadStore
+    transfer = importlib.import_module("bistro.protocol.transfer").Transfer
+    list_expired, expire = uploads.list_expired, transfer.expire
+    uploads.list_expired = lambda store, now: list_expired(store, now + _YEARS_MS)
+    transfer.expire = lambda one, now: expire(one, now + _YEARS_MS)
+
+
 SABOTAGES: Final[dict[str, Callable[[], None]]] = {
     "never-sync": never_sync,
     "sync-late": sync_late,
     "restore-old-copy": restore_old_copy,
     "flip-bits": flip_bits,
     "release-unrecorded": release_unrecorded,
+    "expire-early": expire_early,
 }
 
 

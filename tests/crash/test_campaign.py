@@ -76,6 +76,7 @@ def test_a_service_that_dies_in_many_ways_keeps_its_word(
         ("relays", "restore-old-copy", "kill", "promised, and answered unknown-object"),
         ("relays", "flip-bits", "kill", "answered storage|other bytes than were staged"),
         ("relays", "release-unrecorded", "kill", "not on record|does not serve again"),
+        ("relays", "expire-early", "kill", "was to be held until|answered unknown-object"),
     ],
 )
 async def test_a_service_that_breaks_its_word_is_found(

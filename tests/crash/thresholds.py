@@ -74,11 +74,7 @@ def ending_relay() -> None:
 
 def dropping_relay() -> None:
     """It drops its ledgers soon after that; uploads are not waited for longer."""
-    from bistro.protocol.transfer import Transfer  # noqa: PLC0415 - only a child needs it
-
     ending_relay()
-    defaults = Transfer.offer.__func__.__kwdefaults__  # type: ignore[attr-defined] # of a function
-    defaults["incomplete_ms"] = INCOMPLETE_MS
     _change(_DROPS)
 
 
