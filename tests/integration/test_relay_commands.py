@@ -247,6 +247,7 @@ def test_status_of_a_new_relay_names_the_next_step(run: Run, tmp_path: Path) -> 
     code, out, _ = run("status", "--dir", tmp_path)
     assert code == 0
     assert "bistro-relay allow URL" in out
+    assert "░░░░ 0 B used" in out
 
 
 def test_status_says_why_uploads_are_refused(
@@ -258,6 +259,7 @@ def test_status_says_why_uploads_are_refused(
     code, out, _ = run("status", "--dir", tmp_path)
     assert code == 0
     assert "refused: clock error: expected at most 100 ms" in out
+    assert "next: run an NTP client" in out
     assert "[clock] assumed_error_ms" in " ".join(out.split())
     monkeypatch.setenv("BISTRO_RELAY_CLOCK__ASSUMED_ERROR_MS", "10")
     monkeypatch.setenv("BISTRO_RELAY_LIMITS__RESERVE_BYTES", str(2**60))
