@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from bistro.crypto.digest import leaf_hash
@@ -20,10 +21,11 @@ from bistro.instant import UnixMillis
 from bistro.ledger.index_check import IndexCheck
 from bistro.ledger.parts import Parts
 from bistro.ledger.publishing import KeyOf
-from bistro.ledger.rebuilding import read_verified_bundle
+from bistro.ledger.rebuilding import read_bundle
 from bistro.ledger.record import time_of
-from bistro.ledger.tiles import WIDTH, TileFiles, TilePath, encode_bundle
-from bistro.ledger.view import NO_TIME, tile_root
+from bistro.ledger.tile_check import TileCheck
+from bistro.ledger.tiles import WIDTH, TileFiles
+from bistro.ledger.view import NO_TIME
 from bistro.ledger.wal import WriteAheadFile
 from bistro.wire.checkpoint import verify_checkpoint
 
@@ -82,40 +84,44 @@ def check_ledger(
     with parts.wal.kept(), parts.index.held() as runs:
         # In this order: the index covers nothing that the view has not.
         view = parts.view
-        found = check_batches(
+        return check_batches(
             kept_batches(parts.wal, view.files, parts.key_of, size=view.size),
             verifier,
             tiles=TileCheck(view.files, view.published),
             index=IndexCheck(parts.index, runs, size=view.size),
+            last=LastNote("newest checkpoint", view.note) if view.note else None,
+            require_end=partial(_require_end, parts),
             progress=progress,
         )
-    if found.report.size != view.size:
-        raise parts.wal.damaged(None, f"the ledger ends at entry {found.report.size}")
-    if view.note is not None:
-        require_signed(view.note, found.frontier, verifier, what="newest checkpoint")
-    return found.report
 
 
-class Checked(NamedTuple):
-    """A ledger's entries, all of them found right.
+def _require_end(parts: Parts, size: int) -> None:
+    if size != parts.view.size:
+        raise parts.wal.damaged(None, f"the ledger ends at entry {size}")
+
+
+class LastNote(NamedTuple):
+    """The signed checkpoint of all entries.
 
     Attributes:
-        frontier: Of their tree, to compare with what was signed.
-        report: What was checked.
+        what: It is, for people.
+        note: Itself.
     """
 
-    frontier: Frontier
-    report: CheckReport
+    what: str
+    note: bytes
 
 
-def check_batches(
+def check_batches(  # noqa: PLR0913 - each of them is looked at
     batches: Iterable[Batch],
     verifier: VerifierKey,
     *,
     tiles: TileCheck,
     index: IndexCheck,
+    last: LastNote | None,
+    require_end: Callable[[int], None],
     progress: Progress | None,
-) -> Checked:
+) -> CheckReport:
     """Check all entries of a ledger, in order, once; blocks.
 
     Args:
@@ -123,6 +129,8 @@ def check_batches(
         verifier: The ledger's key.
         tiles: Compares them with what is published.
         index: Compares their keys.
+        last: What must be signed of all of them.
+        require_end: Raises where that many entries are not as many as there must be.
         progress: Told how many entries were checked, now and then.
 
     Raises:
@@ -133,7 +141,9 @@ def check_batches(
         start = frontier.size
         frontier = frontier.extend(list(map(leaf_hash, batch.entries)))
         if batch.note is not None:
-            require_signed(batch.note, frontier, verifier, what=f"record at entry {start}")
+            # Of the record before this one the tiles know already.
+            with tiles.judging():
+                require_signed(batch.note, frontier, verifier, what=f"record at entry {start}")
             batch_count += 1
         for entry in batch.entries:
             tiles.add(entry)
@@ -144,9 +154,14 @@ def check_batches(
         index.add(start, batch.keys)
         if progress is not None:
             progress(frontier.size)
+    # A log that ends too early first: its index then has keys too many, which is no fault.
+    require_end(frontier.size)
+    if last is not None:
+        with tiles.judging():
+            require_signed(last.note, frontier, verifier, what=last.what)
+    tiles.finish()
     index.finish()
-    report = CheckReport(frontier.size, batch_count, tiles.count, frontier.root())
-    return Checked(frontier, report)
+    return CheckReport(frontier.size, batch_count, tiles.count, frontier.root())
 
 
 class Batch(NamedTuple):
@@ -203,56 +218,5 @@ def bundled_batches(files: TileFiles, key_of: KeyOf, *, size: int) -> Iterator[B
         StorageError: A bundle is missing or damaged.
     """
     for number in range(-(-size // WIDTH)):
-        bundle = read_verified_bundle(files, number)[: size - number * WIDTH]
+        bundle = read_bundle(files, number)[: size - number * WIDTH]
         yield Batch(bundle, [key_of(entry) or b"" for entry in bundle])
-
-
-class TileCheck:
-    """Compares published tiles and bundles with what the entries say.
-
-    Args:
-        files: Tiles and bundles.
-        published: Entries in full ones.
-
-    Attributes:
-        count: Files compared so far.
-    """
-
-    def __init__(self, files: TileFiles, published: int) -> None:
-        self.count = 0
-        self._files = files
-        self._published = published
-        self._size = 0
-        self._entries: list[bytes] = []
-        self._levels: list[list[bytes]] = []
-
-    def add(self, entry: bytes) -> None:
-        """Take the next entry."""
-        self._size += 1
-        self._entries.append(entry)
-        if len(self._entries) == WIDTH:
-            if self._size <= self._published:
-                number = self._size // WIDTH - 1
-                self._require(
-                    TilePath("entries", number),
-                    self._files.bundle(number),
-                    encode_bundle(self._entries),
-                )
-                self._require_tile(0, number, list(map(leaf_hash, self._entries)))
-            self._entries.clear()
-
-    def _require_tile(self, level: int, number: int, hashes: list[bytes]) -> None:
-        tile = b"".join(hashes)
-        self._require(TilePath(level, number), self._files.tile(level, number), tile)
-        if len(self._levels) == level:
-            self._levels.append([])
-        above = self._levels[level]
-        above.append(tile_root(tile))
-        if len(above) == WIDTH:
-            self._require_tile(level + 1, number // WIDTH, above)
-            above.clear()
-
-    def _require(self, path: TilePath, found: bytes, expected: bytes) -> None:
-        if found != expected:
-            raise self._files.damaged(path, "it does not match the write-ahead file")
-        self.count += 1

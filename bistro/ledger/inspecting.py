@@ -23,25 +23,32 @@ from typing import Final
 
 from bistro.crypto.merkle import Frontier
 from bistro.crypto.signing import VerifierKey
-from bistro.errors import FormatError, StorageError, UnavailableError, UnknownObjectError
+from bistro.errors import (
+    FormatError,
+    StorageError,
+    UnavailableError,
+    UnknownObjectError,
+    VerificationError,
+)
 from bistro.ledger.checking import (
     Batch,
     CheckReport,
+    LastNote,
     Progress,
-    TileCheck,
     bundled_batches,
     check_batches,
     kept_batches,
-    require_signed,
 )
 from bistro.ledger.index import DuplicateIndex
 from bistro.ledger.index_check import IndexCheck
 from bistro.ledger.publishing import KeyOf
+from bistro.ledger.rebuilding import lost_entries
 from bistro.ledger.record import MAX_NOTE_SIZE
 from bistro.ledger.recovery import INDEX_FOLDER, LOCK_FILE, SNAPSHOT_FILE, WAL_FOLDER
 from bistro.ledger.snapshot import Snapshot
 from bistro.ledger.static import CHECKPOINT_FILE
-from bistro.ledger.tiles import MAX_BUNDLE_SIZE, WIDTH, TileFiles, TilePath, decode_bundle
+from bistro.ledger.tile_check import MEND, EntriesHoldError, TileCheck
+from bistro.ledger.tiles import WIDTH, TileFiles, TilePath, decode_bundle
 from bistro.ledger.wal import WriteAheadFile, segment_starts
 from bistro.storage.durable import read_file
 from bistro.storage.locks import FileLock
@@ -112,34 +119,54 @@ def inspect_ledger(
 
 def _inspect_whole(folder: _Folder) -> CheckReport:
     directory, origin = folder.directory, folder.verifier.name
-    snapshot = Snapshot.load(directory / SNAPSHOT_FILE)
+    snapshot, fault = _snapshot(directory / SNAPSHOT_FILE)
     announced = _announced(folder)
     starts = segment_starts(directory / WAL_FOLDER)
-    if not starts and snapshot is None and announced is None:
+    if not starts and snapshot is None and fault is None and announced is None:
         return _EMPTY
     wal = WriteAheadFile(directory / WAL_FOLDER, origin, starts or [0])
     if not starts:
         raise wal.damaged(None, "there are no segments, although this ledger has entries")
     published, durable = (snapshot.published, snapshot.durable) if snapshot else (0, 0)
-    durable = max(durable, announced[1].size if announced else 0)
+    shown = announced[1].size if announced else 0
+    published = max(published, shown - shown % WIDTH)
     with closing(_index(folder)) as index, index.held() as runs:
-        checked = check_batches(
+        durable = max(durable, shown, index.reach)
+
+        def require_end(size: int) -> None:
+            if size < durable:
+                raise wal.damaged(None, f"it ends at entry {size}, although {durable} were durable")
+            _require_reach(folder, index.reach, published)
+
+        report = check_batches(
             kept_batches(wal, folder.files, folder.key_of),
             folder.verifier,
-            tiles=TileCheck(folder.files, published),
+            tiles=TileCheck(folder.files, published, shown),
             index=IndexCheck(index, runs, size=None),
+            last=None,
+            require_end=require_end,
             progress=folder.telling(durable),
         )
-        reach = index.reach
-    size, durable = checked.report.size, max(durable, reach)
-    if size < durable:
-        raise wal.damaged(None, f"it ends at entry {size}, although {durable} were durable")
+    if fault is not None:
+        raise StorageError(fault.message, hint=MEND) from EntriesHoldError()
+    return report
+
+
+def _snapshot(path: Path) -> tuple[Snapshot | None, StorageError | None]:
+    """The snapshot, or what is wrong with it: the entries are looked at all the same."""
+    try:
+        return Snapshot.load(path), None
+    except StorageError as exc:
+        return None, exc
+
+
+def _require_reach(folder: _Folder, reach: int, published: int) -> None:
     if reach < published:
         raise StorageError(
-            f"{directory / INDEX_FOLDER}: it ends at entry {reach}, {published} are published",
+            f"{folder.directory / INDEX_FOLDER}: it ends at entry {reach}, "
+            f"{published} are published",
             hint="the rest is made anew from the entries when the ledger is opened",
         )
-    return checked.report
 
 
 def _inspect_published(folder: _Folder) -> CheckReport:
@@ -148,16 +175,19 @@ def _inspect_published(folder: _Folder) -> CheckReport:
         return _EMPTY
     note, checkpoint = announced
     size = checkpoint.size
+    # Before the index: it never covers less than a snapshot that is there already.
+    snapshot = Snapshot.load(folder.directory / SNAPSHOT_FILE)
     with closing(_index(folder)) as index, index.held() as runs:
-        checked = check_batches(
+        _require_reach(folder, index.reach, snapshot.published if snapshot else 0)
+        return check_batches(
             _published_batches(folder, size),
             folder.verifier,
-            tiles=TileCheck(folder.files, size - size % WIDTH),
+            tiles=TileCheck(folder.files, size - size % WIDTH, size),
             index=IndexCheck(index, runs, size=size),
+            last=LastNote("published checkpoint", note),
+            require_end=lambda _: None,
             progress=folder.telling(size),
         )
-    require_signed(note, checked.frontier, folder.verifier, what="published checkpoint")
-    return checked.report
 
 
 def _announced(folder: _Folder) -> tuple[bytes, Checkpoint] | None:
@@ -168,8 +198,12 @@ def _announced(folder: _Folder) -> tuple[bytes, Checkpoint] | None:
         return None
     try:
         return note, verify_checkpoint(note, folder.verifier)
-    except FormatError as exc:
-        raise StorageError(f"{path}: {exc.message}") from exc
+    except (FormatError, VerificationError) as exc:
+        raise StorageError(
+            f"{path}: {exc.message}",
+            hint="compare it with what mirrors have; without this file the newest checkpoint is "
+            "published again when serve starts",
+        ) from exc
 
 
 def _published_batches(folder: _Folder, size: int) -> Iterator[Batch]:
@@ -182,10 +216,19 @@ def _published_batches(folder: _Folder, size: int) -> Iterator[Batch]:
 
 def _rest(folder: _Folder, path: TilePath) -> Iterator[Batch]:
     """The entries behind the last full bundle."""
-    data = read_file(folder.directory / path.format(), max_size=MAX_BUNDLE_SIZE)
-    # It goes once the bundle has become full, which may be now.
-    bundle = folder.files.bundle(path.number) if data is None else data
-    entries = list(decode_bundle(bundle))[: path.width]
+    data = folder.files.read(path)
+    if data is None:
+        # It goes once the bundle has become full, which may be now.
+        data = folder.files.read(TilePath(path.level, path.number))
+    if data is None:
+        raise lost_entries(folder.files, path, "missing")
+    try:
+        entries = list(decode_bundle(data))[: path.width]
+    except StorageError as exc:
+        raise lost_entries(folder.files, path, exc.message) from exc
+    if len(entries) != path.width:
+        reason = f"expected {path.width} entries, found {len(entries)}"
+        raise lost_entries(folder.files, path, reason)
     yield Batch(entries, [folder.key_of(entry) or b"" for entry in entries])
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -130,31 +131,20 @@ class Ledger:
             disk: The system calls to use.
             publish_after: Unpublished entries that make publishing due, at least 256.
             key_of: Makes an entry's key anew; without it the write-ahead file is kept for ever.
-            anew: Make anew, and publish, what is derived from the entries, whatever is there.
+            anew: Make what is derived from the entries anew; it is complete when published.
 
         Raises:
             UnavailableError: Another process, or this one, has it open.
-            StorageError: It is damaged (the message names file and place), belongs to another
-                origin or key, or the disk failed.
+            StorageError: It is damaged, has another origin or key, or the disk failed.
         """
         opening = asyncio.to_thread(
-            recover,
+            partial(recover, publish_after=publish_after, key_of=key_of, disk=disk, anew=anew),
             directory,
             verifier=signer.verifier,
-            publish_after=publish_after,
-            key_of=key_of,
-            disk=disk,
-            anew=anew,
         )
-        static = StaticLog(directory, disk=disk, anew=anew)
-        ledger = cls(static, await opening, signer=signer, publish_after=publish_after)
+        static, parts = StaticLog(directory, disk=disk, anew=anew), await opening
+        ledger = cls(static, parts, signer=signer, publish_after=publish_after)
         ledger._set_due()
-        if anew:
-            try:
-                await ledger.publish_checkpoint()
-            except BaseException:
-                await ledger.close()
-                raise
         return ledger
 
     @property

@@ -57,11 +57,27 @@ def read_bundle(files: TileFiles, number: int) -> list[bytes]:
     Raises:
         StorageError: It is missing or damaged, or the disk failed.
     """
-    entries = list(decode_bundle(files.bundle(number)))
+    path = TilePath("entries", number)
+    data = files.read(path)
+    if data is None:
+        raise lost_entries(files, path, "missing")
+    try:
+        entries = list(decode_bundle(data))
+    except StorageError as exc:
+        raise lost_entries(files, path, exc.message) from exc
     if len(entries) != WIDTH:
-        path = TilePath("entries", number)
-        raise files.damaged(path, f"expected {WIDTH} entries, found {len(entries)}")
+        raise lost_entries(files, path, f"expected {WIDTH} entries, found {len(entries)}")
     return entries
+
+
+def lost_entries(files: TileFiles, path: TilePath, reason: str) -> StorageError:
+    """What to raise where a bundle is damaged that may be all that there is of its entries."""
+    return StorageError(
+        files.damaged(path, reason).message,
+        hint="stop serve and run `bistro-server log check --repair`; it makes the file anew if "
+        "the write-ahead file has its entries, otherwise restore it from a copy or from whoever "
+        "mirrors the log",
+    )
 
 
 def read_verified_bundle(files: TileFiles, number: int) -> list[bytes]:
@@ -72,7 +88,7 @@ def read_verified_bundle(files: TileFiles, number: int) -> list[bytes]:
     """
     entries = read_bundle(files, number)
     if b"".join(map(leaf_hash, entries)) != files.tile(0, number):
-        raise files.damaged(TilePath("entries", number), "not what its tile says")
+        raise lost_entries(files, TilePath("entries", number), "not what its tile says")
     return entries
 
 

@@ -46,6 +46,7 @@ def recover(
     publish_after: int,
     key_of: KeyOf | None,
     disk: Disk,
+    anew: bool = False,
 ) -> Parts:
     """Open the ledger in ``directory``, or begin one; blocks.
 
@@ -55,6 +56,7 @@ def recover(
         publish_after: How many unpublished entries make publishing due.
         key_of: Makes keys anew; see ``Publisher``.
         disk: The system calls to use.
+        anew: Make the tiles and the snapshot anew from the entries, whatever is there.
 
     Raises:
         UnavailableError: Another process writes this ledger.
@@ -67,15 +69,21 @@ def recover(
         for folder in (directory.parent, directory):
             # Who made what is found there may have died before it was durable.
             sync_directory(folder, disk=disk)
-        snapshot = Snapshot.load(directory / SNAPSHOT_FILE, disk=disk)
+        snapshot = _load_snapshot(directory / SNAPSHOT_FILE, anew=anew, disk=disk)
         wal = _open_wal(
-            directory / WAL_FOLDER, verifier.name, has_history=snapshot is not None, disk=disk
+            directory / WAL_FOLDER,
+            verifier.name,
+            has_history=anew or snapshot is not None,
+            disk=disk,
         )
         undo.callback(wal.close)
         index = DuplicateIndex.open(directory / INDEX_FOLDER, disk=disk)
         undo.callback(index.close)
         files = TileFiles(directory, disk=disk)
-        start = snapshot or rebuild_tiles(files, wal.begins_at)
+        start = snapshot
+        if start is None or anew:
+            # A crash here leaves the snapshot as it was, and tiles that are at least as good.
+            start = rebuild_tiles(files, wal.begins_at)
         files.clean(start.published, PASS_LIMIT)
         if start.size < wal.begins_at:
             raise wal.damaged(None, f"it begins behind entry {start.size}, which is needed")
@@ -83,10 +91,19 @@ def recover(
         rebuild_index(index, wal, files, published=start.published, key_of=key_of)
         publisher = Publisher(directory / SNAPSHOT_FILE, index, wal, key_of=key_of, disk=disk)
         parts = Parts(lock, wal, index, publisher, view, {}, key_of)
-        floor = max(start.durable, index.reach)
+        floor = max(start.durable, index.reach, snapshot.durable if snapshot else 0)
         _replay(parts, start, publish_after, verifier=verifier, floor=floor)
         undo.pop_all()
     return parts
+
+
+def _load_snapshot(path: Path, *, anew: bool, disk: Disk) -> Snapshot | None:
+    try:
+        return Snapshot.load(path, disk=disk)
+    except StorageError:
+        if not anew:
+            raise
+        return None  # it is replaced when the tiles are there
 
 
 def _open_wal(directory: Path, origin: str, *, has_history: bool, disk: Disk) -> WriteAheadFile:

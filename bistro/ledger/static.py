@@ -48,11 +48,13 @@ class StaticLog:
     Args:
         directory: The ledger's folder.
         disk: The system calls to use.
+        anew: Publish also what has been published, first.
     """
 
-    def __init__(self, directory: Path, *, disk: Disk = SYSTEM_DISK) -> None:
+    def __init__(self, directory: Path, *, disk: Disk = SYSTEM_DISK, anew: bool = False) -> None:
         self.directory = directory
         self._disk = disk
+        self._is_anew = anew
 
     def publish(self, view: View) -> bool:
         """Publish a view's checkpoint unless it is published; blocks; whether it did.
@@ -65,7 +67,7 @@ class StaticLog:
         """
         path = self.directory / CHECKPOINT_FILE
         known = read_file(path, max_size=MAX_NOTE_SIZE, disk=self._disk)
-        if view.note is None or known == view.note:
+        if view.note is None or (known == view.note and not self._is_anew):
             return False
         files = TileFiles(self.directory, disk=self._disk)
         try:
@@ -77,7 +79,8 @@ class StaticLog:
         # A crash here leaves partial tiles of a checkpoint that was never published: harmless.
         write_atomically(path, view.note, disk=self._disk)
         # A crash here leaves partial tiles beside their full one: harmless, and never removed.
-        if known is not None:
+        is_anew, self._is_anew = self._is_anew, False
+        if known is not None and not is_anew:
             self._remove_completed(_size_of(known, path), view.size)
         return True
 

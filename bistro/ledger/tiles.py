@@ -189,9 +189,16 @@ class TileFiles:
             hint="without the snapshot file all tiles are written anew",
         )
 
+    def read(self, path: TilePath, max_size: int = MAX_BUNDLE_SIZE) -> bytes | None:
+        """A file as it is on disk, full or partial; ``None`` if there is none.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        return read_file(self._directory / path.format(), max_size=max_size, disk=self._disk)
+
     def _read(self, path: TilePath, max_size: int) -> bytes:
-        target = self._directory / path.format()
-        data = read_file(target, max_size=max_size, disk=self._disk)
+        data = self.read(path, max_size)
         if data is None:
             raise self.damaged(path, "missing")
         return data

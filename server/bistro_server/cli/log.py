@@ -28,7 +28,7 @@ def log() -> None:
     "--repair",
     "is_repaired",
     is_flag=True,
-    help="First make anew what is only derived, as a start of serve does; not beside serve.",
+    help="First make anew what is damaged and only derived from the entries; not beside serve.",
 )
 @dir_option
 @json_option

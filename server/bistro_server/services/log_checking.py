@@ -9,10 +9,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+from bistro.crypto.signing import Signer
+from bistro.errors import StorageError
 from bistro.ledger.checking import CheckReport
-from bistro.ledger.inspecting import inspect_ledger
+from bistro.ledger.inspecting import Inspection, inspect_ledger
 from bistro.ledger.ledger import Ledger
+from bistro.ledger.tile_check import EntriesHoldError
 from bistro_server.services.calls import CallRegistry
 from bistro_server.services.folder import ServerFolder
 from bistro_server.services.ledgers import key_of
@@ -59,14 +63,33 @@ async def check_logs(
     for call in [registry.load(one) for one in calls or registry.ids()]:
         places = (call.folder.log, call.folder.refusals)
         for directory, signer in zip(places, call.log_signers(), strict=True):
-            if is_repaired:
-                await (await Ledger.open(directory, signer=signer, key_of=key_of)).close()
             origin = signer.verifier.name
-            found = await asyncio.to_thread(
+            inspect = partial(
                 inspect_ledger,
                 directory,
                 verifier=signer.verifier,
                 key_of=key_of,
                 show=partial(show, origin),
             )
+            if is_repaired:
+                await _repair(directory, signer, inspect)
+            found = await asyncio.to_thread(inspect)
             yield CheckedLog(call.id, origin, found.report, found.is_whole)
+
+
+async def _repair(directory: Path, signer: Signer, inspect: Callable[[], Inspection]) -> None:
+    """Make anew what is derived, tiles only where the entries are known to be good.
+
+    Tiles that were made of a damaged bundle would hide which of the two is damaged.
+    """
+    anew = False
+    try:
+        await asyncio.to_thread(inspect)
+    except StorageError as exc:
+        # An index is mended when the ledger is opened; the next inspection names what is left.
+        anew = isinstance(exc.__cause__, EntriesHoldError)
+    ledger = await Ledger.open(directory, signer=signer, key_of=key_of, anew=anew)
+    try:
+        await ledger.publish_checkpoint()
+    finally:
+        await ledger.close()

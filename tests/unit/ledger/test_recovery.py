@@ -301,7 +301,7 @@ async def test_checking_finds_what_opening_trusts(tmp_path: Path) -> None:
     await check()
     for name, at, pattern in [
         (f"wal/{0:016d}", 5_000, "damaged at byte"),
-        ("tile/entries/000", 300, "tile/entries/000: it does not match"),
+        ("tile/entries/000", 300, "tile/entries/000: not what the entries say"),
     ]:
         whole = (directory / name).read_bytes()
         changed = bytearray(whole)
@@ -320,7 +320,7 @@ async def test_checking_reads_tiles_from_the_disk_not_from_memory(tmp_path: Path
     path = tmp_path / "l" / "tile/0/001"
     path.write_bytes(bytes(path.stat().st_size))
     await ledger.prove(300)
-    with pytest.raises(StorageError, match="tile/0/001: it does not match"):
+    with pytest.raises(StorageError, match="tile/0/001: not what the entries say"):
         await ledger.check()
     await ledger.close()
 
