@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from pathlib import Path
 from typing import Any, Final
 
 import click
 from rich.console import Console
-from rich.progress_bar import ProgressBar
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +29,7 @@ _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 _STEP: Final = 1_000
 _BAR_WIDTH: Final = 16
 _NEARLY: Final = 0.9
+_OPERATOR: Final = "operator: "
 
 Facts = dict[str, Any]
 
@@ -100,7 +101,9 @@ def _head(facts: Facts) -> Table:
     load = f"taken; load {facts['load'] / 10:.1f} %"
     head.add_row("uploads", drained or (f"refused: {refusal}" if refusal else load))
     if facts["next"] and not drained:
-        head.add_row("", Text(f"next: {facts['next']}", style="bold"))
+        # A hint says first what clients may do, and then what this reader may.
+        _, _, own = facts["next"].rpartition(_OPERATOR)
+        head.add_row("", Text(f"next: {own}", style="bold"))
     head.add_row("collection", _collection(facts))
     used = sum(one["used_bytes"] for one in facts["destinations"])
     head.add_row("disk", _gauge(used, used + facts["free_bytes"], "free", facts["free_bytes"]))
@@ -140,7 +143,9 @@ def _gauge(used: int, total: int, word: str, left: int) -> Table:
     part = used / total if total else 1.0
     style = "red" if part > _NEARLY else "green"
     line = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=1.0, completed=min(1.0, part), width=_BAR_WIDTH, complete_style=style)
+    # Blocks rather than a bar of rich, which is blank where there are no colours.
+    full = min(_BAR_WIDTH, math.ceil(part * _BAR_WIDTH))
+    bar = Text("█" * full, style=style).append("░" * (_BAR_WIDTH - full), style="dim")
     line.add_row(bar, f"{format_size(used)} used, {format_size(left)} {word}")
     return line
 
