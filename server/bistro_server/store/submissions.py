@@ -36,6 +36,7 @@ from bistro.instant import UnixMillis
 from bistro.storage.database import Database, Row, Transaction
 from bistro.storage.durable import waiting_for_room
 from bistro.wire.status import Status
+from bistro_server.store.matching import matching, require_place
 from bistro_server.store.status_files import StatusFiles
 
 MAX_ROWS: Final = 1_000
@@ -119,14 +120,20 @@ class KnownFragment:
 
 
 async def add_ticket(tx: Transaction, call: str, ticket: Ticketed, *, now: UnixMillis) -> int:
-    """The id of the submission, which is made if the ticket was not known."""
-    rows = await tx.fetch_all(
-        "INSERT INTO submission "
-        "(call, commitment, log_index, ticketed_at, updated_at, is_published) "
-        "VALUES (?, ?, ?, ?, ?, 1) "
-        "ON CONFLICT (call, commitment) DO UPDATE SET commitment = commitment RETURNING id",
-        (call, ticket.commitment, ticket.log_index, ticket.ticketed_at, now),
-    )
+    """The id of the submission, which is made if the ticket was not known.
+
+    Raises:
+        StorageError: The database has something else at its place.
+    """
+    async with matching(tx, call, [ticket]):
+        rows = await tx.fetch_all(
+            "INSERT INTO submission "
+            "(call, commitment, log_index, ticketed_at, updated_at, is_published) "
+            "VALUES (?, ?, ?, ?, ?, 1) ON CONFLICT (call, commitment) "
+            "DO UPDATE SET commitment = commitment RETURNING id, log_index",
+            (call, ticket.commitment, ticket.log_index, ticket.ticketed_at, now),
+        )
+    require_place(call, ticket, int(rows[0]["log_index"]))
     return int(rows[0]["id"])
 
 
@@ -261,18 +268,23 @@ class Submissions:
         return 0 if row is None else int(row["tailed"])
 
     async def record_tickets(self, call: str, tickets: Sequence[Ticketed], *, tailed: int) -> None:
-        """Make rows of tickets, and remember durably how far the log has been read."""
+        """Make rows of tickets, and remember durably how far the log has been read.
+
+        Raises:
+            StorageError: The database has something else at the place of one.
+        """
         now = self._clock.now()
         async with self.database.transaction() as tx:
-            await tx.execute_many(
-                "INSERT INTO submission "
-                "(call, commitment, log_index, ticketed_at, updated_at, is_published) "
-                "VALUES (?, ?, ?, ?, ?, 1) ON CONFLICT (call, commitment) DO NOTHING",
-                [
-                    (call, ticket.commitment, ticket.log_index, ticket.ticketed_at, now)
-                    for ticket in tickets
-                ],
-            )
+            async with matching(tx, call, tickets):
+                await tx.execute_many(
+                    "INSERT INTO submission "
+                    "(call, commitment, log_index, ticketed_at, updated_at, is_published) "
+                    "VALUES (?, ?, ?, ?, ?, 1) ON CONFLICT (call, commitment) DO NOTHING",
+                    [
+                        (call, ticket.commitment, ticket.log_index, ticket.ticketed_at, now)
+                        for ticket in tickets
+                    ],
+                )
             await tx.execute(
                 "INSERT INTO call (call, tailed) VALUES (?, ?) "
                 "ON CONFLICT (call) DO UPDATE SET tailed = max(tailed, excluded.tailed)",

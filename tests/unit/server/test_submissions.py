@@ -90,6 +90,25 @@ async def test_a_ticket_becomes_one_submission(submissions: Submissions) -> None
     assert await submissions.count_by_state("spring") == {"ticketed": 2}
 
 
+async def test_a_database_that_does_not_match_its_log_is_told(submissions: Submissions) -> None:
+    """What is expected, what is there, and what to do; and nothing is changed."""
+    await submissions.record_tickets("spring", [ticket(1), ticket(2)], tailed=3)
+    other = Ticketed(commitment=commitment(9), log_index=ticket(2).log_index, ticketed_at=NOON)
+    moved = Ticketed(commitment=commitment(1), log_index=7, ticketed_at=NOON)
+    both = f"expected commitment {commitment(9).hex()} at entry 3, found {commitment(2).hex()}"
+    with pytest.raises(StorageError, match=both) as told:
+        await submissions.record_tickets("spring", [ticket(3), other], tailed=5)
+    assert "restore" in told.value.hint
+    with pytest.raises(StorageError, match=both):
+        async with submissions.database.transaction() as tx:
+            await add_ticket(tx, "spring", other, now=NOON)
+    with pytest.raises(StorageError, match="at entry 7, found this commitment at entry 2"):
+        async with submissions.database.transaction() as tx:
+            await add_ticket(tx, "spring", moved, now=NOON)
+    assert await submissions.tailed("spring") == 3
+    assert await submissions.count_by_state("spring") == {"ticketed": 2}
+
+
 @given(reports=st.lists(st.sampled_from(STATES), max_size=8))
 async def test_states_only_go_forward(
     reports: list[str], tmp_path_factory: pytest.TempPathFactory
