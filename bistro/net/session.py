@@ -41,7 +41,7 @@ from bistro.errors import (
 from bistro.net import socks
 from bistro.net.failures import translated
 from bistro.net.proxies import proxy_for
-from bistro.net.sockets import open_socket
+from bistro.net.sockets import Sockets
 
 Body = bytes | AsyncIterable[bytes]
 
@@ -133,10 +133,11 @@ class Session:
         self._tls = _client_tls(ca_path)
         self._http: aiohttp.ClientSession | None = None
         self._through: dict[URL, aiohttp.ClientSession] = {}
+        self._sockets = Sockets()
 
     async def __aenter__(self) -> Self:
         """Open the pool of connections; none is made yet."""
-        connector = aiohttp.TCPConnector(socket_factory=open_socket, **self._pool())
+        connector = aiohttp.TCPConnector(socket_factory=self._sockets.make, **self._pool())
         self._http = self._open(connector)
         return self
 
@@ -175,6 +176,13 @@ class Session:
         if proxy not in self._through:
             self._through[proxy] = self._open(socks.open_connector(proxy, **self._pool()))
         return self._through[proxy]
+
+    def let_go(self, *, only_lost: bool) -> int:
+        """End connections, and say how many: all, or those from an address that is gone.
+
+        Requests that are under way on them fail as if the other side had hung up.
+        """
+        return self._sockets.let_go(only_lost=only_lost)
 
     def _proxy_for(self, target: URL) -> URL | None:
         is_here = is_loopback(target.host or "")

@@ -46,6 +46,12 @@ _FATAL: Final = (StorageError, DeadlinePassedError)
 """What no other relay could do better."""
 
 
+def was_not_reached(error: BistroError) -> bool:
+    """Whether a connection broke or could not be made: nobody has given up anything."""
+    is_given_up = isinstance(error.__cause__, TimeoutError)
+    return isinstance(error, UnavailableError) and not (error.is_answer or is_given_up)
+
+
 @dataclass(slots=True)
 class _Heat:
     """One fragment on its way: by its first relay, and by a rival once it is raced."""
@@ -220,7 +226,8 @@ class Carrier:
         for one in filter(None, (heat.first, heat.rival)):
             if not is_held or one.relay.name != fragment.relay:
                 one.forget_progress()
-                self._part(one)
+                if error is None or not was_not_reached(error):
+                    self._part(one)
         if not is_held:
             raise error or UnavailableError(f"fragment {heat.first.index}: no relay took it")
         if fragment.relay != heat.first.relay.name:

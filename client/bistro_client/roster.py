@@ -17,6 +17,7 @@ from bistro_client import notices, peer_messages
 from bistro_client.patience import Patience
 from bistro_client.probing import probe_all
 
+JUST_PROBED_MS: Final = 2_000
 PROBE_AGAIN_MS: Final = 10_000
 """Advice does not make us ask all relays more often."""
 _MS_PER_S: Final = 1_000
@@ -142,6 +143,12 @@ class Roster:
             probe.name == name and probe.is_usable(self.placement.fragment_size)
             for probe in self._probes
         )
+
+    async def is_cut_off(self) -> bool:
+        """Whether no relay at all can be used now; asks all of them, unless that was just done."""
+        if self.patience.clock.monotonic_ms() - self._probed_ms >= JUST_PROBED_MS:
+            await self.probe()
+        return len(self._problems) == len(self._probes)
 
     def why_none(self) -> UnavailableError:
         """What stands against each relay, and when the first one wants to be asked again."""

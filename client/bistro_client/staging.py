@@ -31,7 +31,7 @@ from bistro.protocol.submission import Attempt, Step, SubmissionState
 from bistro.wire.clauses import Relay
 from bistro.wire.terms import Terms
 from bistro_client import notices
-from bistro_client.carrying import Carrier
+from bistro_client.carrying import Carrier, was_not_reached
 from bistro_client.contact import Destination
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
@@ -258,6 +258,10 @@ class Stager:
         except (StorageError, DeadlinePassedError):
             raise
         except BistroError as exc:
+            if was_not_reached(exc) and await self._roster.is_cut_off():
+                # Nobody answers: it is our own line. What the relay has is gone on with later.
+                self.patience.tell(exc.message, notices.upload_broke(relay.name, exc))
+                return False
             self._roster.holders.pop(index, None)
             await self._carrier.tell_failure(relay, index, exc)
             await self._give_up(index, relay, exc)

@@ -47,7 +47,7 @@ def audit(town: Town, reports: Sequence[Report]) -> Audit:
     good = [report for report in reports if report.commitment]
     # Version 1 of the terms is the log's first entry.
     found.expect("tickets", expected=len(good), found=_log_size(town) - 1)
-    found.expect("fragments at relays", expected=3 * len(good), found=_held(town))
+    found.expect("fragments at relays", expected=3 * len(good), found=relay_held(town))
     _operate(town, found, "collect", "--call=spring")
     town.server.stop()
     town.server.start(shift_ms=_LATER_MS)
@@ -78,7 +78,7 @@ def _log_size(town: Town) -> int:
         return int(answer.read().split(b"\n")[1])
 
 
-def _held(town: Town) -> int:
+def relay_held(town: Town) -> int:
     """Fragments that relays hold, each as often as it is held."""
     count = 0
     for relay in town.relays:

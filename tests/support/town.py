@@ -90,10 +90,11 @@ class Site:
     port: int
     log: Path
     process: subprocess.Popen[bytes] | None = None
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def start(self, *, shift_ms: int | None = None) -> None:
         """Start it; ``await_ready`` says when it answers."""
@@ -109,7 +110,7 @@ class Site:
     def await_ready(self) -> None:
         """Wait until it listens."""
         for _ in range(600):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port)):
                 return
             assert self.process is not None
             assert self.process.poll() is None, self.log.read_text(encoding="utf-8")[-2_000:]
@@ -119,7 +120,7 @@ class Site:
     def await_page(self, path: str) -> None:
         """Wait until it answers a GET with 200: a new call is taken up at its next round."""
         for _ in range(600):
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
             with contextlib.closing(connection), contextlib.suppress(OSError):
                 connection.request("GET", path)
                 if connection.getresponse().status == 200:
@@ -175,10 +176,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def found(root: Path, program: str, name: str, *options: str) -> tuple[Site, str]:
+def found(
+    root: Path, program: str, name: str, *options: str, host: str = "127.0.0.1"
+) -> tuple[Site, str]:
     """Make a daemon's folder; the daemon and its vkey."""
-    site = Site(program, root / name, free_port(), root / f"{name}.log")
-    where = (f"--port={site.port}", f"--base-url={site.url}")
+    site = Site(program, root / name, free_port(), root / f"{name}.log", host=host)
+    where = (f"--host={host}", f"--port={site.port}", f"--base-url={site.url}")
     made = run(program, "init", site.root, f"--name={name}", *where, *options).require(0)
     words = made.out.split()
     return site, words[words.index("vkey") + 1]
@@ -186,16 +189,24 @@ def found(root: Path, program: str, name: str, *options: str) -> tuple[Site, str
 
 def _join(town: Town, name: str) -> Site:
     """A relay that allows the destination."""
-    relay, _ = found(town.root, "bistro-relay", name, f"--operator={name}")
+    host = town.server.host
+    relay, _ = found(town.root, "bistro-relay", name, f"--operator={name}", host=host)
+    if host != "127.0.0.1":
+        settings = relay.root / "bistro-relay.toml"
+        text = settings.read_text(encoding="utf-8")
+        settings.write_text(text.replace("[terms]\n", "[terms]\nallow_http = true\n"))
     where = ("--trust", town.vkey, "--dir", relay.root)
     run("bistro-relay", "allow", town.server.url, *where).require(0)
     return relay
 
 
 @contextlib.contextmanager
-def running_town(root: Path) -> Iterator[Town]:
-    """Everything runs and a call is open; afterwards no process is left."""
-    server, vkey = found(root, "bistro-server", "permits.example")
+def running_town(root: Path, *, host: str = "127.0.0.1") -> Iterator[Town]:
+    """Everything runs and a call is open; afterwards no process is left.
+
+    ``host`` is an address of this machine; other than on loopback plain HTTP is allowed.
+    """
+    server, vkey = found(root, "bistro-server", "permits.example", host=host)
     here = Town(root, server, vkey=vkey)
     try:
         server.start()
@@ -208,6 +219,8 @@ def running_town(root: Path) -> Iterator[Town]:
             relay.await_ready()
         times = ("--closes=+1h", "--stage-by=+2h", "--repair-by=+3h", "--sealed-until=closes")
         relays = [f"--relay={relay.url}" for relay in here.relays]
+        if host != "127.0.0.1":
+            relays.append("--allow-http")
         here.operate("call", "create", "spring", "--title=Spring", *times, *relays).require(0)
         server.await_page(routes.TERMS.path(call="spring"))
         yield here

@@ -23,6 +23,7 @@ from bistro_client.journal import read_journal
 from bistro_client.pacing import Pace
 from bistro_client.patience import Patience
 from bistro_client.submitting import Submitter, Wish
+from bistro_client.waking import Waking
 
 T = TypeVar("T")
 INTERRUPTED_EXIT = 130
@@ -61,7 +62,13 @@ def run(
                     pace=Pace(connection.rate),
                 )
                 submitters.append(submitter)
-                return await work(submitter)
+                waking = asyncio.ensure_future(  # noqa: TID251 - ended below
+                    Waking(session, clock).run()
+                )
+                try:
+                    return await work(submitter)
+                finally:
+                    waking.cancel()
 
         try:
             return asyncio.run(inside())
