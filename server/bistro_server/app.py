@@ -164,6 +164,7 @@ class Server:
             open_call,
             error_limit_ms=limit_ms,
             poll_s=settings.calls.poll_ms / 1_000,
+            report=lambda code: measures.interruptions.labels(code).inc(),
         )
         stack.push_async_callback(calls.close)
         await calls.open_new()

@@ -49,6 +49,7 @@ class ServerMetrics:
     syncs: Histogram
     timestamps: Counter
     anchors: Counter
+    interruptions: Counter
     anchor_waiting: Gauge
     waiting: Gauge
     unjudged: Counter
@@ -95,6 +96,12 @@ class ServerMetrics:
                 "bistro_server_anchors_total",
                 "Attempts to have a checkpoint stamped by another authority",
                 ["result"],
+                registry=registry,
+            ),
+            interruptions=Counter(
+                "bistro_server_rounds_interrupted_total",
+                "Rounds of closing calls and keeping statuses that have to be tried again",
+                ["code"],
                 registry=registry,
             ),
             anchor_waiting=Gauge(

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from bistro.clock import Clock
 from bistro.daemon import logs, supervise
 from bistro.daemon.buckets import Buckets, Rate
+from bistro.daemon.recurring import Recurring
 from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
 from bistro.storage.database import Database
@@ -143,22 +144,22 @@ class Registration:
             StorageError: A disk failed: nothing may be promised any more.
         """
         begun: set[str] = set()
+        interruptions = Recurring()
         async with supervise.task_group() as group:
             while True:
                 for call in self._calls.keys() - begun:
                     group.create_task(self._calls[call].run())
                     begun.add(call)
-                await self._try(self._registry.refresh)
-                for keeper in list(self._keepers.values()):
-                    await self._try(keeper.step)
+                works = [self._registry.refresh, *[one.step for one in self._keepers.values()]]
+                failures = [failure for work in works if (failure := await _try(work))]
+                for failure in failures:
+                    # Another process holds the database, or the disk is full: the next round
+                    # tries again.
+                    if count := interruptions.came(failure):
+                        _log.warning("round_interrupted", message=failure.message, count=count)
+                if not failures and (count := interruptions.ended()):
+                    _log.info("rounds_resumed", count=count)
                 await asyncio.sleep(self._poll_s)
-
-    async def _try(self, work: Callable[[], Awaitable[object]]) -> None:
-        try:
-            await work()
-        except UnavailableError as exc:
-            # Another process holds the database: the next round tries again.
-            _log.warning("round_interrupted", message=exc.message)
 
     def close(self) -> None:
         """Give all files back."""
@@ -166,3 +167,12 @@ class Registration:
         for call in self._calls.values():
             call.close()
         self._calls.clear()
+
+
+async def _try(work: Callable[[], Awaitable[object]]) -> UnavailableError | None:
+    """Do it; what kept it from being done for now."""
+    try:
+        await work()
+    except UnavailableError as exc:
+        return exc
+    return None

@@ -20,6 +20,7 @@ from typing import Final
 
 from bistro.clock import Clock
 from bistro.daemon import logs, supervise
+from bistro.daemon.recurring import Recurring
 from bistro.errors import UnavailableError, UnknownObjectError
 from bistro.ledger.stamping import ClockGuard
 from bistro_server.services.calls import Call, CallRegistry
@@ -46,9 +47,10 @@ class CallsInService:
         opener: Opens the ledgers of a call, as ``CallLedgers.open`` does.
         error_limit_ms: The largest clock error with which to stamp.
         poll_s: Pause between two rounds.
+        report: Told the code of each error that interrupts a round.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each by name but what it works with
         self,
         registry: CallRegistry,
         submissions: Submissions,
@@ -57,6 +59,7 @@ class CallsInService:
         *,
         error_limit_ms: int,
         poll_s: float,
+        report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._registry = registry
         self._submissions = submissions
@@ -64,6 +67,7 @@ class CallsInService:
         self._error_limit_ms = error_limit_ms
         self._guard = ClockGuard(clock, error_limit_ms=error_limit_ms)
         self._poll_s = poll_s
+        self._report = report
         self._opener = opener
         self._open: dict[str, CallLedgers] = {}
         self._waiting: dict[str, UnavailableError] = {}
@@ -159,13 +163,20 @@ class CallsInService:
         So what comes after tickets never takes more than a tenth of the time from them.
         """
         loop = asyncio.get_running_loop()
+        call, interruptions = ledgers.call.id, Recurring()
         while True:
             began_s, has_more = loop.time(), False
             try:
                 has_more = await step()
             except UnavailableError as exc:
-                # A busy database, a clock that may not stamp: the next round tries again.
-                _log.warning("round_interrupted", call=ledgers.call.id, message=exc.message)
+                # A busy database, a full disk, a clock that may not stamp: the next round tries
+                # again, some times a second.
+                self._report(exc.code)
+                if count := interruptions.came(exc):
+                    _log.warning("round_interrupted", call=call, message=exc.message, count=count)
+            else:
+                if count := interruptions.ended():
+                    _log.info("rounds_resumed", call=call, count=count)
             await asyncio.sleep(_REST * (loop.time() - began_s) if has_more else self._poll_s)
 
     def _require_steady_clock(self) -> None:
