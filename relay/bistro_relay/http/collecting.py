@@ -26,6 +26,7 @@ from bistro.wire.batches import (
 )
 from bistro.wire.codec import MAX_UINT
 from bistro.wire.staging import MAX_STAGED_ROWS, encode_staged
+from bistro_relay.http.repeated import require_once
 from bistro_relay.services.collectors import Collector, CollectorDesk
 from bistro_relay.services.handing import Handing
 from bistro_relay.services.room import Gate
@@ -111,6 +112,7 @@ class CollectingApi:
 
     async def _identify(self, request: web.Request, *, limit: int) -> tuple[Collector, bytes]:
         self._desk.require_signed(request.headers)
+        require_once(request)
         body = await read_body(request, limit=limit)
         collector = await self._desk.identify(
             request.method, request.raw_path, request.headers, body

@@ -28,6 +28,7 @@ from bistro.errors import (
 )
 from bistro_relay.http.draft import SAID, SAID_FIELDS, DraftApi
 from bistro_relay.http.feeding import Feeder
+from bistro_relay.http.repeated import require_once
 from bistro_relay.http.upload_fields import (
     ALGORITHMS,
     has_body,
@@ -100,6 +101,7 @@ class TusApi:
         self, request: web.Request, handlers: Mapping[str, _Handler]
     ) -> web.Response:
         """Answer by the method that counts, once the version is one that is spoken here."""
+        require_once(request)
         method = request.headers.get(routes.METHOD_OVERRIDE, request.method)
         handler = handlers.get(method)
         if handler is None:
