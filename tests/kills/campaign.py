@@ -131,6 +131,10 @@ async def _in_one_town(
         async with asyncio.TaskGroup() as group:
             for own in warm:
                 group.create_task(job(town, own))
+        if any(report.problem for report in reports):
+            # How far such a run has come is not known, and so not what must be there.
+            result.problems.append(f"{town.root.name}: not audited")
+            return
         try:
             result.add_audit(await asyncio.to_thread(audit, town, reports))
         except _UNTESTED as exc:

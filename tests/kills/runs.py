@@ -64,8 +64,9 @@ async def run(seed: int, town: Town, warm: Warm, root: Path, *, sabotage: str = 
     one = _Run(plan, town, warm, folder, report, sabotage)
     try:
         await one.perform()
-    except CampaignError as exc:
-        report.problem = str(exc)
+    except (CampaignError, TimeoutError) as exc:
+        # The second where the machine stood still: it says nothing about the client.
+        report.problem = str(exc) or type(exc).__name__
     if not report.faults and not report.problem:
         shutil.rmtree(folder)
     return report
