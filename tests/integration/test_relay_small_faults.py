@@ -21,7 +21,7 @@ from tests.support.small_fragments import fetched, line_to, receipt_of, staging
 async def test_a_request_that_does_not_come_to_its_end_costs_no_memory_for_long(
     site: Site,
 ) -> None:
-    """It goes to the ordinary server, which streams it; the rest may come slowly."""
+    """It crawls; the rest may come slowly."""
     await site.relay.stage(site.call, Sealed(9))
     whole = site.relay.services.whole
     free = whole._memory
@@ -37,18 +37,6 @@ async def test_a_request_that_does_not_come_to_its_end_costs_no_memory_for_long(
     line.close()
     await eventually(lambda: whole._memory == free)
     assert site.relay.services.gate.count == 0
-
-
-async def test_without_memory_fragments_are_streamed(site: Site) -> None:
-    """Nothing is refused for it, and nothing grows."""
-    await site.relay.stage(site.call, Sealed(9))
-    site.relay.services.whole._memory = 0
-    line = await line_to(site.relay)
-    for number in range(2):
-        status, _, _ = await line.ask(staging(site.call, Sealed(number)))
-        assert status == 201
-    assert site.relay.services.whole._memory == 0
-    line.close()
 
 
 async def test_who_hangs_up_harms_nobody(site: Site) -> None:

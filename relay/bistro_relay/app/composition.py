@@ -21,6 +21,7 @@ from bistro_relay.services.arrivals import Arrivals
 from bistro_relay.services.busy import BusyUploads
 from bistro_relay.services.claims import ClaimDesk, IntakeLimits
 from bistro_relay.services.collectors import CollectorDesk
+from bistro_relay.services.crawling import Crawls
 from bistro_relay.services.custody import Custody
 from bistro_relay.services.ending import Ending
 from bistro_relay.services.frames import Frames
@@ -52,6 +53,7 @@ from bistro_relay.store.placing import PlacedUploads
 from bistro_relay.store.segments import SegmentFiles
 from bistro_relay.store.shared import SharedFiles
 from bistro_relay.store.shelf import Shelf
+from bistro_relay.store.spool import SpoolFile
 from bistro_relay.store.takedowns import TakedownFiles
 from bistro_relay.store.terms import NonceStore, TermsStore
 from bistro_relay.store.uploads import UploadStore
@@ -193,6 +195,14 @@ class Services:
             arrivals=self.arrivals,
             clock=clock,
             metrics=metrics,
+        )
+        self.crawls = Crawls(
+            desk=desk,
+            whole=self.whole,
+            room=self.room,
+            quotas=self.quotas,
+            spool=SpoolFile(directory, disk=disk),
+            clock=clock,
         )
         self.tending = Tending(shelf, placed, clock)
         self.intake = Intake(

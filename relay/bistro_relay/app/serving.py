@@ -3,8 +3,9 @@
 Parts, in the order in which they depend on each other: ``ledgers`` order promises, ``orders``
 hear what the operator wants, ``terms`` polls destinations, ``keeper`` recovers and then keeps
 promises, ``shelf`` tends segments, ``sisters`` are asked, ``takedowns`` carried out, ``whole``
-keeps small fragments, ``control`` and ``http`` answer once recovery is done, and the ``manager``
-of services hears of it. Sockets are bound before anything runs.
+keeps small fragments, ``crawls`` those that come slowly, ``control`` and ``http`` answer once
+recovery is done, and the ``manager`` of services hears of it. Sockets are bound before anything
+runs.
 
 Source: docs/architecture.md.
 """
@@ -169,6 +170,7 @@ class Relay:
                 "sisters": services.sisters.run,
                 "takedowns": partial(_when, recovered, services.takedowns.run),
                 "whole": services.whole.run,
+                "crawls": services.crawls.run,
                 "control": partial(_after, recovered, control),
                 # Stopped behind ``http``, which ends the connections that they pass on.
                 **{name: worker.run for name, worker in http.workers.items()},
@@ -224,6 +226,7 @@ def _new_front(services: Services) -> UploadFront:
     return UploadFront(
         services.claims,
         services.whole,
+        services.crawls,
         services.gate,
         base_url=http.base_url,
         idle_s=http.idle_timeout_s,

@@ -9,8 +9,9 @@ is refused, slow or odd is answered where everything is, and this knows one good
 |---|---|
 | connections beyond what the listener has room for | closed at once |
 | another request, a claim that does not hold, an error | to the ordinary server |
-| a request that is not whole after ``PATIENCE_S`` | to the ordinary server, which streams it |
-| no memory for another fragment | to the ordinary server, which streams it |
+| a request that is not whole after ``PATIENCE_S`` | crawls, and is answered then |
+| no memory for another fragment | crawls, and is answered when it is there |
+| one that may not crawl now, or whose head is not whole | to the ordinary server |
 | too many requests, from one address or in all | to the ordinary server, which refuses |
 | no request for the idle time | closed |
 | bytes sent ahead of an answer | reading pauses |
@@ -28,6 +29,7 @@ from typing import Final, cast
 
 from bistro.daemon.addresses import Address, Addresses
 from bistro.errors import BistroError, StorageError
+from bistro_relay.http.upload_crawl import CrawlingConnection
 from bistro_relay.http.upload_front import USUAL_SIZE, Guest, UploadFront
 from bistro_relay.http.upload_head import END, LINE, MAX_HEAD_SIZE, HeadReader, UploadHead
 from bistro_relay.services.claims import Examined
@@ -169,8 +171,11 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
             return False
         self._asked, self._head_size, self._end = asked, end, end + asked.size
         self._examined = self._examine(asked)
-        if self._examined is None or not self._has_room():
+        if self._examined is None:
             self._hand_over()
+            return False
+        if not self._has_room():
+            self._crawl()
             return False
         return True
 
@@ -285,6 +290,35 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         if data:
             ordinary.data_received(data)
 
+    def _crawl(self) -> None:
+        """Have what is missing waited for where that takes little memory, if that may be."""
+        examined = self._examined
+        if examined is None or self._size > self._end:
+            # No head yet, or more than one request.
+            self._hand_over()
+            return
+        address, addresses, home = self._address, self._addresses, self._home
+        gate = self._front.gate
+
+        def release() -> None:
+            gate.leave(address)
+            if home is not None:
+                addresses.leave(home)
+
+        try:
+            crawling = CrawlingConnection(
+                self._front, examined, since_s=self._since_s, release=release
+            )
+        except BistroError:
+            self._hand_over()  # said where all errors are
+            return
+        data = bytes(memoryview(self._buffer)[self._head_size : self._size])
+        # Its place at the gate and among connections is the other's now.
+        self._asked = self._home = None
+        self._forget()
+        self._leave()
+        crawling.take_over(self._transport, data)
+
     def check(self, now_s: float, *, idle_s: float) -> None:
         """Keep the time limits."""
         since_s = now_s - self._since_s
@@ -295,7 +329,7 @@ class UploadConnection(Guest, asyncio.BufferedProtocol):
         elif self._is_clogged:
             return
         elif self._size and since_s > PATIENCE_S:
-            self._hand_over()
+            self._crawl()
         elif not self._size and since_s > idle_s:
             self._transport.close()
 

@@ -17,9 +17,10 @@ from aiohttp.helpers import rfc822_formatted_time
 
 from bistro.api import media, problems, routes
 from bistro.daemon.caching import NEVER
-from bistro.errors import StorageError
+from bistro.errors import BistroError, StorageError
 from bistro_relay.http.upload_fields import upload_url
 from bistro_relay.services.claims import ClaimDesk
+from bistro_relay.services.crawling import Crawls
 from bistro_relay.services.room import Gate
 from bistro_relay.services.whole import WholeIntake
 from bistro_relay.services.whole_fragment import Kept
@@ -59,16 +60,25 @@ class UploadFront:
     Args:
         desk: Looks at claims.
         whole: Keeps fragments.
+        crawls: Take those that come slowly.
         gate: Bounds open requests.
         base_url: The relay's own; it stands before every ``Location``.
         idle_s: Seconds without a request after which a connection is closed.
     """
 
     def __init__(
-        self, desk: ClaimDesk, whole: WholeIntake, gate: Gate, *, base_url: str, idle_s: float
+        self,
+        desk: ClaimDesk,
+        whole: WholeIntake,
+        crawls: Crawls,
+        gate: Gate,
+        *,
+        base_url: str,
+        idle_s: float,
     ) -> None:
         self.desk = desk
         self.whole = whole
+        self.crawls = crawls
         self.gate = gate
         self._idle_s = idle_s
         self._base_url = base_url
@@ -110,12 +120,12 @@ class UploadFront:
         if len(buffer) == USUAL_SIZE and len(self._spare) < _MAX_SPARE:
             self._spare.append(buffer)
 
-    def answer(self, kept: Kept) -> bytes:
-        """The whole good answer."""
+    def answer(self, kept: Kept, *, is_last: bool = False) -> bytes:
+        """The whole good answer; ``is_last``: of its connection."""
         if not self._head:
             self._renew()
         self._id = (self._id + _ID_STEP) & _ID_MASK
-        last = "Connection: close\r\n" if self._is_stopping else ""
+        last = "Connection: close\r\n" if is_last or self._is_stopping else ""
         return b"%b%016x\r\n%b: %b\r\nLocation: %b\r\n%b: %d\r\n%b\r\n" % (
             self._head,
             self._id,
@@ -127,7 +137,7 @@ class UploadFront:
             last.encode(),
         )
 
-    def refusal(self, error: StorageError) -> bytes:
+    def refusal(self, error: BistroError) -> bytes:
         """The whole last answer of a connection, which reports an error."""
         body = problems.encode_problem(error)
         fields = {

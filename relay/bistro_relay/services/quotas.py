@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from bistro.clock import Clock
 from bistro.daemon.buckets import Bucket, Buckets, Rate
 from bistro.errors import OverloadedError, UnavailableError
 from bistro.ids import Origin
-from bistro_relay.store.uploads import Upload, UploadStore
+from bistro_relay.store.uploads import UploadStore
 
 BURST_S: Final = 16
 """A full bucket has so many seconds' worth."""
@@ -52,6 +52,20 @@ class UploadQuotas:
 
 def _rate(per_s: int) -> Rate:
     return Rate(per_s, per_s * BURST_S)
+
+
+class Begun(Protocol):
+    """An upload, as far as it is counted here."""
+
+    @property
+    def origin(self) -> Origin:
+        """The call."""
+        ...
+
+    @property
+    def commitment(self) -> bytes:
+        """The submission."""
+        ...
 
 
 class Quotas:
@@ -116,12 +130,12 @@ class Quotas:
         self._of_tickets[commitment] += 1
         self._of_destinations[origin.server] += 1
 
-    def end(self, upload: Upload) -> None:
+    def end(self, begun: Begun) -> None:
         """An upload that had begun has all its bytes, or came to nothing."""
-        self._of_tickets[upload.commitment] -= 1
-        if self._of_tickets[upload.commitment] <= 0:
-            del self._of_tickets[upload.commitment]
-        self._of_destinations[upload.origin.server] -= 1
+        self._of_tickets[begun.commitment] -= 1
+        if self._of_tickets[begun.commitment] <= 0:
+            del self._of_tickets[begun.commitment]
+        self._of_destinations[begun.origin.server] -= 1
 
     async def keep_pace(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """A body, for as long as it brings enough.
@@ -129,15 +143,32 @@ class Quotas:
         Raises:
             UnavailableError: It lasts, and is slower than what must be brought.
         """
-        quotas = self._quotas
         begun_ms, size = self._clock.monotonic_ms(), 0
         async for chunk in chunks:
             size += len(chunk)
             yield chunk
-            lasted_s = (self._clock.monotonic_ms() - begun_ms) / _MS_PER_S
-            if lasted_s > quotas.patience_s and size < lasted_s * quotas.least_bytes_per_s:
-                raise UnavailableError(
-                    f"request body: expected {quotas.least_bytes_per_s} bytes a second or more, "
-                    f"found {size} in {lasted_s:.0f} s",
-                    hint="ask for the offset with HEAD and go on there",
-                )
+            self.require_pace(self._clock.monotonic_ms() - begun_ms, size)
+
+    def require_pace(self, lasted_ms: int, size: int) -> None:
+        """Check how much a body brought in the time that it has lasted.
+
+        Raises:
+            UnavailableError: It lasts, and is slower than what must be brought.
+        """
+        quotas, lasted_s = self._quotas, lasted_ms / _MS_PER_S
+        if lasted_s > quotas.patience_s and size < lasted_s * quotas.least_bytes_per_s:
+            raise UnavailableError(
+                f"request body: expected {quotas.least_bytes_per_s} bytes a second or more, "
+                f"found {size} in {lasted_s:.0f} s",
+                hint="ask for the offset with HEAD and go on there",
+            )
+
+    def require_heard(self, silent_ms: int) -> None:
+        """Check for how long a body has brought nothing.
+
+        Raises:
+            UnavailableError: For longer than anybody waits.
+        """
+        patience_s = self._quotas.patience_s
+        if silent_ms > patience_s * _MS_PER_S:
+            raise UnavailableError(f"request body: no byte for {patience_s:g} s")

@@ -37,7 +37,7 @@ from bistro.errors import (
 )
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
-from bistro.ledger.ledger import Appended
+from bistro.ledger.appended import Appended
 from bistro.ledger.sequencer import Result
 from bistro.protocol.transfer import TransferState
 from bistro.storage.finishing import finish
@@ -167,6 +167,7 @@ class WholeIntake:
         tell: Tell,
         *,
         begun: Upload | None = None,
+        is_reserved: bool = False,
     ) -> None:
         """Keep a fragment; what is told as kept is durable and promised.
 
@@ -178,10 +179,12 @@ class WholeIntake:
             body: As long as the claim says.
             tell: Hears how it ended.
             begun: Its upload, if that was created before: it was let in then.
+            is_reserved: Whether it was let in before without an upload, its room reserved.
         """
         now = self._clock.now()
         one = Whole(examined, body, tell, now=now, on_settled=self._note_settled, begun=begun)
-        if begun is None:
+        one.is_reserved = is_reserved
+        if begun is None and not is_reserved:
             try:
                 quota = self._desk.require_open(examined)
                 self._quotas.take(one.origin, one.fragment[0])
