@@ -11,7 +11,7 @@ import click
 from bistro.clock import SystemClock
 from bistro.net.session import Session, Timeouts
 from bistro.wire.document import Json
-from bistro_client.cli.options import Frame, framed
+from bistro_client.cli.options import Frame, allow_http, ca_file, framed
 from bistro_client.doctor import Check, Health, examine_destination, examine_home
 
 _STYLES = {
@@ -25,13 +25,8 @@ _TIMEOUTS = Timeouts(total_s=15.0, connect_s=8.0, read_s=15.0)
 
 @click.command("doctor")
 @click.option("--to", "url", metavar="URL", help="Look at this destination and its relays, too.")
-@click.option("--allow-http", is_flag=True, help="Take plain HTTP to other machines too.")
-@click.option(
-    "--ca-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="PEM file of a private certificate authority.",
-)
+@allow_http
+@ca_file
 @framed
 def command(frame: Frame, *, url: str | None, allow_http: bool, ca_file: Path | None) -> None:
     """Look at network, TLS, clock, disk and keys, and say what to do about each.

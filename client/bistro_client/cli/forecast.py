@@ -16,7 +16,16 @@ from bistro.instant import UnixMillis, format_duration, format_rfc3339
 from bistro.net.session import Session
 from bistro.wire.document import Json
 from bistro_client.cli.bars import Bars
-from bistro_client.cli.options import Frame, framed, parse_vkeys, read_rate
+from bistro_client.cli.options import (
+    Frame,
+    allow_http,
+    ca_file,
+    destination,
+    framed,
+    parse_vkeys,
+    read_rate,
+    which_call,
+)
 from bistro_client.forecasting import Forecast, forecast
 from bistro_client.times import show
 
@@ -25,8 +34,8 @@ USUAL_LINES: Final = (1_000_000, 10_000_000, 100_000_000)
 
 @click.command("forecast")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…")
-@click.option("--to", "url", required=True, metavar="URL", help="Address of the destination.")
-@click.option("--call", metavar="ID", help="Which call; may be left out where only one is open.")
+@destination
+@which_call
 @click.option(
     "--line",
     callback=read_rate,
@@ -34,13 +43,8 @@ USUAL_LINES: Final = (1_000_000, 10_000_000, 100_000_000)
     help="Your upstream line, such as 1M or 500k bits a second.",
 )
 @click.option("--trust", metavar="VKEY", help="The destination's terms key, if you know it.")
-@click.option("--allow-http", is_flag=True, help="Take plain HTTP to other machines too.")
-@click.option(
-    "--ca-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="PEM file of a private certificate authority.",
-)
+@allow_http
+@ca_file
 @framed
 def command(  # noqa: PLR0913 - one argument for each option
     frame: Frame,

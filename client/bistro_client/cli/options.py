@@ -163,19 +163,31 @@ def require_slot_name(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
+destination = click.option(
+    "--to", "url", required=True, metavar="URL", help="Address of the destination."
+)
+
+which_call = click.option(
+    "--call", metavar="ID", help="Which call; may be left out where only one is open."
+)
+
+allow_http = click.option(
+    "--allow-http",
+    is_flag=True,
+    help="Take plain HTTP to other machines too: nothing secret "
+    "is sent, but who asks whom can be seen and stopped.",
+)
+
+ca_file = click.option(
+    "--ca-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="PEM file of a private certificate authority, beside the system's.",
+)
+
 network = (
-    click.option(
-        "--allow-http",
-        is_flag=True,
-        help="Take plain HTTP to other machines too: nothing secret "
-        "is sent, but who asks whom can be seen and stopped.",
-    ),
-    click.option(
-        "--ca-file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="PEM file of a private certificate authority, beside the system's.",
-    ),
+    allow_http,
+    ca_file,
     click.option(
         "--patience",
         callback=read_duration,

@@ -15,6 +15,7 @@ from bistro_client import keyring
 from bistro_client.cli.options import (
     Connection,
     Frame,
+    destination,
     framed,
     parse_vkeys,
     unlocking,
@@ -29,7 +30,7 @@ PATIENCE_MS = 60_000
 
 
 @click.command("rehearse")
-@click.option("--to", "url", required=True, metavar="URL", help="Address of the destination.")
+@destination
 @click.option("--call", required=True, metavar="ID", help="Its call for tests.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(

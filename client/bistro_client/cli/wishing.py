@@ -10,17 +10,22 @@ from typing import Any
 import click
 
 from bistro.errors import SettingsError
-from bistro_client.cli.options import Frame, parse_vkeys, require_form, require_slot_name
+from bistro_client.cli.options import (
+    Frame,
+    destination,
+    parse_vkeys,
+    require_form,
+    require_slot_name,
+    which_call,
+)
 from bistro_client.submitting import Wish
 
 _OPTIONS = (
     click.argument(
         "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…"
     ),
-    click.option("--to", "url", required=True, metavar="URL", help="Address of the destination."),
-    click.option(
-        "--call", metavar="ID", help="Which call; may be left out where only one is open."
-    ),
+    destination,
+    which_call,
     click.option(
         "--slot",
         default="main",
