@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bistro.api import routes
+from bistro.crypto.treehash import TreeHash
 from bistro.errors import ConflictError, SettingsError
 from bistro.instant import format_rfc3339
 from bistro.protocol.submission import Submission
@@ -82,6 +83,7 @@ def _copy(folder: Folder, submission: Submission, index: int, path: Path, disk: 
     assert submission.sealed is not None  # noqa: S101 - looked at before
     layout = submission.sealed.cut.layout
     size = layout.fragment_size
+    digest = TreeHash()
     with (
         open_fragment(folder, layout, index, disk=disk) as fragment,
         AppendFile.create(path, disk=disk) as file,
@@ -91,8 +93,12 @@ def _copy(folder: Folder, submission: Submission, index: int, path: Path, disk: 
             chunk = fragment.read(offset=at, size=min(_CHUNK_SIZE, size - at))
             if not chunk:
                 raise messages.lost_fragment(fragment.path)
+            digest.update(chunk)
             file.append(chunk)
             at += len(chunk)
+        # Whoever carries it cannot tell, and relays would refuse it when it may be too late.
+        if digest.digest() != submission.sealed.cut.descriptors[index].fragment_hash:
+            raise messages.lost_fragment(fragment.path)
         file.sync()
 
 

@@ -7,7 +7,9 @@ Source: docs/spec/filing.md, sealing.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
@@ -19,6 +21,10 @@ from bistro_client.gathering import Source
 
 _AT_ONCE: Final = 524_288
 """Bytes that are read before they are hashed: while a core has them near."""
+_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+_LINK_ERRORS: Final = frozenset({errno.ELOOP, errno.EMLINK})
+"""What systems say where no link is to be followed."""
 
 
 class Feed:
@@ -106,11 +112,20 @@ class Feed:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[FileIO]:
-    """A source open for reading; whatever its reading raises names the file."""
+    """A source open for reading; whatever its reading raises names the file.
+
+    Somebody else may write to the folder, and what takes a file's place meanwhile is not filed:
+    a link could lead to what only the filer may read, a pipe would never end.
+    """
+    extra = _NO_WAIT | (_NO_LINK if source.is_found else 0)
     try:
-        with source.disk.open("rb", buffering=0) as file:
+        with FileIO(source.disk, opener=lambda path, flags: os.open(path, flags | extra)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise changed(source.path, "it is no file any more")
             yield file
     except FileNotFoundError as exc:
         raise messages.vanished(source.disk) from exc
     except OSError as exc:
+        if exc.errno in _LINK_ERRORS and source.disk.is_symlink():
+            raise changed(source.path, "it is a link now") from exc
         raise messages.unreadable(source.disk, exc) from exc

@@ -13,7 +13,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bistro.errors import FormatError
@@ -32,11 +32,13 @@ class Source:
         path: Where it will stand in the filing.
         disk: Where it lies.
         size: Its bytes when it was looked at; the manifest has what was read.
+        is_found: Whether it was found in a folder, where no link is followed.
     """
 
     path: str
     disk: Path
     size: int
+    is_found: bool = False
 
 
 def sources_of(kind: Kind, paths: Sequence[Path]) -> tuple[Source, ...]:
@@ -123,7 +125,8 @@ def _walk(folder: Path, name: str) -> Iterator[Source]:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append((path, inside))
             elif entry.is_file(follow_symlinks=False):
-                yield _source(path, inside, entry.stat(follow_symlinks=False).st_size)
+                size = entry.stat(follow_symlinks=False).st_size
+                yield replace(_source(path, inside, size), is_found=True)
             else:
                 raise messages.not_a_file(path)
 

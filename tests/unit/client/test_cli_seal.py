@@ -83,5 +83,19 @@ async def test_a_disk_that_fails_leaves_no_list_of_what_is_not_there(
         assert digests(out) == digests(whole)
 
 
+async def test_a_damaged_fragment_is_handed_to_nobody(tmp_path: Path) -> None:
+    """Its carrier could not tell, and a relay would say so when it may be too late."""
+    async with world(tmp_path) as w:
+        submission = await w.submitter().submit(w.wish(), until=Step.UPLOAD)
+        folder = w.only_folder()
+        data = bytearray(folder.fragment(0).read_bytes())
+        data[7] ^= 1
+        folder.fragment(0).write_bytes(data)
+        out = tmp_path / "kit"
+        with pytest.raises(StorageError, match=r"0\.fragment: .* missing or damaged"):
+            hand_out(folder, submission, load_terms(folder)[-1].signed.terms, out)
+        assert not (out / "uploads.json").exists()
+
+
 def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}

@@ -120,6 +120,40 @@ async def test_a_file_that_changes_while_it_is_read_ends_the_submission(
         require_nothing_kept(w)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes among files")
+@pytest.mark.parametrize("how", ["link", "pipe"])
+async def test_what_takes_a_files_place_is_not_filed(tmp_path: Path, how: str) -> None:
+    """Others may write to the folder: a link leads anywhere, a pipe never ends."""
+    async with world(tmp_path) as w:
+        path = w.files(5_000) / "report-0.pdf"
+        secret = tmp_path / "secret"
+        secret.write_bytes(bytes(5_000))
+
+        def swap() -> None:
+            path.unlink()
+            if how == "link":
+                path.symlink_to(secret)
+            else:
+                os.mkfifo(path)
+
+        meddler = Meddler(swap, is_early=True)
+        said = {"link": "it is a link now", "pipe": "it is no file any more"}[how]
+        with pytest.raises(ConflictError, match=rf"report-0\.pdf.*{said}"):
+            await w.submitter(listener=meddler).submit(w.wish(w.root / "filing"))
+        require_nothing_kept(w)
+
+
+async def test_a_link_that_was_named_is_followed(tmp_path: Path) -> None:
+    """Whoever names it means what it leads to."""
+    async with world(tmp_path) as w:
+        path = w.files(5_000) / "report-0.pdf"
+        link = tmp_path / "named.pdf"
+        link.symlink_to(path)
+        done = await w.submitter().submit(w.wish(link))
+        found = restore(w.only_folder(), sealed_of(done), (0, 1))
+        assert found == {"named.pdf": path.read_bytes()}
+
+
 async def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
     """Exit 2, and nothing is kept."""
     async with world(tmp_path) as w:
