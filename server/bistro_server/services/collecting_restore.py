@@ -1,8 +1,10 @@
 """Restores an envelope from k fragments, and proves that all n fragments belong to it.
 
-Fragments are hashed again while they are read: only bytes that are what their descriptors say
-may lead to the verdict ``inconsistent``, which the filer has to bear. A fragment that changed on
-our disk is fetched again.
+All n fragments are computed from the envelope that k of them gave; if they are what the
+commitment says, so were those that were read. Only where they are not, all is done once more and
+what is read is hashed as well: only bytes that are what their descriptors say may lead to the
+verdict ``inconsistent``, which the filer has to bear. A fragment that changed on our disk is
+fetched again.
 
 Source: docs/spec/fragments.md, consistency after restoring.
 """
@@ -85,13 +87,21 @@ class Restorer:
             StorageError: Our own disk failed.
         """
         try:
-            return await self._restore(staged, parts)
+            return await self._restore(staged, parts, is_suspect=False)
+        except _AbandonedError as exc:
+            if isinstance(exc.reason, Damaged):
+                return exc.reason
+        try:
+            return await self._restore(staged, parts, is_suspect=True)
         except _AbandonedError as exc:
             return exc.reason
 
-    async def _restore(self, staged: Staged, parts: Mapping[Source, Descriptor]) -> Restored:
+    async def _restore(
+        self, staged: Staged, parts: Mapping[Source, Descriptor], *, is_suspect: bool
+    ) -> Restored:
         with ExitStack() as stack:
-            work = _Work(staged, await asyncio.to_thread(self._open, stack, staged, parts))
+            files = await asyncio.to_thread(self._open, stack, staged, parts)
+            work = _Work(staged, files, is_suspect=is_suspect)
             async with self._blobs.writing(blob_name(staged.commitment)) as blob:
                 while chunk := await asyncio.to_thread(work.step):
                     await blob.write(chunk)
@@ -114,13 +124,21 @@ class Restorer:
 
 
 class _Work:
-    """One envelope in the making: constant memory, one row of units at a time."""
+    """One envelope in the making: constant memory, one row of units at a time.
 
-    def __init__(self, staged: Staged, files: Mapping[Source, ReadFile]) -> None:
+    Args:
+        staged: The submission.
+        files: Its fragments.
+        is_suspect: Whether to hash what is read.
+    """
+
+    def __init__(
+        self, staged: Staged, files: Mapping[Source, ReadFile], *, is_suspect: bool
+    ) -> None:
         layout = staged.layout
         self._staged = staged
         self._files = files
-        self._hashes = {source: TreeHash() for source in files}
+        self._hashes = {source: TreeHash() for source in files if is_suspect}
         self._reader = StripeReader(k=layout.k, n=layout.n, envelope_size=layout.envelope_size)
         self._sums = StripeSums(k=layout.k, n=layout.n)
         self._at = 0
@@ -135,7 +153,8 @@ class _Work:
             piece = file.read(offset=self._at, size=size)
             if len(piece) != size:
                 raise _AbandonedError(Damaged((source,)))
-            self._hashes[source].update(piece)
+            if source in self._hashes:
+                self._hashes[source].update(piece)
             pieces[source.index] = piece
         self._at += size
         chunk = self._reader.feed(pieces)
@@ -143,7 +162,7 @@ class _Work:
         return chunk
 
     def require_undamaged(self, parts: Mapping[Source, Descriptor]) -> None:
-        """Accept fragments that are still what they were."""
+        """Accept fragments that are still what they were, where these are hashed."""
         damaged = tuple(
             source
             for source, found in self._hashes.items()
