@@ -28,7 +28,7 @@ from bistro_server.services.calls import CallRegistry
 from bistro_server.services.folder import ServerFolder
 from bistro_server.store.status_files import StatusFiles
 from tests.bench import clock_error
-from tests.bench.desk import CALL, make_home, serving_home
+from tests.bench.desk import CALL, Desk, make_home, serving_home, serving_tickets
 from tests.bench.loads.requests import post, write_requests
 from tests.bench.loads.sending import send_alone, send_requests
 from tests.bench.loads.tickets import MSGPACK, ticket_body
@@ -132,20 +132,27 @@ def _open_alone() -> Iterator[Contest]:
         make_home(home, port=port)
         write_requests(reads, map(get, islice(cycle(make_notes(home)), ALONE)))
 
-        with serving_home(home, port=port, log=folder / "server.log") as desk:
+        def alone(server: Server, file: Path, count: int) -> Samples:
+            with metering(server) as meter:
+                done = send_alone(server.port, file, seconds=SECONDS)
+            return {"status.ten": Sample(count * meter.cpu_s / done.answered * _US)}
 
-            def alone(file: Path, count: int) -> Samples:
-                with metering(desk.server) as meter:
-                    done = send_alone(port, file, seconds=SECONDS)
-                return {"status.ten": Sample(count * meter.cpu_s / done.answered * _US)}
+        def ticket(desk: Desk) -> Samples:
+            bodies = (ticket_body(desk.terms_hash) for _ in range(ALONE))
+            write_requests(tickets, (post(desk.path, MSGPACK, body) for body in bodies))
+            return alone(desk.server, tickets, 1)
 
-            def ticket() -> Samples:
-                bodies = (ticket_body(desk.terms_hash) for _ in range(ALONE))
-                write_requests(tickets, (post(desk.path, MSGPACK, body) for body in bodies))
-                return alone(tickets, 1)
-
-            ticket()
-            yield Contest(lambda: alone(reads, TEN), ticket, clock_error.notes())
+        # Two servers: what follows a ticket, its row and its tile, is no part of reading.
+        (folder / "tickets-server").mkdir()
+        with (
+            serving_home(home, port=port, log=folder / "server.log") as desk,
+            serving_tickets(folder / "tickets-server") as other,
+        ):
+            alone(desk.server, reads, TEN)
+            ticket(other)
+            yield Contest(
+                lambda: alone(desk.server, reads, TEN), lambda: ticket(other), clock_error.notes()
+            )
 
 
 @contextlib.contextmanager
