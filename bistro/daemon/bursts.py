@@ -83,8 +83,16 @@ class Guest(ABC):
         """Close without waiting for anything."""
 
 
+Spelled = list[bytes]
+"""Answers of a burst as they are sent."""
+
+
 class Replies(Protocol):
     """Sends the answers of bursts."""
+
+    def spell(self, answers: Spelling) -> Spelled:
+        """Spell answers that are sent later."""
+        ...
 
     def tell(self, guest: Guest, since_s: float, answer: Answer) -> None:
         """Have an answer sent soon."""
@@ -93,7 +101,7 @@ class Replies(Protocol):
         self,
         guests: Sequence[Guest | None],
         since_s: float,
-        answers: Spelling | BistroError,
+        answers: Spelling | Spelled | BistroError,
     ) -> None:
         """Send answers now; ``None`` is somebody who has gone, or was answered."""
 
@@ -146,12 +154,16 @@ class Burst:
         self.leave(guest)
         self._replies.tell(guest, self.since_s, error)
 
-    def tell_all(self, places: Sequence[int], answers: Spelling | BistroError) -> None:
+    def spell(self, answers: Spelling) -> Spelled:
+        """What ``tell_all`` takes, made ahead of the moment at which it may be told."""
+        return self._replies.spell(answers)
+
+    def tell_all(self, places: Sequence[int], answers: Spelling | Spelled | BistroError) -> None:
         """Answer some of them now; whoever was answered or has gone hears nothing.
 
         Args:
             places: Whom, in rising order.
-            answers: A body for each place, or one error for all.
+            answers: One for each place, or one error for all.
         """
         if len(places) == len(self.guests):
             guests, self.guests = self.guests, [None] * len(places)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bistro.daemon.addresses import Addresses
-from bistro.daemon.bursts import Answer, Burst, Guest, Spelling
+from bistro.daemon.bursts import Answer, Burst, Guest, Spelled, Spelling
 from bistro.daemon.outbox import Outbox
 from bistro.daemon.peers import Peers
 from bistro.daemon.quick import Gathering, Heads, QuickEndpoint, QuickHead
@@ -103,8 +103,15 @@ class Gate:
         """Have an answer sent soon."""
         self._front.outbox.put(guest, self._endpoint, since_s, answer)
 
+    def spell(self, answers: Spelling) -> Spelled:
+        """Spell answers that are sent later."""
+        return self._front.outbox.spell(self._endpoint, answers)
+
     def tell_all(
-        self, guests: Sequence[Guest | None], since_s: float, answers: Spelling | BistroError
+        self,
+        guests: Sequence[Guest | None],
+        since_s: float,
+        answers: Spelling | Spelled | BistroError,
     ) -> None:
         """Send answers now."""
         self._front.outbox.send_all(guests, self._endpoint, since_s, answers)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from aiohttp.helpers import rfc822_formatted_time
 
-from bistro.daemon.bursts import Answer, Guest, Spelling
+from bistro.daemon.bursts import Answer, Guest, Spelled, Spelling
 from bistro.daemon.direct import Poller
 from bistro.daemon.quick import (
     Page,
@@ -113,7 +113,7 @@ class Outbox:
         guests: Sequence[Guest | None],
         endpoint: QuickEndpoint,
         since_s: float,
-        answers: Spelling | BistroError,
+        answers: Spelling | Spelled | BistroError,
     ) -> None:
         """Send to each guest its answer, or to all of them the same error.
 
@@ -121,7 +121,7 @@ class Outbox:
             guests: ``None`` where nobody waits.
             endpoint: What was asked.
             since_s: When the last byte of all had been read.
-            answers: A body for each guest, or the error to report.
+            answers: One for each guest, spelled or not, or the error to report.
         """
         took_s = self._now_s() - since_s
         count = len(guests) - guests.count(None)
@@ -131,8 +131,12 @@ class Outbox:
             self._send_all(guests, [answer] * len(guests))
             return
         self._observe(endpoint, took_s, _GOOD, count)
-        numbered = self._head(endpoint) + self._next_prefix()
-        self._send_all(guests, answers.spell(numbered, _before_body))
+        spelled = answers if isinstance(answers, list) else self.spell(endpoint, answers)
+        self._send_all(guests, spelled)
+
+    def spell(self, endpoint: QuickEndpoint, answers: Spelling) -> Spelled:
+        """Good answers as they are sent; they say the present time."""
+        return answers.spell(self._head(endpoint) + self._next_prefix(), _before_body)
 
     def _send_all(self, guests: Sequence[Guest | None], answers: list[bytes]) -> None:
         if self.poller is None or self.is_stopping:

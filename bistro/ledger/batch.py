@@ -12,8 +12,8 @@ from typing import Final
 
 from bistro.errors import BistroError, FormatError, OverloadedError
 from bistro.instant import UnixMillis
+from bistro.ledger.appended import Stamped
 from bistro.ledger.claims import Claim, Lot
-from bistro.ledger.ledger import Stamped
 from bistro.ledger.record import MAX_KEY_SIZE
 from bistro.wire.entry import MAX_ENTRY_SIZE
 
@@ -82,6 +82,12 @@ class Batch:
         return OverloadedError(
             f"waited {waited_ms} ms, expected at most {limit_ms} ms", retry_after_s=1.0
         )
+
+    def prepare(self, stamped: Stamped) -> None:
+        """Let lots prepare for ``settle``, before anything is durable."""
+        for one, begin in self._new:
+            if isinstance(one, Lot):
+                one.prepare(stamped, begin)
 
     def settle(self, stamped: Stamped) -> None:
         """Tell what is durable: first to those who set rules, then to those who wait."""

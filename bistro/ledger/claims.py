@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from bistro.errors import BistroError
 from bistro.instant import UnixMillis
-from bistro.ledger.ledger import Appended, Stamped
+from bistro.ledger.appended import Appended, Stamped
 
 Result = Appended | BistroError
 
@@ -120,6 +120,9 @@ class Lot(ABC):
         Raises:
             BistroError: It refuses the whole lot, and nothing else.
         """
+
+    def prepare(self, stamped: Stamped, begin: int) -> None:  # noqa: B027 - need not be used
+        """Prepare to settle while the batch becomes durable; nothing of it may be told yet."""
 
     def tell(self, stamped: Stamped, begin: int) -> None:
         """Settle, unless that is done.

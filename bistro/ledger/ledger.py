@@ -9,8 +9,7 @@ Source: docs/spec/promises.md, rules of a ledger; docs/spec/storage.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -20,11 +19,12 @@ from bistro.crypto.merkle import BatchTree
 from bistro.crypto.signing import Signer, VerifierKey
 from bistro.errors import UnavailableError
 from bistro.instant import UnixMillis
+from bistro.ledger.appended import Appended, Stamped
 from bistro.ledger.checking import CheckReport, Progress, check_ledger
 from bistro.ledger.parts import Parts
 from bistro.ledger.proofs import CheckpointSpeller, ProofTexts, prove_entry
 from bistro.ledger.publishing import Boundary, KeyOf
-from bistro.ledger.record import encode_record, time_of
+from bistro.ledger.record import encode_record
 from bistro.ledger.recovery import recover
 from bistro.ledger.static import StaticLog
 from bistro.ledger.tiles import TILE_LEVEL, WIDTH, TilePath
@@ -42,49 +42,11 @@ PUBLISH_AFTER: Final = 16_384
 _ROOM_PAUSE_S: Final = 0.5
 """How long a pass waits that found the disk full."""
 
+_PUBLISHING_NICENESS: Final = 6
+"""A fifth of a core while tickets want it: it must keep up with them at saturation."""
+
 _MAX_BACKLOG: Final = 4
 """How many times ``publish_after`` may be unpublished before appending waits for a pass."""
-
-
-@dataclass(slots=True)
-class Appended:
-    """An entry's place in a ledger; nobody changes one (a frozen one takes thrice the time).
-
-    Attributes:
-        index: Its place, from 0.
-        entry: The leaf data.
-        proof: The tlog-proof text, entry included.
-        is_duplicate: Whether the entry was there before it was asked for.
-    """
-
-    index: int
-    entry: bytes
-    proof: bytes
-    is_duplicate: bool = False
-
-    @property
-    def time(self) -> UnixMillis:
-        """The time that stands in the entry."""
-        return time_of(self.entry)
-
-
-@dataclass(frozen=True, slots=True)
-class Stamped:
-    """A batch that is durable, in columns.
-
-    Attributes:
-        start: Index of the first entry.
-        entries: The leaf data.
-        proofs: The tlog-proof text of each, not spelled yet.
-    """
-
-    start: int
-    entries: Sequence[bytes]
-    proofs: ProofTexts
-
-    def __getitem__(self, at: int) -> Appended:
-        """One of them."""
-        return Appended(self.start + at, self.entries[at], self.proofs[at])
 
 
 class Ledger:
@@ -109,7 +71,7 @@ class Ledger:
         self._publishing = asyncio.Lock()
         self._is_due = asyncio.Event()
         self._writer = WalWriter(parts.wal)
-        self._background = background_thread("publishing")
+        self._background = background_thread("publishing", niceness=_PUBLISHING_NICENESS)
         self._static = static
 
     @classmethod
@@ -172,7 +134,12 @@ class Ledger:
         return self._parts.view.note
 
     async def append(
-        self, keys: list[bytes], entries: list[bytes], *, last_time: UnixMillis
+        self,
+        keys: list[bytes],
+        entries: list[bytes],
+        *,
+        last_time: UnixMillis,
+        prepare: Callable[[Stamped], None] | None = None,
     ) -> Stamped:
         """Append a batch and return the place of each entry once all are durable.
 
@@ -183,6 +150,8 @@ class Ledger:
             keys: What each entry is unique by; empty where it is not.
             entries: At least one.
             last_time: The time that stands in the last one.
+            prepare: Told what will be returned while it becomes durable; must not let any of it
+                out, and raise nothing.
 
         Raises:
             StorageError: The batch may or may not last; the ledger has stopped.
@@ -193,10 +162,14 @@ class Ledger:
             # Publishing has fallen behind; without this wait memory would grow with the load.
             await self.publish(at_most=self._publish_after)
         async with self._appending:
-            return await self._append(keys, entries, last_time)
+            return await self._append(keys, entries, last_time, prepare)
 
     async def _append(
-        self, keys: list[bytes], entries: list[bytes], last_time: UnixMillis
+        self,
+        keys: list[bytes],
+        entries: list[bytes],
+        last_time: UnixMillis,
+        prepare: Callable[[Stamped], None] | None,
     ) -> Stamped:
         self._require_running()
         view = self._parts.view
@@ -206,21 +179,24 @@ class Ledger:
         # Nothing signed here leaves before the sync below has returned.
         (signature,) = await self._signer.sign([text])
         note = self._speller.signed(text, signature)
+        written = self._writer.write(
+            encode_record(view.size, last_time, note, keys, entries), view.size
+        )
+        stamped = Stamped(view.size, entries, ProofTexts(entries, view.size, tree.levels, note))
         try:
-            await self._writer.write(
-                encode_record(view.size, last_time, note, keys, entries), view.size
-            )
-        except UnavailableError:
-            # The disk is full: nothing was written, and the next batch may find room.
-            raise
+            if prepare is not None:
+                prepare(stamped)
+            await written
         except BaseException as exc:
-            self._failure = str(exc) or type(exc).__name__
+            is_full = isinstance(exc, UnavailableError)
+            # On a full disk nothing was written, and the next batch may find room.
+            if not (is_full and written.done() and written.exception() is exc):
+                self._failure = str(exc) or type(exc).__name__
             raise
         # A crash from here on loses nothing: a restart finds the record and its entries.
         batch = NewEntries(entries, keys, leaves, tree.completed_at(TILE_LEVEL))
         self._extend(tree, batch, note, last_time)
-        proofs = ProofTexts(entries, view.size, tree.levels, note)
-        return Stamped(view.size, entries, proofs)
+        return stamped
 
     def _extend(
         self, tree: BatchTree, batch: NewEntries, note: bytes, last_time: UnixMillis

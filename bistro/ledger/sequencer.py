@@ -22,9 +22,10 @@ from typing import Final
 from bistro.clock import Clock
 from bistro.errors import BistroError, OverloadedError, StorageError, UnavailableError
 from bistro.instant import UnixMillis
+from bistro.ledger.appended import Appended
 from bistro.ledger.batch import Batch, Waiting, keys_of, part_known, part_repeated
 from bistro.ledger.claims import Claim, Draft, Gathering, Lot, Result
-from bistro.ledger.ledger import Appended, Ledger
+from bistro.ledger.ledger import Ledger
 from bistro.ledger.stamping import DEFAULT_ERROR_LIMIT_MS, ClockGuard
 from bistro.storage.finishing import finish
 
@@ -281,7 +282,11 @@ class Sequencer:
         batch.stamp(waiting)
         appended_count = len(batch.entries)
         if appended_count:
-            batch.settle(await self._ledger.append(batch.keys, batch.entries, last_time=batch.time))
+            batch.settle(
+                await self._ledger.append(
+                    batch.keys, batch.entries, last_time=batch.time, prepare=batch.prepare
+                )
+            )
         self._batch_ms = max(1, self._clock.monotonic_ms() - began)
         if self._report is not None:
             self._report(

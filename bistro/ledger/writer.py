@@ -48,12 +48,11 @@ class WalWriter:
         """
         self._queue.put((record, start, done))
 
-    async def write(self, record: bytes, start: int) -> None:
-        """As ``submit``; returns when the record is durable.
+    def write(self, record: bytes, start: int) -> asyncio.Future[None]:
+        """As ``submit``; done when the record is durable.
 
-        Raises:
-            UnavailableError: The disk is full; nothing was written.
-            StorageError: The record may or may not last; the file has stopped.
+        Its errors are ``UnavailableError``, the disk is full and nothing was written, and
+        ``StorageError``, the record may or may not last and the file has stopped.
         """
         done = self._loop.create_future()
 
@@ -66,7 +65,7 @@ class WalWriter:
                 done.set_exception(failure)
 
         self.submit(record, start, tell)
-        await done
+        return done
 
     def _run(self) -> None:
         write: Callable[[bytes, int], None] = self._wal.append

@@ -26,7 +26,8 @@ from bistro.crypto.signing import LocalSigner, SigningKey
 from bistro.errors import RefusedError, StorageError, UnavailableError
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
-from bistro.ledger.ledger import Appended, Ledger
+from bistro.ledger.appended import Appended
+from bistro.ledger.ledger import Ledger
 from bistro.ledger.sequencer import BatchReport, Draft, Sequencer
 from bistro.storage.durable import (
     SYSTEM_DISK,

@@ -37,7 +37,7 @@ from bistro.errors import (
 )
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
-from bistro.ledger.ledger import Appended
+from bistro.ledger.appended import Appended
 from bistro.ledger.sequencer import Result
 from bistro.protocol.transfer import TransferState
 from bistro.storage.finishing import finish

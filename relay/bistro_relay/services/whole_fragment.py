@@ -13,7 +13,7 @@ from bistro.crypto.treehash import tree_hash
 from bistro.errors import BistroError
 from bistro.ids import Origin
 from bistro.instant import UnixMillis
-from bistro.ledger.ledger import Appended
+from bistro.ledger.appended import Appended
 from bistro.ledger.sequencer import Claim as LedgerClaim
 from bistro.ledger.sequencer import Result
 from bistro.protocol.transfer import Transfer, TransferState

@@ -11,7 +11,8 @@ from bistro.api import media, routes
 from bistro.daemon.caching import BRIEFLY, FOR_EVER, MINUTE, cacheable_response
 from bistro.daemon.web import Endpoint
 from bistro.errors import UnknownObjectError
-from bistro.ledger.ledger import Appended, Ledger
+from bistro.ledger.appended import Appended
+from bistro.ledger.ledger import Ledger
 from bistro.wire.consistency import format_consistency
 from bistro_server.http.desks import call_of, index_of
 

@@ -24,7 +24,7 @@ from bistro.api.routes import Route
 from bistro.clock import Clock
 from bistro.errors import LimitExceededError, UnavailableError, UnknownObjectError
 from bistro.ids import format_commitment
-from bistro.ledger.ledger import Appended
+from bistro.ledger.appended import Appended
 from bistro.ledger.tiles import WIDTH, TilePath, decode_bundle
 from bistro.storage.durable import SYSTEM_DISK, Disk
 from bistro.wire.anchor import StampedEntry

@@ -28,7 +28,8 @@ from bistro.clock import Clock
 from bistro.daemon import supervise
 from bistro.errors import ConflictError, NotOpenError, StorageError, UnavailableError
 from bistro.instant import UnixMillis, format_rfc3339
-from bistro.ledger.ledger import Appended, Ledger
+from bistro.ledger.appended import Appended
+from bistro.ledger.ledger import Ledger
 from bistro.ledger.sequencer import BatchReport, Draft, Sequencer
 from bistro.protocol.deadline import is_on_time, latest_on_time
 from bistro.storage.durable import SYSTEM_DISK, Disk

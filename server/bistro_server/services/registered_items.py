@@ -19,8 +19,8 @@ from bistro.errors import (
     UnknownObjectError,
 )
 from bistro.instant import UnixMillis, format_rfc3339
+from bistro.ledger.appended import Appended
 from bistro.ledger.claims import Claim, Result
-from bistro.ledger.ledger import Appended
 from bistro.protocol.deadline import latest_on_time
 from bistro.wire.admission import Admitted
 from bistro.wire.entry import RefusedEntry, TicketEntry, decode_entry

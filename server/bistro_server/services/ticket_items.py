@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from bistro.errors import DeadlinePassedError, UnavailableError
 from bistro.instant import UnixMillis
+from bistro.ledger.appended import Appended
 from bistro.ledger.claims import Claim, Result
-from bistro.ledger.ledger import Appended
 from bistro.wire.plain_ticket import Plain, spell_refused, spell_ticketed
 from bistro_server.services.ledgers import refusal_key, ticket_key
 from bistro_server.services.ticket_parties import Party

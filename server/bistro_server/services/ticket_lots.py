@@ -6,12 +6,12 @@ Source: docs/spec/ticketing.md, decision, refusals; docs/decisions/0019-tickets-
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bistro.errors import BistroError, DeadlinePassedError, UnavailableError
 from bistro.instant import UnixMillis
+from bistro.ledger.appended import Stamped
 from bistro.ledger.claims import Claim, Lot
-from bistro.ledger.ledger import Stamped
 from bistro.wire.plain_ticket import before_refusal, before_ticket
 from bistro_server.services.ledgers import refusal_key, ticket_key
 from bistro_server.services.ticket_items import Item, Refusal
@@ -32,7 +32,7 @@ class PartyLot(Lot):
         received_at: When the last byte of all had been read.
     """
 
-    __slots__ = ("_commitments", "_party", "_places")
+    __slots__ = ("_commitments", "_party", "_places", "_spelled")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class PartyLot(Lot):
         self._party = party
         self._places = places
         self._commitments = commitments
+        self._spelled: list[bytes] = []
 
     def prune(self) -> None:
         """Leave out those for whom nobody waits any more."""
@@ -65,9 +66,20 @@ class PartyLot(Lot):
         self._places = [self._places[at] for at in kept]
         self._commitments = [self._commitments[at] for at in kept]
 
-    def _hand_on(self, stamped: Stamped, begin: int, before: Callable[[int], bytes]) -> None:
-        promises = Promises(stamped.proofs, begin, begin + self.count, before)
-        self._party.put_promises(self._places, promises)
+    def prepare(self, stamped: Stamped, begin: int) -> None:
+        """Spell the tickets, or the refusals, while they become durable."""
+        promises = Promises(stamped.proofs, begin, begin + self.count, self._before)
+        self._spelled = self._party.spell(promises)
+
+    def settle(self, stamped: Stamped, begin: int) -> None:
+        """Hand them on."""
+        del stamped, begin
+        self._party.put_spelled(self._places, self._spelled)
+
+    @staticmethod
+    @abstractmethod
+    def _before(size: int) -> bytes:
+        """What makes an answer of a text of so many bytes that follows."""
 
     @abstractmethod
     def _claim(self, place: int, commitment: bytes) -> Claim:
@@ -86,6 +98,7 @@ class TicketLot(PartyLot):
     """
 
     __slots__ = ("_late_at", "_terms_hash")
+    _before = staticmethod(before_ticket)
 
     def __init__(
         self,
@@ -117,10 +130,6 @@ class TicketLot(PartyLot):
             self._late_at = time
             raise
 
-    def settle(self, stamped: Stamped, begin: int) -> None:
-        """Hand on the tickets."""
-        self._hand_on(stamped, begin, before_ticket)
-
     def fail(self, error: BistroError) -> None:
         """Ask for refusals, or say why there are none."""
         if self._late_at is None:
@@ -144,6 +153,7 @@ class RefusalLot(PartyLot):
     """
 
     __slots__ = ()
+    _before = staticmethod(before_refusal)
 
     def __init__(
         self,
@@ -160,10 +170,6 @@ class RefusalLot(PartyLot):
     def build(self, time: UnixMillis) -> list[bytes]:
         """The refusals' entries."""
         return self._party.ledgers.rules.spell_refusals(time, self._commitments)
-
-    def settle(self, stamped: Stamped, begin: int) -> None:
-        """Hand on the refusals."""
-        self._hand_on(stamped, begin, before_refusal)
 
     def fail(self, error: BistroError) -> None:
         """Say why there are none."""

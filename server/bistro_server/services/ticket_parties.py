@@ -115,9 +115,13 @@ class Party(ABC):
     def put(self, places: Sequence[int], answers: Sequence[bytes]) -> None:
         """Take encoded answers, one for each place."""
 
-    def put_promises(self, places: Sequence[int], promises: Promises) -> None:
+    def spell(self, promises: Promises) -> list[bytes]:
+        """Tickets or refusals as ``put_spelled`` takes them, before they may be told."""
+        return promises.spell_bare()
+
+    def put_spelled(self, places: Sequence[int], spelled: list[bytes]) -> None:
         """Take tickets or refusals, one for each place."""
-        self.put(places, promises.spell_bare())
+        self.put(places, spelled)
 
     def postpone(self, places: Sequence[int], received_at: UnixMillis, error: BistroError) -> None:
         """Take an error for which nothing was written at these places."""
@@ -169,9 +173,13 @@ class Crowd(Party):
         """Answer them now."""
         self._burst.tell_all(places, Bodies(answers))
 
-    def put_promises(self, places: Sequence[int], promises: Promises) -> None:
+    def spell(self, promises: Promises) -> list[bytes]:
+        """Whole answers."""
+        return self._burst.spell(promises)
+
+    def put_spelled(self, places: Sequence[int], spelled: list[bytes]) -> None:
         """Answer them now."""
-        self._burst.tell_all(places, promises)
+        self._burst.tell_all(places, spelled)
 
     def postpone(self, places: Sequence[int], received_at: UnixMillis, error: BistroError) -> None:
         """Answer them now; with a problem where that is the service's, not theirs."""

@@ -11,7 +11,8 @@ from bistro.clock import Clock
 from bistro.crypto.digest import sha256
 from bistro.crypto.signing import LocalSigner, SigningKey
 from bistro.instant import UnixMillis
-from bistro.ledger.ledger import Appended, Ledger
+from bistro.ledger.appended import Appended
+from bistro.ledger.ledger import Ledger
 from bistro.ledger.sequencer import Draft, Result, Sequencer
 from bistro.storage.disk import SYSTEM_DISK, Disk
 from bistro.wire.entry import TicketEntry

@@ -8,7 +8,8 @@ import pytest
 
 from bistro.crypto.signing import LocalSigner
 from bistro.errors import UnavailableError
-from bistro.ledger.ledger import Appended, Ledger
+from bistro.ledger.appended import Appended
+from bistro.ledger.ledger import Ledger
 from bistro.ledger.sequencer import Sequencer
 from bistro.storage.disk import SystemDisk
 from tests.support.clocks import ManualClock

@@ -19,15 +19,18 @@ from bistro.errors import (
     UnavailableError,
 )
 from bistro.instant import UnixMillis
+from bistro.ledger.appended import Appended, Stamped
 from bistro.ledger.claims import Claim, Lot, Result
-from bistro.ledger.ledger import Appended, Stamped
-from bistro.ledger.sequencer import BatchReport
+from bistro.ledger.ledger import Ledger
+from bistro.ledger.sequencer import BatchReport, Sequencer
 from tests.support.clocks import NOON, ManualClock
 from tests.support.disks import How
+from tests.support.running import running
 from tests.unit.ledger.drafts import (
     commitment,
     draft,
     entry,
+    open_ledger,
     require_appended,
     require_proven,
     sequencing,
@@ -312,3 +315,56 @@ def test_any_mix_of_lots_and_claims_gives_each_key_one_entry(
             assert [time for _, time in places] == sorted(time for _, time in places)
 
     asyncio.run(scenario())
+
+
+class PreparedLot(NumberLot):
+    """Prepares its answers; remembers how far the ledger and what it heard were then."""
+
+    __slots__ = ("fault", "ledger", "prepared")
+
+    def __init__(self, numbers: Sequence[int], ledger: Ledger) -> None:
+        super().__init__(numbers)
+        self.ledger = ledger
+        self.prepared: list[tuple[int, int]] = []
+        self.fault: Exception | None = None
+
+    def prepare(self, stamped: Stamped, begin: int) -> None:
+        assert [stamped[begin + at].index for at in range(self.count)]
+        self.prepared.append((self.ledger.size, len(self.heard)))
+        if self.fault is not None:
+            raise self.fault
+
+
+async def test_a_lot_prepares_while_its_entries_are_not_durable_yet(tmp_path: Path) -> None:
+    """The ledger has not grown, nothing was told; afterwards it hears what it prepared for."""
+    ledger = await open_ledger(tmp_path)
+    sequencer = Sequencer(ledger, ManualClock())
+    async with running(sequencer.run()):
+        first, second = PreparedLot([1, 2], ledger), PreparedLot([3], ledger)
+        sequencer.enqueue([first, second])
+        await hear(first, second, count=3)
+    assert first.prepared == second.prepared == [(0, 0)]
+    assert [one.index for one in results(first) + results(second)] == [0, 1, 2]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("a fault of ours"), UnavailableError("likewise")])
+async def test_a_lot_that_fails_to_prepare_stops_the_ledger(
+    tmp_path: Path, fault: Exception
+) -> None:
+    """Its record may last, so nothing may be appended behind what this process does not know."""
+    ledger = await open_ledger(tmp_path)
+    sequencer = Sequencer(ledger, ManualClock())
+    async with running(sequencer.run()) as part:
+        lot = PreparedLot([1, 2], ledger)
+        lot.fault = fault
+        sequencer.enqueue([lot])
+        await hear(lot, count=2)
+        await asyncio.wait({part})
+        assert part.exception() is not None
+    assert errors(lot) == {UnavailableError}
+    assert ledger.failure is not None
+    await ledger.close()
+    async with sequencing(tmp_path, ManualClock()) as again:
+        indexes = [require_appended([await again.submit(draft(one))])[0].index for one in (1, 2)]
+    assert indexes == [0, 1]

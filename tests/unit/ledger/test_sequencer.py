@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bistro.errors import DeadlinePassedError, FormatError, OverloadedError, UnavailableError
 from bistro.instant import UnixMillis
-from bistro.ledger.ledger import Appended
+from bistro.ledger.appended import Appended
 from bistro.ledger.sequencer import BatchReport, Draft, Sequencer
 from tests.support.clocks import NOON, ManualClock
 from tests.support.running import running

@@ -9,7 +9,8 @@ import pytest
 
 from bistro.crypto.signing import LocalSigner
 from bistro.errors import BistroError, StorageError, UnavailableError
-from bistro.ledger.ledger import Appended, Ledger
+from bistro.ledger.appended import Appended
+from bistro.ledger.ledger import Ledger
 from bistro.ledger.sequencer import Draft, Sequencer
 from tests.support.clocks import NOON, ManualClock
 from tests.support.disks import FaultyDisk, How
