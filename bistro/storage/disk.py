@@ -10,11 +10,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol
 
 _UNCACHED: Final = 0x80 if hasattr(os, "RWF_HIPRI") else 0
-"""``RWF_DONTCACHE`` of Linux 6.14: written at once, its memory is free again; 0 without flags."""
+"""``RWF_DONTCACHE`` of Linux 6.14: done at once, and its memory is free again; 0 without flags."""
 
 
 class Disk(Protocol):
@@ -173,6 +174,21 @@ class SystemDisk:
 
 
 SYSTEM_DISK = SystemDisk()
+
+
+def read_once(stream: FileIO, room: memoryview, *, offset: int) -> int:
+    """Read what is wanted once: how many bytes of ``room`` were filled; 0 at the end.
+
+    Where the system can, what was not in memory before does not stay there.
+    """
+    if _UNCACHED:
+        try:
+            return os.preadv(stream.fileno(), [room], offset, _UNCACHED)
+        except OSError as exc:
+            if exc.errno != errno.EOPNOTSUPP:
+                raise
+    stream.seek(offset)
+    return stream.readinto(room) or 0
 
 
 class ReservingDisk(SystemDisk):

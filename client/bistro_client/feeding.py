@@ -16,6 +16,7 @@ from io import FileIO
 from typing import Final, Self
 
 from bistro.protocol.archive import ArchiveWriter, changed
+from bistro.storage.disk import read_once
 from bistro_client import messages
 from bistro_client.gathering import Source
 
@@ -96,7 +97,8 @@ class Feed:
             while left:
                 if not self._room:
                     yield
-                size = stream.readinto(self._room[: min(left, _AT_ONCE)])
+                room = self._room[: min(left, _AT_ONCE)]
+                size = read_once(stream, room, offset=source.size - left)
                 if not size:
                     break
                 self._archive.write(self._room[:size])
@@ -104,7 +106,9 @@ class Feed:
                 left -= size
                 self._done(size)
             # One byte more, so that growth shows instead of being cut off.
-            self._archive.write(stream.read(1))
+            more = bytearray(1)
+            found = read_once(stream, memoryview(more), offset=source.size - left)
+            self._archive.write(more[:found])
             after = os.fstat(stream.fileno())
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
             raise changed(source.path, "it was written to meanwhile")

@@ -6,11 +6,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from bistro.storage.disk import Disk, ReservingDisk, SystemDisk
+from bistro.storage.disk import Disk, ReservingDisk, SystemDisk, read_once
 
 PARTS = [memoryview(b"one"), memoryview(b""), memoryview(bytes(5_000)), memoryview(b"two")]
 WHOLE = b"".join(PARTS)
@@ -65,6 +66,31 @@ class TestOnLinux:
         with pytest.raises(OSError, match="No space"):
             written(SystemDisk(), tmp_path / "file")
         assert len(asked) == 1
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_what_is_read_once_is_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_older: bool
+) -> None:
+    """From any place, to the end, and nothing behind it; older kernels are asked in their way."""
+
+    def older(fd: int, rooms: Sequence[memoryview], offset: int, flags: int) -> int:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    if is_older:
+        monkeypatch.setattr(os, "preadv", older, raising=False)
+    (tmp_path / "file").write_bytes(WHOLE)
+    room = bytearray(4_000)
+    with FileIO(tmp_path / "file") as stream:
+        for offset, size in ((0, 4_000), (2_000, len(WHOLE) - 2_000), (len(WHOLE), 0), (1, 4_000)):
+            assert read_once(stream, memoryview(room), offset=offset) == size
+            assert room[:size] == WHOLE[offset : offset + size]
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """It is not taken for a kernel that cannot."""
+    with FileIO(tmp_path / "file", "wb") as stream, pytest.raises(OSError, match="Bad|not read"):
+        read_once(stream, memoryview(bytearray(1)), offset=0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no free space of an open file there")
