@@ -89,7 +89,7 @@ def test_what_is_read_once_is_what_is_there(
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     """It is not taken for a kernel that cannot."""
-    with FileIO(tmp_path / "file", "wb") as stream, pytest.raises(OSError, match="Bad|not read"):
+    with FileIO(tmp_path / "file", "wb") as stream, pytest.raises(OSError, match=r"Bad|not read"):
         read_once(stream, memoryview(bytearray(1)), offset=0)
 
 
