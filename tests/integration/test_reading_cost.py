@@ -43,7 +43,7 @@ async def closed(w: World) -> None:
         await asyncio.sleep(0.005)
 
 
-async def test_a_filing_is_read_a_dozen_times_in_all_its_life(tmp_path: Path) -> None:
+async def test_a_filing_is_read_seventeen_times_in_all_its_life(tmp_path: Path) -> None:
     """Submitted, looked at four times, opened, and proven: each read is made once if it can be.
 
     Every look is a program of its own, which remembers no answer.
