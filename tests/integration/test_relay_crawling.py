@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from bistro.errors import StorageError
+from bistro.wire.relay_notes import Takedown
+from bistro_relay.services.takedowns import order_takedown
 from bistro_relay.services.whole import MEMORY_SIZE
+from tests.support.clocks import NOON
 from tests.support.disks import FaultyDisk
 from tests.support.lines import Line
-from tests.support.paper import SPRING, Sealed
+from tests.support.paper import RELAY, SPRING, Sealed
 from tests.support.relays import (
     RunningRelay,
     Site,
@@ -24,6 +27,7 @@ from tests.support.relays import (
     serving_relay,
 )
 from tests.support.small_fragments import fetched, line_to, receipt_of, staging
+from tests.support.strategies import note_key
 
 MIB = 1_048_576
 
@@ -171,6 +175,28 @@ async def test_a_held_fragment_is_answered_with_its_receipt(site: Site) -> None:
     assert status == 201
     assert receipt_of(fields).commitment == sealed.commitment
     await eventually(lambda: site.relay.services.room.used(SPRING.server) < used)
+
+
+async def test_what_was_taken_down_meanwhile_is_refused(site: Site) -> None:
+    """It was good when it began."""
+    sealed = Sealed(1)
+    await site.relay.stage(site.call, Sealed(9))
+    give_back = without_memory(site.relay)
+    data = staging(site.call, sealed)
+    line = await crawling(site.relay, data[:-1])
+    give_back()
+    order = Takedown(
+        relay=RELAY,
+        at=NOON,
+        origin=SPRING,
+        commitment=sealed.commitment,
+        fragments=None,
+        reason="order 7 of a court",
+    )
+    order_takedown(site.relay.settings.relay.data_path, note_key(RELAY), order)
+    await site.relay.services.takedowns.tick()
+    assert (await line.ask(data[-1:])).status == 403
+    await eventually(lambda: not site.relay.services.crawls._slots)
 
 
 @pytest.mark.parametrize("least", [0, 1_000])

@@ -105,18 +105,23 @@ async def test_what_was_taken_down_is_not_taken_again(site: Site) -> None:
     await relay.stage(site.call, sealed, index=1)
 
 
-async def test_an_upload_that_had_begun_is_taken_down_when_it_is_done(site: Site) -> None:
-    """Its receipt is given and ended; within a minute nothing is left."""
-    relay, sealed = site.relay, Sealed(1, size=3_000_000)
+@pytest.mark.parametrize("size", [10_000, 3_000_000])
+async def test_an_upload_that_had_begun_is_refused_with_its_last_bytes(
+    site: Site, size: int
+) -> None:
+    """Nothing is promised for it; its bytes and its room are gone."""
+    relay, sealed = site.relay, Sealed(1, size=size)
+    await relay.stage(site.call, Sealed(2))
+    used, entry = relay.services.room.used(SPRING.server), await last_entry(relay, site.call)
     data = sealed.fragment(0)
     created = await relay.create(site.call.claim(sealed))
     await carried_out(relay, takedown(sealed))
     done = await sent(relay, created.path, data)
-    assert done.receipt is not None
-    relay.clock.advance(60_000)
-    await relay.services.takedowns.tick()
-    assert isinstance(await last_entry(relay, site.call), ReleasedEntry)
+    assert (done.status, json.loads(done.body)["code"]) == (403, "refused")
+    assert await last_entry(relay, site.call) == entry
     assert not has_bytes(relay, data)
+    assert relay.services.room.used(SPRING.server) == used
+    assert (await relay.ask("HEAD", created.path)).status == 410
 
 
 async def test_an_order_given_while_the_relay_is_down_is_carried_out_at_its_start(

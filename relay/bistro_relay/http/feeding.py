@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,9 +16,10 @@ from aiohttp import web
 
 from bistro.api import routes
 from bistro.daemon.bodies import read_body, stream_body
-from bistro.errors import FormatError, LimitExceededError
+from bistro.errors import BistroError, FormatError, LimitExceededError
 from bistro.protocol.transfer import require_intact_chunk
 from bistro_relay.http.upload_fields import has_body
+from bistro_relay.services.busy import UploadEndedError
 from bistro_relay.services.intake import Intake, Progress
 from bistro_relay.services.receiving import Checksum
 
@@ -81,7 +83,14 @@ class Feeder:
             return progress
         if announce is not None:
             await announce(progress)
-        return await self.feed(request, progress.id, at=0, checksum=checksum)
+            return await self.feed(request, progress.id, at=0, checksum=checksum)
+        try:
+            return await self.feed(request, progress.id, at=0, checksum=checksum)
+        except BistroError:
+            # Nobody was told of this upload, so nobody would go on with it.
+            with suppress(BistroError, UploadEndedError):
+                await self.intake.terminate(progress.id)
+            raise
 
     async def require_size(self, request: web.Request, upload: str) -> None:
         """Check that an ``Upload-Length`` that comes with an append is what the claim said.

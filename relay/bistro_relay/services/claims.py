@@ -230,13 +230,20 @@ class ClaimDesk:
     ) -> Examined:
         verify_claim(claim, terms, self._checkpoints)
         require_length(claim, length)
-        index = claim.descriptor.index
-        self._takedowns.require_allowed(claim.origin, claim.commitment, index)
+        self.require_allowed(claim.origin, claim.commitment, claim.descriptor.index)
         if length > self.limits.fragment_bytes:
             raise LimitExceededError(
                 f"fragment: expected at most {self.limits.fragment_bytes} bytes, found {length}"
             )
         return Examined(claim, data, terms, destination)
+
+    def require_allowed(self, origin: Origin, commitment: bytes, index: int) -> None:
+        """Check that a fragment was not taken down, also while it was on its way.
+
+        Raises:
+            RefusedError: It was.
+        """
+        self._takedowns.require_allowed(origin, commitment, index)
 
     def require_open(self, examined: Examined) -> int | None:
         """Check that a new fragment may be staged now; the quota of its destination.

@@ -294,4 +294,5 @@ class Crawls:
         examined = self._desk.recall(crawl.claim)
         if examined is None:
             raise UnknownObjectError("claim: its call is not served here any more")
+        self._desk.require_allowed(crawl.origin, crawl.commitment, examined.claim.descriptor.index)
         return examined

@@ -16,7 +16,7 @@ from typing import Final
 
 from bistro.clock import Clock
 from bistro.daemon import logs
-from bistro.errors import BistroError, RelayFullError, UnknownObjectError
+from bistro.errors import BistroError, RefusedError, RelayFullError, UnknownObjectError
 from bistro.instant import UnixMillis
 from bistro.protocol.transfer import (
     Transfer,
@@ -262,8 +262,21 @@ class Intake:
                 return _finished(ended, upload.claim)
             upload = ended
             if upload.transfer.state is TransferState.COMPLETE:
+                await self._drop_if_taken_down(upload)
                 upload = await self._custody.hold(upload)
             return await self._progress(upload)
+
+    async def _drop_if_taken_down(self, upload: Upload) -> None:
+        """Hold nothing that was taken down while it came.
+
+        Raises:
+            RefusedError: It was; the upload has ended.
+        """
+        try:
+            self._desk.require_allowed(upload.origin, upload.commitment, upload.index)
+        except RefusedError:
+            await self._receiver.drop(upload)
+            raise
 
     async def terminate(self, upload_id: str) -> None:
         """Give an upload up.
@@ -293,7 +306,7 @@ class Intake:
             _log.info("upload_expired", upload=upload.id)
 
     async def receipt(self, upload_id: str) -> bytes:
-        """The receipt of an upload, a tlog-proof text.
+        """The receipt of an upload, a tlog-proof text, or of the one that was first.
 
         Raises:
             UnknownObjectError: There is no such upload, or no receipt yet.
@@ -301,6 +314,9 @@ class Intake:
         upload = await self._uploads.find(upload_id)
         if upload is None:
             raise UnknownObjectError("there is no such upload")
+        if upload.transfer.state in _ENDED:
+            key = upload.origin, upload.commitment, upload.index
+            upload = await self._uploads.find_custody(*key) or upload
         return await self._custody.find_receipt(upload)
 
     async def _require(self, upload_id: str) -> Upload:

@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
-from bistro.errors import ChecksumMismatchError, UnavailableError
+from bistro.errors import ChecksumMismatchError, RefusedError, UnavailableError
 from bistro.protocol.transfer import require_intact_chunk
 from bistro.storage.finishing import finish
 from bistro_relay.services.claims import ClaimDesk, Examined
@@ -94,13 +94,14 @@ class SmallEnds:
             # Fewer than announced; the rest may come with the next request.
             return await self._receiver.receive(upload, _replay(body[offset:]), None)
         try:
+            self._desk.require_allowed(upload.origin, upload.commitment, upload.index)
             # To its end: until it is known, nobody else may work on this upload.
             kept = await finish(self._whole.take(examined, memoryview(body), begun=upload))
         except UnavailableError:
             # There may be room for one fragment where there is none for a whole segment, and where
             # nothing can be promised now, because of the clock, the bytes are worth keeping.
             return await self._receiver.receive(upload, _replay(body[offset:]), None)
-        except ChecksumMismatchError:
+        except (ChecksumMismatchError, RefusedError):
             await self._receiver.drop(upload)
             raise
         if kept.id == upload.id:
