@@ -40,6 +40,11 @@ TEMPORARY_SUFFIX = ".tmp"
 """Files with this ending were never finished; nobody reads them, anybody may delete them."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_HINTS = {
+    **dict.fromkeys(_FULL, "free some space and start again"),
+    errno.EROFS: "look into the kernel's log (dmesg): it stops writing to a disk that fails; "
+    "check the file system, mount it for writing, and start again",
+}
 
 
 @contextmanager
@@ -49,8 +54,9 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         reason = exc.strerror or type(exc).__name__
-        hint = "free some space and start again" if exc.errno in _FULL else "check the disk"
-        raise StorageError(f"{action} {path}: {reason}", hint=hint) from exc
+        raise StorageError(
+            f"{action} {path}: {reason}", hint=_HINTS.get(exc.errno or 0, "check the disk")
+        ) from exc
 
 
 @contextmanager

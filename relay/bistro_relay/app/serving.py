@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -121,12 +121,12 @@ async def open_services(settings: Settings, around: Surroundings) -> AsyncIterat
                 )
                 await services.book.load()
                 await services.accounts.load()
-                try:
+                # The last first, and each whatever the others meet.
+                async with AsyncExitStack() as closing:
+                    closing.push_async_callback(services.tending.close)
+                    closing.push_async_callback(services.ledgers.close)
+                    closing.push_async_callback(services.accounts.save)
                     yield services
-                finally:
-                    await services.accounts.save()
-                    await services.ledgers.close()
-                    await services.tending.close()
         finally:
             await database.close()
     finally:

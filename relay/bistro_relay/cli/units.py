@@ -31,6 +31,8 @@ Description=Bistro relay
 Requires={name}.socket
 Wants=network-online.target time-sync.target
 After=network-online.target time-sync.target {name}.socket
+# As often as it takes: a limit would close the port, and a disk that is mended would not help.
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
