@@ -67,6 +67,7 @@ experiments: $(STAMP)
 workload: $(STAMP)
 	@$(BIN)/python -m tests.workload --profile $(or $(PROFILE),D) \
 		$(if $(SCALE),--scale $(SCALE)) $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(READS),--reads)
 
 crash: $(STAMP)

@@ -27,6 +27,7 @@ NOT_MEASURED = 5
 @click.command()
 @click.option("--profile", type=click.Choice(REPLAYED), required=True)
 @click.option("--seconds", type=click.IntRange(min=MIN_S), default=DEFAULT_S, show_default=True)
+@click.option("--minutes", type=click.IntRange(min=1), help="Instead of --seconds.")
 @click.option(
     "--scale",
     type=click.FloatRange(min=0, min_open=True),
@@ -41,12 +42,20 @@ NOT_MEASURED = 5
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the plot goes; workload-<profile>.html by default.",
 )
-def main(
-    profile: Replayed, seconds: int, scale: float, seed: int, *, reads: bool, page: Path | None
+def main(  # noqa: PLR0913 - one for each option
+    profile: Replayed,
+    *,
+    seconds: int,
+    minutes: int | None,
+    scale: float,
+    seed: int,
+    reads: bool,
+    page: Path | None,
 ) -> None:
     """Replay a national deadline against a real server on this machine."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     allow_many_files()
+    seconds = seconds if minutes is None else 60 * minutes
     wish = Wish(profile, seconds, scale, seed, reads)
     try:
         with Console(stderr=True).status("") as status:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from bistro.api import media, routes
-from bistro.daemon.caching import BRIEFLY, FOR_EVER, MINUTE, cacheable_response
+from bistro.daemon.caching import BRIEFLY, FOR_EVER, MINUTE, cacheable_response, is_known
 from bistro.daemon.quick import Exchange, Page, QuickEndpoint
 from bistro.daemon.web import Endpoint
 from bistro_server.http.desks import DESKS, Desks, call_of, hash_of
@@ -50,8 +50,7 @@ async def _terms(
     body = await request.app[DESKS].notices.terms(call_of(request), terms_hash)
     tag = f'"{terms_hash.hex()}"'
     headers = {"ETag": tag, "Cache-Control": cache_control}
-    known = request.headers.get("If-None-Match", "").split(",")
-    if {item.strip().removeprefix("W/") for item in known} & {tag, "*"}:
+    if is_known(tag, request.headers.get("If-None-Match", "")):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     return web.Response(body=body, headers={"Content-Type": media.JSON, **headers})
 
