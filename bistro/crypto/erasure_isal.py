@@ -9,7 +9,8 @@ Source: docs/spec/fragments.md, erasure code; ISA-L 2.30, ``erasure_code.h``.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -66,8 +67,8 @@ class IsalKernel:
                 len(units),
                 len(targets),
                 tables,
-                _pointers(address + at for address in source_at),
-                _pointers(address + at for address in result_at),
+                _pointers([address + at for address in source_at]),
+                _pointers([address + at for address in result_at]),
             )
 
     def _make_tables(self, rows: Rows) -> ctypes.Array[ctypes.c_char]:
@@ -88,9 +89,9 @@ def readable(unit: BytesLike) -> tuple[int, object]:
     return ctypes.addressof(first), first
 
 
-def _pointers(addresses: Iterable[int]) -> ctypes.Array[ctypes.c_void_p]:
-    found = tuple(addresses)
-    return (ctypes.c_void_p * len(found))(*found)
+def _pointers(addresses: Sequence[int]) -> bytes:
+    """What C reads as an array of pointers; a third of the cost of one of ctypes."""
+    return struct.pack(f"{len(addresses)}P", *addresses)
 
 
 @lru_cache(maxsize=1)
