@@ -8,9 +8,7 @@ Source: docs/spec/api.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from http import HTTPStatus
+from collections.abc import Sequence
 from typing import TypeVar
 
 from bistro.api import media, routes
@@ -51,14 +49,6 @@ MAX_TILE_SIZE = 256 * (2 + 65_535)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class PolledTerms:
-    """Terms that are new to who asked, and what to ask with the next time."""
-
-    terms: ServedTerms
-    etag: str | None
-
-
 class ServerClient:
     """A destination, as its clients, relays and tools see it.
 
@@ -92,15 +82,6 @@ class ServerClient:
         """The latest terms of a call with the proof of their entry, neither verified."""
         url = routes.TERMS.url(self._base, call=call)
         return ServedTerms.decode((await self._get(url, MAX_SERVED_TERMS_SIZE)).body)
-
-    async def poll_terms(self, call: str, *, etag: str | None) -> PolledTerms | None:
-        """As ``fetch_terms``; ``None`` if nothing changed since the answer that had ``etag``."""
-        url = routes.TERMS.url(self._base, call=call)
-        headers = {} if etag is None else {"If-None-Match": etag}
-        answer = await self._get(url, MAX_SERVED_TERMS_SIZE, headers)
-        if answer.status == HTTPStatus.NOT_MODIFIED:
-            return None
-        return PolledTerms(ServedTerms.decode(answer.body), answer.headers.get("ETag"))
 
     async def fetch_terms_version(self, call: str, terms_hash: bytes) -> ServedTerms:
         """One version of the terms, by its hash; as ``fetch_terms`` otherwise."""
@@ -215,8 +196,8 @@ class ServerClient:
             return await self._get(url, limit)
         return await self._memory.ask(self._session, url, limit=limit)
 
-    async def _get(self, url: str, limit: int, headers: Mapping[str, str] | None = None) -> Answer:
-        return await self._session.ask("GET", url, headers=headers, limit=limit)
+    async def _get(self, url: str, limit: int) -> Answer:
+        return await self._session.ask("GET", url, limit=limit)
 
     async def _post(self, url: str, body: bytes, limit: int) -> Answer:
         return await self._session.ask(

@@ -11,7 +11,6 @@ from aiohttp import web
 from bistro.api import media, routes
 from bistro.api.routes import Route
 from bistro.daemon.bodies import read_body
-from bistro.daemon.caching import cacheable_response
 from bistro.daemon.web import Endpoint
 from bistro.errors import FormatError, UnknownObjectError
 from bistro.instant import UnixMillis
@@ -41,7 +40,7 @@ from bistro.wire.ticketing import (
     TicketRequest,
     TicketRequests,
 )
-from tests.support.evidence import ORIGIN, first_terms, next_terms
+from tests.support.evidence import ORIGIN, first_terms
 from tests.support.promises import MemoryLedger
 from tests.support.serving import serving
 from tests.support.strategies import note_key
@@ -99,27 +98,6 @@ async def test_terms_come_with_their_proof() -> None:
         assert await client.fetch_terms_version("spring", TERMS.hash) == served
         with pytest.raises(FormatError, match="terms version"):
             await client.fetch_terms_version("spring", bytes(32))
-
-
-async def test_polling_transfers_terms_only_when_they_changed() -> None:
-    """The entity tag of one answer goes into the next question."""
-    log, served = log_with_terms()
-    current = [served]
-
-    async def handler(request: web.Request) -> web.Response:
-        return cacheable_response(request, current[0].encode(), content_type=media.JSON)
-
-    async with client_of(Endpoint(routes.TERMS, handler)) as client:
-        first = await client.poll_terms("spring", etag=None)
-        assert first is not None
-        assert first.terms == served
-        assert await client.poll_terms("spring", etag=first.etag) is None
-        newer = build(next_terms(TERMS.terms, title="Longer"), note_key(ORIGIN.server))
-        entry = TermsEntry(origin=str(ORIGIN), time=UnixMillis(2), digest=newer.hash)
-        current[0] = ServedTerms(newer, TermsInForce.parse(log.promise(entry)))
-        second = await client.poll_terms("spring", etag=first.etag)
-        assert second is not None
-        assert second.terms.signed == newer
 
 
 async def test_tickets_are_asked_for_one_by_one_and_in_bulk() -> None:
