@@ -6,6 +6,7 @@ Source: docs/spec/errors.md.
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 from collections.abc import Iterator
 
@@ -41,12 +42,17 @@ def translated(peer: str) -> Iterator[None]:
 def _explain(exc: aiohttp.ClientError) -> tuple[str, str]:
     """What happened, and what the reader can do; the more special case stands first."""
     if isinstance(exc, aiohttp.ClientProxyConnectionError):
-        return f"the proxy {exc.host} cannot be reached: {exc.os_error.strerror}", _PROXY
+        return f"the proxy {exc.host} cannot be reached: {_reason(exc.os_error)}", _PROXY
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return f"the proxy refuses: HTTP {exc.status} {exc.message}", _PROXY
     if isinstance(exc.__cause__, ssl.SSLCertVerificationError):  # through a SOCKS proxy
         return f"the TLS certificate is not trusted: {exc.__cause__.verify_message}", _TRUST
     return _explain_peer(exc)
+
+
+def _reason(error: OSError) -> str:
+    """The system's own words: asyncio puts addresses in their place."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _explain_peer(exc: aiohttp.ClientError) -> tuple[str, str]:
@@ -58,7 +64,7 @@ def _explain_peer(exc: aiohttp.ClientError) -> tuple[str, str]:
         case aiohttp.ClientConnectorDNSError():
             found = "there is no such host name", _ADDRESS
         case aiohttp.ClientConnectorError():
-            found = f"no connection: {exc.os_error.strerror or exc.os_error}", _ADDRESS
+            found = f"no connection: {_reason(exc.os_error)}", _ADDRESS
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             found = "the connection broke before the answer was complete", _LATER
         case aiohttp.ClientResponseError():

@@ -37,6 +37,7 @@ from bistro_client.patience import Patience
 from bistro_client.roster import Roster
 from bistro_client.times import ServerTime
 from bistro_client.uploading import Delivery
+from bistro_client.wording import say
 
 TRIES_PER_RELAY: Final = 3
 """How often a broken connection is taken up again before another relay is chosen."""
@@ -229,7 +230,9 @@ class Carrier:
                 if error is None or not was_not_reached(error):
                     self._part(one)
         if not is_held:
-            raise error or UnavailableError(f"fragment {heat.first.index}: no relay took it")
+            raise error or UnavailableError(
+                say("carrying.fragment-no-relay", index=heat.first.index)
+            )
         if fragment.relay != heat.first.relay.name:
             self.roster.holders[heat.first.index] = fragment.relay or ""
             self.listener.advance(Task.UPLOADING, self.roster.placement.fragment_size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bistro.errors import ConflictError
 from bistro.protocol.submission import Submission
 from bistro.wire.claim import Claim
+from bistro_client.wording import say
 
 
 def claim_of(submission: Submission, index: int) -> Claim:
@@ -18,7 +19,7 @@ def claim_of(submission: Submission, index: int) -> Claim:
     """
     sealed = submission.sealed
     if sealed is None or submission.ticket is None:
-        raise ConflictError("claim: expected a sealed submission with its ticket")
+        raise ConflictError(say("claiming.claim-expected-sealed"))
     return Claim(
         origin=submission.request.origin,
         promise=submission.ticket,

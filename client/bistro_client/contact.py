@@ -30,6 +30,7 @@ from bistro_client import notices, peer_messages
 from bistro_client.known_servers import KnownServers, Pin, require_same_server, require_trusted
 from bistro_client.listening import Listener
 from bistro_client.times import ServerTime
+from bistro_client.wording import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Versions:
         """
         entries = [(one.entry.index, one.signed.terms) for one in self.served]
         if ticket.index <= entries[0][0]:
-            raise VerificationError(f"ticket: expected an entry after {entries[0][0]}")
+            raise VerificationError(say("contact.ticket-expected-an", entries=entries[0][0]))
         terms = terms_in_force(ticket.index, entries)
         if not is_on_time(ticket.effective_at, terms):
             raise peer_messages.late_ticket(ticket.effective_at, terms)
@@ -120,7 +121,7 @@ class Destination:
         chain = [latest]
         while (before := chain[-1].signed.terms.supersedes) is not None:
             if len(chain) > MAX_TERMS:
-                raise FormatError(f"terms: expected at most {MAX_TERMS} versions, found more")
+                raise FormatError(say("contact.terms-expected-at", MAX_TERMS=MAX_TERMS))
             older = kept.get(before) or await self.client.fetch_terms_version(origin.call, before)
             _verify(older, origin, log_key=latest.signed.terms.keys.log)
             verify_successor(older.signed.terms, chain[-1].signed.terms)
@@ -131,7 +132,7 @@ class Destination:
 def _verify(served: ServedTerms, origin: Origin, *, log_key: VerifierKey) -> None:
     if served.signed.origin != origin:
         raise VerificationError(
-            f"terms: expected those of {origin}, found those of {served.signed.origin}"
+            say("contact.terms-expected-those", origin=origin, origin_2=served.signed.origin)
         )
     served.signed.verify(served.signed.terms.keys.terms)
     served.entry.verify(log_key, origin, served.signed.hash)

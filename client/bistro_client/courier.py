@@ -35,6 +35,7 @@ from bistro_client import messages
 from bistro_client.claiming import claim_of
 from bistro_client.fragments import open_fragment
 from bistro_client.home import Folder
+from bistro_client.wording import say
 
 FILE_NAME: Final = "uploads.json"
 VERSION: Final = 1
@@ -49,7 +50,7 @@ def require_empty(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(
-            f"{out}: expected a new or an empty folder", hint="name another one with --out"
+            say("courier.expected-new-or", out=out), hint=say("courier.name-another-one")
         )
 
 
@@ -70,7 +71,7 @@ def hand_out(
         StorageError: A fragment is damaged, or the disk is full or failed.
     """
     if submission.sealed is None:
-        raise ConflictError("claim: expected a sealed submission with its ticket")
+        raise ConflictError(say("courier.claim-expected-sealed"))
     layout = submission.sealed.cut.layout
     make_directories(out, disk=disk)
     for index in range(layout.n):

@@ -10,6 +10,7 @@ from bistro.protocol.submission import SubmissionState
 from bistro.storage.durable import delete_file
 from bistro_client.journal import Journal
 from bistro_client.sealing import clear_spool
+from bistro_client.wording import say
 
 
 def discard(journal: Journal) -> None:
@@ -21,7 +22,7 @@ def discard(journal: Journal) -> None:
         ConflictError: It was sealed; nothing is deleted.
     """
     if journal.submission.state is not SubmissionState.SEALING:
-        raise ConflictError("submission: expected one that was never sealed")
+        raise ConflictError(say("discarding.submission-expected-one"))
     folder = journal.folder
     # A disk that failed to seal may fail here too; the filer is told about the first failure.
     with suppress(StorageError):

@@ -28,9 +28,10 @@ from bistro_client.known_servers import KnownServers
 from bistro_client.listening import SILENT
 from bistro_client.probing import probe_all
 from bistro_client.times import TOLERATED_OFFSET_MS
+from bistro_client.wording import say
 
 LOW_SPACE: Final = 1_073_741_824
-"""Less than 1 GiB is worth a word: fragments take more room than the files."""
+"""Less than 1 GiB is worth a word: what is sealed takes the room of the files again."""
 
 
 class Health(StrEnum):
@@ -82,9 +83,9 @@ def _disk(root: Path) -> Check:
     except BistroError as exc:
         return _bad("disk", exc)
     free = shutil.disk_usage(root).free
-    text = f"{root}: writable and durable, {free / 1e9:,.1f} GB free"
+    text = say("doctor.writable-durable-gb", root=root, free=free / 1e9)
     if free < LOW_SPACE:
-        hint = "sealing needs room for n/k times the size of your files"
+        hint = say("doctor.sealing-needs-room")
         return Check("disk", Health.WARNING, text, hint)
     return Check("disk", Health.GOOD, text)
 
@@ -92,27 +93,27 @@ def _disk(root: Path) -> Check:
 def _coder() -> Check:
     """What computes fragments: both kernels compute the same ones."""
     name = best_kernel().name
-    text = f"computed by {name}"
+    text = say("doctor.computed-by", name=name)
     if name == PythonKernel.name:
-        text += "; with libisal (Debian: libisal2) large filings are cut faster"
+        text += say("doctor.with-libisal-debian")
     return Check("erasure code", Health.GOOD, text)
 
 
 def _key(path: Path) -> Check:
     if not path.exists():
-        hint = "the first submission makes one, or `bistro keys new`"
-        return Check("key", Health.WARNING, f"{path}: there is none yet", hint)
+        hint = say("doctor.first-submission-makes")
+        return Check("key", Health.WARNING, say("doctor.there-none-yet", path=path), hint)
     try:
         if keyring.is_encrypted(path):
-            return Check("key", Health.GOOD, f"{path}: there, protected by a passphrase")
+            return Check("key", Health.GOOD, say("doctor.there-protected-by", path=path))
         key = keyring.load(path)
     except BistroError as exc:
         return _bad("key", exc)
     # Windows knows no such modes and shows 0666 for every file.
     if sys.platform != "win32" and path.stat().st_mode & 0o077:
-        hint = f"make it private: chmod 600 {path}"
-        return Check("key", Health.WARNING, f"{path}: others may read it", hint)
-    place = "in the system's keyring, " if keyring.is_in_system(path) else ""
+        hint = say("doctor.make-private-chmod", path=path)
+        return Check("key", Health.WARNING, say("doctor.others-may-read", path=path), hint)
+    place = say("doctor.in-system-s") if keyring.is_in_system(path) else ""
     return Check("key", Health.GOOD, f"{path}: {place}fingerprint {key.fingerprint}")
 
 
@@ -135,13 +136,11 @@ async def examine_destination(home: Home, session: Session, clock: Clock, url: s
         destination = await Reception(session, known, clock, SILENT).reach(url, may_pin=False)
     except BistroError as exc:
         return [_bad("network", exc)]
-    tls = (
-        "TLS holds" if url.startswith("https:") else "plain HTTP, on this machine or as you allowed"
-    )
+    tls = "TLS holds" if url.startswith("https:") else say("doctor.plain-http-on")
     checks.append(Check("network", Health.GOOD, f"{url}: {destination.discovery.name}, {tls}"))
     key = destination.discovery.terms_key
     is_known = known.find(destination.discovery.name) is not None
-    how = "as pinned" if is_known else "not pinned yet: the first submission does that"
+    how = say("doctor.as-pinned") if is_known else say("doctor.not-pinned-yet")
     checks.append(Check("server key", Health.GOOD, f"fingerprint {key.fingerprint()}, {how}"))
     checks.append(_clock(destination))
     checks.extend(await _relays(destination, session, clock))
@@ -151,10 +150,10 @@ async def examine_destination(home: Home, session: Session, clock: Clock, url: s
 def _clock(destination: Destination) -> Check:
     offset_ms = destination.time.offset_ms
     if offset_ms is None:
-        return Check("clock", Health.SKIPPED, "the server does not say its time")
-    text = f"{format_duration(abs(offset_ms))} off the destination's (good to about 1 s)"
+        return Check("clock", Health.SKIPPED, say("doctor.server-does-not"))
+    text = say("doctor.off-destination-s", offset_ms=format_duration(abs(offset_ms)))
     if abs(offset_ms) > TOLERATED_OFFSET_MS:
-        hint = "set this machine's clock; what counts is the destination's time all the same"
+        hint = say("doctor.set-this-machine")
         return Check("clock", Health.WARNING, text, hint)
     return Check("clock", Health.GOOD, text)
 
@@ -173,10 +172,10 @@ async def _relays(destination: Destination, session: Session, clock: Clock) -> l
         probes = await probe_all(session, terms, clock)
         usable = [one for one in probes if not one.problem]
         others = [f"{one.probe.name}: {one.problem}" for one in probes if one.problem]
-        text = f"{len(usable)} of {len(probes)} relays can be used"
+        text = say("doctor.relays-can-be", usable=len(usable), probes=len(probes))
         if len(usable) >= terms.spread.n:
             checks.append(Check(f"call {call.id}", Health.GOOD, text))
         else:
-            hint = "; ".join(others) or "the terms name fewer relays than fragments"
+            hint = "; ".join(others) or say("doctor.terms-name-fewer")
             checks.append(Check(f"call {call.id}", Health.WARNING, text, hint))
     return checks

@@ -22,6 +22,7 @@ from bistro.wire.served_terms import MAX_SERVED_TERMS_SIZE, ServedTerms
 from bistro_client import messages
 from bistro_client.admitting import kept_admission
 from bistro_client.home import Folder
+from bistro_client.wording import say
 
 _MAX_VERSIONS: Final = 256
 
@@ -88,7 +89,9 @@ def build(folder: Folder, submission: Submission) -> Evidence | None:
         return None
     served = load_terms(folder)
     if not served:
-        raise StorageError(f"{folder.terms}: expected the terms, found none", hint=messages.RESTORE)
+        raise StorageError(
+            say("evidence_file.expected-terms-found", terms=folder.terms), hint=messages.RESTORE
+        )
     receipts = [one.receipt for one in submission.fragments if one.receipt is not None]
     lost = [receipt for one in submission.fragments for receipt in one.lost]
     return Evidence(

@@ -19,6 +19,7 @@ from bistro.protocol.archive import ArchiveWriter, changed
 from bistro.storage.disk import read_once
 from bistro_client import messages
 from bistro_client.gathering import Source
+from bistro_client.wording import say
 
 _AT_ONCE: Final = 524_288
 """Bytes that are read before they are hashed: while a core has them near."""
@@ -64,7 +65,7 @@ class Feed:
         self._room = room
         next(self._steps, None)
         if self._room:
-            raise ValueError(f"archive: {len(self._room)} bytes were asked for behind its end")
+            raise ValueError(say("feeding.archive-bytes-were", room=len(self._room)))
 
     def _run(self) -> Generator[None]:
         """Fill the room at hand again and again; a step ends where it is full."""
@@ -111,7 +112,7 @@ class Feed:
             self._archive.write(more[:found])
             after = os.fstat(stream.fileno())
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-            raise changed(source.path, "it was written to meanwhile")
+            raise changed(source.path, say("feeding.was-written-meanwhile"))
 
 
 @contextmanager
@@ -125,11 +126,11 @@ def _opened(source: Source) -> Iterator[FileIO]:
     try:
         with FileIO(source.disk, opener=lambda path, flags: os.open(path, flags | extra)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise changed(source.path, "it is no file any more")
+                raise changed(source.path, say("feeding.no-file-any"))
             yield file
     except FileNotFoundError as exc:
         raise messages.vanished(source.disk) from exc
     except OSError as exc:
         if exc.errno in _LINK_ERRORS and source.disk.is_symlink():
-            raise changed(source.path, "it is a link now") from exc
+            raise changed(source.path, say("feeding.link-now")) from exc
         raise messages.unreadable(source.disk, exc) from exc

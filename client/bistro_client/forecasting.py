@@ -96,8 +96,8 @@ class Forecast:
 
     @property
     def disk_size(self) -> int:
-        """Bytes that all fragments take on this disk until they are collected."""
-        return self.fragment_size * self.terms.spread.n
+        """Bytes that are kept on this disk until they are collected: parity is computed."""
+        return self.fragment_size * self.terms.spread.k
 
     def staging_ms(self, line_bits: int) -> int:
         """How long it takes until staged over a line of so many bits a second."""

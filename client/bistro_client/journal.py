@@ -33,6 +33,7 @@ from bistro.storage.locks import FileLock
 from bistro_client import messages
 from bistro_client.home import Folder
 from bistro_client.leftovers import sweep_folder
+from bistro_client.wording import say
 
 
 def read_journal(folder: Folder) -> Submission:
@@ -47,7 +48,9 @@ def read_journal(folder: Folder) -> Submission:
     try:
         submission = decode_journal(data)
         if submission.id != folder.id:
-            raise StorageError(f"expected id {folder.id}, found {submission.id}")
+            raise StorageError(
+                say("journal.expected-id-found", folder=folder.id, submission=submission.id)
+            )
     except BistroError as exc:
         _require_not_newer(folder, data)
         raise messages.damaged_journal(folder.path, exc, is_sealed=folder.sealed.exists()) from exc

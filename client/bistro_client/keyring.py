@@ -24,6 +24,7 @@ from bistro.storage.durable import SYSTEM_DISK, Disk, make_directories, read_fil
 from bistro_client import messages, system_keyring
 from bistro_client.brief_locks import briefly_locked
 from bistro_client.leftovers import sweep_beside
+from bistro_client.wording import say
 
 _ENCRYPTED = b"-----BEGIN ENCRYPTED"
 _REFERENCE = b"bistro/keyring/v1\n"
@@ -82,7 +83,7 @@ def private_part(data: bytes) -> bytes:
         return data
     found = _REFERENCE_PATTERN.fullmatch(data)
     if found is None:
-        raise FormatError("key: expected a reference to the system's keyring, found another text")
+        raise FormatError(say("keyring.key-expected-reference"))
     return system_keyring.fetch(bytes.fromhex(found[1].decode()))
 
 
@@ -105,7 +106,7 @@ def create(
         SettingsError: There is a key already, which is left as it is; or no keyring.
     """
     make_directories(path.parent, disk=disk)
-    with briefly_locked(path.with_suffix(".lock"), what="the filer's key"):
+    with briefly_locked(path.with_suffix(".lock"), what=say("keyring.filer-s-key")):
         # Looked at under the lock: two programs that start together must agree on one key.
         if path.exists():
             raise messages.key_exists(path)

@@ -20,6 +20,7 @@ from bistro.wire.terms import SignedTerms
 from bistro_client import messages, peer_messages
 from bistro_client.brief_locks import briefly_locked
 from bistro_client.leftovers import sweep_beside
+from bistro_client.wording import say
 
 _VERSION: Final = 1
 _MAX_SIZE: Final = 4_194_304
@@ -66,7 +67,7 @@ class KnownServers:
         if data is None:
             return ()
         try:
-            fields = Fields("known servers", data, max_size=_MAX_SIZE)
+            fields = Fields(say("known_servers.known-servers"), data, max_size=_MAX_SIZE)
             fields.constant("version", _VERSION)
             pins = tuple(map(_read_pin, fields.objects("servers", _MAX_SERVERS)))
             fields.end()
@@ -85,7 +86,9 @@ class KnownServers:
     def save(self, pin: Pin) -> None:
         """Pin a key, in place of one that the same server name or URL had."""
         make_directories(self._path.parent, disk=self._disk)
-        with briefly_locked(self._path.with_suffix(".lock"), what="the list of known servers"):
+        with briefly_locked(
+            self._path.with_suffix(".lock"), what=say("known_servers.list-known-servers")
+        ):
             others = (p for p in self.pins() if p.name != pin.name and p.url != pin.url)
             pins = sorted((*others, pin), key=lambda one: one.name)
             data = encode_json({"version": _VERSION, "servers": [_document(one) for one in pins]})
@@ -136,10 +139,8 @@ def require_same_server(pin: Pin | None, *, name: str, url: str) -> None:
     """
     if pin is not None and pin.name != name:
         raise VerificationError(
-            f"{url}: expected the server {pin.name}, which was pinned at this address, "
-            f"found one that calls itself {name}",
-            hint="check the address; if the destination confirms the new name, give its key "
-            "with --trust",
+            say("known_servers.expected-server-which", url=url, pin=pin.name, name=name),
+            hint=say("known_servers.check-address-if"),
         )
 
 

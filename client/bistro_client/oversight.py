@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bistro.errors import UnavailableError
+from bistro_client.wording import say
 
 if TYPE_CHECKING:  # whoever waits for a ticket loads limits, and no uploads
     from bistro_client.uploading import Delivery
@@ -168,12 +169,12 @@ class Oversight:
         silent_s = now - lap.moved_at
         if silent_s >= self._bearable_silence(lap):
             self.judge.on_laggard()
-            lap.end(f"it took no byte for {silent_s:.0f} s")
+            lap.end(say("oversight.took-no-byte", silent_s=silent_s))
         elif self._is_slower(lap, now, self.limits.bearable_s, _TIMES_SLOWER):
             self.judge.on_laggard()
             is_raced = self.judge.challenge(lap.delivery)
             if not is_raced and self.judge.may_leave(lap.delivery):
-                lap.end("it is many times slower than the others")
+                lap.end(say("oversight.many-times-slower"))
         elif self.judge.is_end() and (
             silent_s >= self._silence_for_a_race(lap)
             or self._is_slower(lap, now, self.limits.race_s, _TIMES_SLOWER_AT_THE_END)

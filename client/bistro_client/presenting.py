@@ -27,6 +27,7 @@ from bistro_client.claiming import claim_of
 from bistro_client.contact import Destination
 from bistro_client.journal import Journal
 from bistro_client.patience import Patience
+from bistro_client.wording import say
 
 
 async def present(journal: Journal, destination: Destination, patience: Patience) -> Submission:
@@ -50,7 +51,7 @@ async def present(journal: Journal, destination: Destination, patience: Patience
 
 def _item(submission: Submission, fragment: Progress) -> PresentedReceipt:
     if fragment.receipt is None:
-        raise ConflictError("receipts: expected a receipt")
+        raise ConflictError(say("presenting.receipts-expected-receipt"))
     claim = claim_of(submission, fragment.index)
     return PresentedReceipt(claim.encode(), fragment.receipt)
 
@@ -106,4 +107,6 @@ def _require_taken(answers: Sequence[ReceiptAnswer]) -> None:
             error = error_for_code(answer.code, answer.message)
             if isinstance(error, RefusedError | UnavailableError):
                 raise error
-            raise UnavailableError(f"receipts: the destination says {answer.message}")
+            raise UnavailableError(
+                say("presenting.receipts-destination-says", answer=answer.message)
+            )

@@ -17,6 +17,7 @@ from bistro.errors import UnknownObjectError
 from bistro.instant import UnixMillis, format_rfc3339
 from bistro.protocol.submission import Submission
 from bistro.storage.durable import read_file
+from bistro.wire.header import Kind
 from bistro.wire.manifest import MAX_MANIFEST_SIZE, Manifest
 from bistro.wire.receipt import Receipt
 from bistro.wire.terms import SignedTerms, Terms
@@ -24,6 +25,7 @@ from bistro.wire.ticket import Ticket
 from bistro_client import messages
 from bistro_client.home import Folder
 from bistro_client.times import show
+from bistro_client.wording import say
 
 _STYLE: Final = (
     "body{font:11pt/1.4 sans-serif;margin:2cm auto;max-width:19cm;color:#000}"
@@ -33,11 +35,16 @@ _STYLE: Final = (
     "code,pre{font:8pt/1.3 monospace;overflow-wrap:anywhere;white-space:pre-wrap}"
     "@media print{body{margin:0}tr,pre{break-inside:avoid}}"
 )
-_TITLES: Final = {
-    "submit": "Receipt for a submission",
-    "amend": "Receipt for an amendment",
-    "withdraw": "Receipt for a withdrawal",
-}
+
+
+def _title(kind: Kind) -> str:
+    match kind:
+        case "submit":
+            return say("printing.receipt-for-submission")
+        case "amend":
+            return say("printing.receipt-for-an")
+        case "withdraw":
+            return say("printing.receipt-for-withdrawal")
 
 
 def receipt_page(folder: Folder, submission: Submission) -> str:
@@ -52,18 +59,17 @@ def receipt_page(folder: Folder, submission: Submission) -> str:
     terms = SignedTerms.parse(sealed.terms.encode()).terms
     ticket = Ticket.parse(submission.ticket)
     parts = [
-        f"<h1>{_TITLES[submission.request.kind]}</h1>",
+        f"<h1>{_title(submission.request.kind)}</h1>",
         _table(_facts(folder, submission, terms, ticket)),
-        "<h2>Files</h2>",
+        f"<h2>{say('printing.files')}</h2>",
         _table(_files(folder), head=("file", "bytes", "SHA-256")),
-        "<h2>Who holds it</h2>",
-        _table(_held(submission, terms), head=("fragment", "relay", "received", "holds until")),
-        "<h2>The ticket</h2>",
-        (
-            f"<p>Signed by {escape(terms.keys.log.name)}, fingerprint "
-            f"<code>{terms.keys.log.fingerprint()}</code>. This page is for people; check the "
-            f"proof with <code>bistro verify {escape(folder.evidence.name)}</code>.</p>"
+        f"<h2>{say('printing.who')}</h2>",
+        _table(
+            _held(submission, terms),
+            head=("fragment", "relay", "received", say("printing.holds-until")),
         ),
+        f"<h2>{say('printing.ticket')}</h2>",
+        f"<p>{_how_to_check(folder, terms)}</p>",
         f"<pre>{escape(submission.ticket)}</pre>",
     ]
     title = escape(f"{submission.id}: {terms.title}")
@@ -73,13 +79,22 @@ def receipt_page(folder: Folder, submission: Submission) -> str:
     )
 
 
+def _how_to_check(folder: Folder, terms: Terms) -> str:
+    return say(
+        "printing.check",
+        signer=escape(terms.keys.log.name),
+        fingerprint=f"<code>{terms.keys.log.fingerprint()}</code>",
+        command=f"<code>bistro verify {escape(folder.evidence.name)}</code>",
+    )
+
+
 def _facts(
     folder: Folder, submission: Submission, terms: Terms, ticket: Ticket
 ) -> Iterable[tuple[str, ...]]:
     header = None if submission.sealed is None else submission.sealed.signed.header
     commitment = b"" if submission.sealed is None else submission.sealed.commitment
     yield "call", f"{terms.origin}: {terms.title}"
-    yield "on time", _moment(ticket.effective_at, terms)
+    yield say("printing.on-time"), _moment(ticket.effective_at, terms)
     yield "deadline", _moment(terms.closes, terms)
     yield "state", submission.outcome or submission.state.value
     yield "submission", submission.id
@@ -91,7 +106,7 @@ def _facts(
     if header is not None:
         yield "filer's key", filer_fingerprint(header.filer_key)
     yield "commitment", commitment.hex()
-    yield "entry of the log", str(ticket.index)
+    yield say("printing.entry-log"), str(ticket.index)
     yield "destination's key", terms.keys.terms.fingerprint()
     yield "evidence", str(folder.evidence)
 
@@ -103,7 +118,7 @@ def _moment(at: UnixMillis, terms: Terms) -> str:
 def _files(folder: Folder) -> Iterable[tuple[str, ...]]:
     data = read_file(folder.manifest, max_size=MAX_MANIFEST_SIZE)
     if data is None:
-        raise UnknownObjectError(f"{folder.manifest}: the manifest is missing")
+        raise UnknownObjectError(say("printing.manifest-missing", manifest=folder.manifest))
     for file in Manifest.decode(data).files:
         yield file.path, f"{file.size:,}", file.sha256.hex()
 
@@ -111,7 +126,7 @@ def _files(folder: Folder) -> Iterable[tuple[str, ...]]:
 def _held(submission: Submission, terms: Terms) -> Iterable[tuple[str, ...]]:
     for one in submission.fragments:
         if one.receipt is None:
-            yield str(one.index), "nobody yet", "", ""
+            yield str(one.index), say("printing.nobody-yet"), "", ""
             continue
         receipt = Receipt.parse(one.receipt)
         times = (receipt.entry.time, receipt.hold_until)

@@ -17,6 +17,7 @@ from bistro.protocol.placement import RelayProbe
 from bistro.wire.clauses import Relay
 from bistro.wire.discovery import FULL_LOAD, MAX_DISCOVERY_SIZE, RelayDiscovery
 from bistro.wire.terms import Terms
+from bistro_client.wording import say
 
 TIMEOUTS: Final = Timeouts(total_s=8.0, connect_s=4.0, read_s=8.0)
 """A relay that takes longer to say hello is no place for a fragment now."""
@@ -53,7 +54,7 @@ async def _probe(session: Session, relay: Relay, terms: Terms, clock: Clock) -> 
         )
         found = RelayDiscovery.decode(answer.body)
     except FormatError:
-        return _unusable(relay, "answers nothing that a relay would")
+        return _unusable(relay, say("probing.answers-nothing-relay"))
     except BistroError as exc:
         return _unusable(relay, exc.message)
     problem = _problem(found, relay, terms)
@@ -74,10 +75,10 @@ async def _probe(session: Session, relay: Relay, terms: Terms, clock: Clock) -> 
 def _problem(found: RelayDiscovery, relay: Relay, terms: Terms) -> str:
     """What stands against a relay; terms, not discovery, say who it is."""
     if found.vkey != relay.vkey:
-        return "shows another key than the terms name"
+        return say("probing.shows-another-key")
     if not found.serves(terms.origin.server):
-        return f"does not serve {terms.origin.server}"
-    return "" if found.accepting else "accepts no uploads now"
+        return say("probing.does-not-serve", server=terms.origin.server)
+    return "" if found.accepting else say("probing.accepts-no-uploads")
 
 
 def _unusable(relay: Relay, problem: str) -> Probed:

@@ -20,6 +20,7 @@ from bistro.wire.terms import Terms
 from bistro_client.changing import amendment, withdrawal
 from bistro_client.home import Home
 from bistro_client.submitting import Submitter, Wish
+from bistro_client.wording import say
 
 _MANY: Final = 200
 _LARGE: Final = 3_000_000
@@ -103,18 +104,18 @@ def canned(terms: Terms) -> list[Canned]:
         return [path]
 
     good = [
-        Canned("one small file", _small),
-        Canned("folders, empty files, names of other scripts", _nested),
-        Canned("some megabytes", _large),
+        Canned(say("rehearsing.one-small-file"), _small),
+        Canned(say("rehearsing.folders-empty-files"), _nested),
+        Canned(say("rehearsing.some-megabytes"), _large),
     ]
     if terms.files_limit >= _MANY:
         good.append(Canned(f"{_MANY} files", _many))
     return [
         *good,
-        Canned("a file that does not exist", _missing, "settings"),
-        Canned("a folder without files", _empty, "settings"),
-        Canned("two files under one name", _twice, "settings"),
-        Canned("more bytes than the call allows", too_large, "limit-exceeded"),
+        Canned(say("rehearsing.file-does-not"), _missing, "settings"),
+        Canned(say("rehearsing.folder-without-files"), _empty, "settings"),
+        Canned(say("rehearsing.two-files-under"), _twice, "settings"),
+        Canned(say("rehearsing.more-bytes-than"), too_large, "limit-exceeded"),
     ]
 
 
@@ -141,12 +142,14 @@ async def rehearse(
             continue
         staged.append(done.id)
         is_good = not one.refused_as and done.state is SubmissionState.STAGED
-        yield Verdict(one.name, is_good, f"on time and {done.state}")
+        yield Verdict(one.name, is_good, say("rehearsing.on-time-2", state=done.state))
     if staged:
         first = home.folder(staged[0])
         changed = home.root / "rehearsal" / "amended"
         changed.mkdir()
-        yield await _change(submitter, "an amendment", amendment(first, _small(changed)))
+        yield await _change(
+            submitter, say("rehearsing.an-amendment"), amendment(first, _small(changed))
+        )
     for name in staged:
         yield await _change(submitter, "a withdrawal", withdrawal(home.folder(name)))
 
@@ -157,4 +160,4 @@ async def _change(submitter: Submitter, name: str, wish: Wish) -> Verdict:
     except BistroError as exc:
         return Verdict(name, is_as_expected=False, text=f"refused ({exc.code}): {exc.message}")
     is_good = done.state is SubmissionState.STAGED
-    return Verdict(name, is_good, f"on time and {done.state}")
+    return Verdict(name, is_good, say("rehearsing.on-time", state=done.state))

@@ -42,6 +42,7 @@ from bistro_client.presenting import present
 from bistro_client.roster import Roster
 from bistro_client.times import ServerTime
 from bistro_client.uploading import SMALL_SIZE
+from bistro_client.wording import say
 
 LINGER_MS: Final = 10_000
 """How long a run goes on for more fragments than are needed, when no relay takes them."""
@@ -91,7 +92,7 @@ class Stager:
         """Know who holds what."""
         sealed = self.journal.submission.sealed
         if sealed is None:
-            raise ValueError("nothing was sealed")
+            raise ValueError(say("staging.nothing-was-sealed"))
         layout = sealed.cut.layout
         holders = {f.index: f.relay for f in self.journal.submission.fragments if f.relay}
         rule = Placement(k=layout.k, n=layout.n, fragment_size=layout.fragment_size)
@@ -283,7 +284,7 @@ class Stager:
         )
         relay = self.terms.relay(name)
         if relay is None:
-            raise UnavailableError(f"relay {name}: no longer in the terms")
+            raise UnavailableError(say("staging.relay-no-longer", name=name))
         await self.journal.change(lambda s: s.assign(index, name))
         if self._roster.may_exceed or is_lost:
             self._tell_what_it_costs()

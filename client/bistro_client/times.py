@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bistro.clock import Clock
 from bistro.instant import UnixMillis
+from bistro_client.wording import say
 
 TOLERATED_OFFSET_MS: Final = 5_000
 """A local clock that is further off is worth a warning."""
@@ -66,7 +67,7 @@ def show(at: UnixMillis, zone_name: str = "UTC") -> str:
     if here.utcoffset() == there.utcoffset():
         return text
     day = "" if here.date() == there.date() else f"{here:%Y-%m-%d} "
-    return f"{text} ({day}{here:%H:%M:%S} your time)"
+    return say("times.your-time", text=text, day=day, here=here)
 
 
 def _zone(name: str) -> tzinfo:

@@ -28,6 +28,7 @@ from bistro_client.fragments import SpooledFragment, open_fragment
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener, Task
 from bistro_client.pacing import Pace
+from bistro_client.wording import say
 
 CHUNK_SIZE: Final = 262_144
 STEP_SIZE: Final = 32_768
@@ -124,7 +125,7 @@ class Delivery:
     def _sealed(self) -> Sealed:
         sealed = self.journal.submission.sealed
         if sealed is None:
-            raise ConflictError("fragments: expected a sealed submission, found none")
+            raise ConflictError(say("uploading.fragments-expected-sealed"))
         return sealed
 
     @property
@@ -179,15 +180,13 @@ class Delivery:
         try:
             receipt = await self.client.fetch_receipt(upload.id)
         except UnknownObjectError as exc:
-            raise UnavailableError(
-                f"relay {self.relay.name}: has the whole fragment and no receipt for it yet"
-            ) from exc
+            raise UnavailableError(say("uploading.relay-has-whole", relay=self.relay.name)) from exc
         return Upload(upload.id, upload.offset, receipt)
 
     async def _asked_again(self, upload: Upload) -> Upload:
         found = await self.client.fetch_offset(upload.id)
         if found.offset <= upload.offset and found.receipt is None:
-            raise UnavailableError(f"relay {self.relay.name}: refuses the offset that it names")
+            raise UnavailableError(say("uploading.relay-refuses-offset", relay=self.relay.name))
         return found
 
     async def _chunks(

@@ -29,6 +29,7 @@ from bistro.wire.receipt import Receipt
 from bistro.wire.refusal import Refusal
 from bistro.wire.ticket import Ticket
 from bistro_client import messages
+from bistro_client.wording import say
 
 AnyPromise: TypeAlias = Ticket | Refusal | Receipt
 _PROMISES: Final[tuple[type[AnyPromise], ...]] = (Ticket, Refusal, Receipt)
@@ -130,7 +131,7 @@ def read_authorities(path: Path) -> tuple[bytes, ...]:
         return fingerprints(load_trusted(_read(path)))
     except FormatError as exc:
         raise SettingsError(
-            f"{path}: {exc.message}", hint="name a certificate with --authority"
+            f"{path}: {exc.message}", hint=say("verifying.name-certificate-with")
         ) from exc
 
 
@@ -153,20 +154,29 @@ def _summary(evidence: Evidence) -> str:
         header = SignedHeader.decode(evidence.submission).header
         promise: AnyPromise
         if evidence.ticket is not None:
-            promise, what = Ticket.parse(evidence.ticket), "with a ticket of"
+            promise, what = Ticket.parse(evidence.ticket), say("verifying.with-ticket")
         else:
-            promise, what = Refusal.parse(evidence.refusal or ""), "and refused at"
+            promise, what = Refusal.parse(evidence.refusal or ""), say("verifying.refused-at")
     except FormatError:
-        return f"says that it is about a filing to {evidence.origin}"
+        return say("verifying.says-about-filing", origin=evidence.origin)
     filer = filer_fingerprint(header.filer_key)
     at = format_rfc3339(promise.time)
-    return f"filed by key {filer} to {evidence.origin}, slot {header.slot}, {what} {at}"
+    return say(
+        "verifying.filed-by-key",
+        filer=filer,
+        origin=evidence.origin,
+        slot=header.slot,
+        what=what,
+        at=at,
+    )
 
 
 def _verify_promise(path: Path, data: bytes, trust: Trust, beside: Path | None) -> Verdict:
     promise = _parse(path, data)
     key = trust.named(_maker_of(promise))
-    summary = f"says what {promise.origin} promised at {format_rfc3339(promise.time)}"
+    summary = say(
+        "verifying.says-what-promised", origin=promise.origin, time=format_rfc3339(promise.time)
+    )
     if key is not None:
         return Verdict(path, promise.NAME, summary, verify_promise(promise, key=key), True)
     case, found = _find_case(path, promise, trust, beside)
@@ -240,7 +250,7 @@ def _report_by(case: Case, promise: AnyPromise) -> Report:
         named = [version.terms.relay(promise.relay) for version in reversed(case.versions)]
         keys = [relay.vkey for relay in named if relay is not None]
     if not keys:
-        raise VerificationError(f"{promise.origin}: the terms name no such relay")
+        raise VerificationError(say("verifying.terms-name-no", origin=promise.origin))
     reports = [verify_promise(promise, key=key) for key in keys]
     return next((report for report in reports if report.exit_ok), reports[0])
 
@@ -253,14 +263,18 @@ def _with_case(report: Report, promise: AnyPromise, case: Case, found: Path) -> 
         Finding(
             State.OPEN,
             "key",
-            f"The key comes from the terms in {found.name}, signed by {signer.name} with key "
-            f"{signer.fingerprint()}.",
+            say(
+                "verifying.key-comes-from",
+                found=found.name,
+                signer=signer.name,
+                fingerprint=signer.fingerprint(),
+            ),
         )
     )
     if case.commitment == promise.commitment:
-        text = f"It is about the submission of {found.name}, whose files and filer that shows."
+        text = say("verifying.about-submission-whose", found=found.name)
         kept.append(Finding(State.OK, "submission", text))
     else:
-        text = f"It is about another submission than {found.name}."
+        text = say("verifying.about-another-submission", found=found.name)
         kept.append(Finding(State.OPEN, "submission", text))
     return Report(tuple(kept), report.needed)

@@ -41,6 +41,7 @@ from bistro_client.evidence_file import Findings, read_published, save_terms, up
 from bistro_client.journal import Journal
 from bistro_client.listening import Listener
 from bistro_client.sealing import clear_spool
+from bistro_client.wording import say
 
 T = TypeVar("T")
 _REPAIRABLE: Final = frozenset(
@@ -123,8 +124,13 @@ class Watcher:
     def _require_ours(self, status: Status) -> None:
         if (status.origin, status.commitment) != (self._origin, self._commitment):
             raise VerificationError(
-                f"status: expected that of {self._commitment.hex()} in {self._origin}, "
-                f"found {status.commitment.hex()} in {status.origin}"
+                say(
+                    "watching.status-expected-in",
+                    hex=self._commitment.hex(),
+                    origin=self._origin,
+                    hex_2=status.commitment.hex(),
+                    origin_2=status.origin,
+                )
             )
 
     async def _take_repairs(self) -> None:
@@ -154,7 +160,7 @@ class Watcher:
         text = note.encode()
         outcome = verify_outcome(text, self._terms.keys.status)
         if (outcome.origin, outcome.commitment) != (self._origin, self._commitment):
-            raise VerificationError("outcome: it is about another submission")
+            raise VerificationError(say("watching.outcome-about-another"))
         before = self.journal.submission.outcome
         await self.journal.change(lambda s: s.conclude(outcome.outcome, note=text.decode()))
         if outcome.outcome != before:

@@ -19,6 +19,7 @@ import click
 
 from bistro import __version__
 from bistro_client.cli.output import Output
+from bistro_client.wording import say
 
 _COMMANDS: Final = {
     "submit": ("submit", "Submit files: seal them, get the ticket, stage the fragments."),
@@ -99,7 +100,7 @@ def main() -> None:
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        output.failure("interrupted", "interrupted", "nothing is lost: run the command again")
+        output.failure("interrupted", "interrupted", say("main.nothing-lost-run"))
         sys.exit(INTERRUPTED_EXIT)
     except BrokenPipeError:
         # Whoever read our output went away; there is nobody left to tell.
@@ -118,6 +119,6 @@ def _tell_of_bug(
     output = Output(as_json="--json" in sys.argv[1:])
     output.failure(
         "internal",
-        f"a bug in bistro: {kind.__name__}: {error}",
-        f"what you submitted is safe and `bistro resume` may go on; please report {file.name}",
+        say("main.bug-in-bistro", name=kind.__name__, error=error),
+        say("main.what-you-submitted", file=file.name),
     )

@@ -7,6 +7,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from bistro.errors import SettingsError
 from bistro_client.home import Home, default_root
+from bistro_client.wording import say
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_BISTRO_COMPLETE"
@@ -26,7 +27,9 @@ def command(ctx: click.Context, shell: str) -> None:
     """  # noqa: D301 - click reads the backspace
     kind = get_completion_class(shell)
     if kind is None:
-        raise SettingsError(f"{shell}: this shell is not known", hint="bash, zsh and fish are")
+        raise SettingsError(
+            say("completion.this-shell-not", shell=shell), hint=say("completion.bash-zsh-fish")
+        )
     click.echo(kind(ctx.find_root().command, {}, "bistro", VARIABLE).source())
 
 

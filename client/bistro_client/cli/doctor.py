@@ -13,6 +13,7 @@ from bistro.net.session import Session, Timeouts
 from bistro.wire.document import Json
 from bistro_client.cli.options import Frame, allow_http, ca_file, framed
 from bistro_client.doctor import Check, Health, examine_destination, examine_home
+from bistro_client.wording import say
 
 _STYLES = {
     Health.GOOD: "green",
@@ -40,7 +41,9 @@ def command(frame: Frame, *, url: str | None, allow_http: bool, ca_file: Path | 
     """  # noqa: D301 - click reads the backspace
     checks = list(examine_home(frame.home))
     if url is None:
-        checks.append(Check("network", Health.SKIPPED, "not looked at", "give --to URL"))
+        checks.append(
+            Check("network", Health.SKIPPED, say("doctor.not-looked-at"), "give --to URL")
+        )
     else:
         checks += asyncio.run(_examine(frame, url, allow_http=allow_http, ca_file=ca_file))
     found: list[Json] = [
@@ -51,7 +54,7 @@ def command(frame: Frame, *, url: str | None, allow_http: bool, ca_file: Path | 
     for one in checks:
         frame.output.line(f"{one.health.value:8} {one.name}: {one.text}", _STYLES[one.health])
         if one.hint:
-            frame.output.line(f"         next: {one.hint}")
+            frame.output.line(say("doctor.next", hint=one.hint))
     sys.exit(next((one.exit_code for one in checks if one.health is Health.BAD), 0))
 
 

@@ -28,6 +28,7 @@ from bistro_client.cli.options import (
 )
 from bistro_client.forecasting import Forecast, forecast
 from bistro_client.times import show
+from bistro_client.wording import say
 
 USUAL_LINES: Final = (1_000_000, 10_000_000, 100_000_000)
 
@@ -94,14 +95,13 @@ def command(  # noqa: PLR0913 - one argument for each option
 def _conclude(frame: Frame, found: Forecast) -> None:
     at = show(found.latest_start, found.terms.time_zone)
     if found.is_in_time:
-        frame.output.line(f"YOU CAN BE ON TIME: start by {at}", "bold green")
+        frame.output.line(say("forecast.you-can-be", at=at), "bold green")
         return
     if frame.output.as_json:
         sys.exit(RefusedError.exit_code)
     raise RefusedError(
-        f"it is too late to be sure: the last moment to start was {at}",
-        hint="you are NOT on time; start now all the same: `bistro submit` gets you a ticket, or a "
-        "signed refusal that proves your attempt",
+        say("forecast.too-late-be", at=at),
+        hint=say("forecast.you-are-not"),
     )
 
 
@@ -153,17 +153,29 @@ def _lines(found: Forecast, line: int | None) -> list[str]:
         ),
         _clock(found.offset_ms),
         (
-            f"files: {found.file_count:,} with {decimal(found.size)}; allowed are "
-            f"{terms.files_limit:,} and {decimal(terms.envelope_limit)}"
+            say(
+                "forecast.files-with-allowed",
+                file_count=found.file_count,
+                size=decimal(found.size),
+                files_limit=terms.files_limit,
+                envelope_limit=decimal(terms.envelope_limit),
+            )
         ),
-        f"sealing: about {format_duration(found.sealing_ms)} on this machine",
-        f"disk: {decimal(found.disk_size)} until they are collected, "
-        f"{decimal(found.free_size)} are free"
+        say("forecast.sealing-about-on", sealing_ms=format_duration(found.sealing_ms)),
+        say(
+            "forecast.disk-until-they",
+            disk_size=decimal(found.disk_size),
+            free_size=decimal(found.free_size),
+        )
         + ("" if found.disk_size < found.free_size else ": NOT ENOUGH"),
         (
-            f"staging: {decimal(found.needed_size)} must reach {terms.spread.k} relays by "
-            f"{show(terms.stage_by, zone)}; that takes at least "
-            f"{_rate(found.least_line_bits)} from now on"
+            say(
+                "forecast.staging-must-reach",
+                needed_size=decimal(found.needed_size),
+                k=terms.spread.k,
+                stage_by=show(terms.stage_by, zone),
+                least_line_bits=_rate(found.least_line_bits),
+            )
         ),
     ]
     texts += [_staging(found, bits) for bits in (USUAL_LINES if line is None else (line,))]
@@ -171,9 +183,11 @@ def _lines(found: Forecast, line: int | None) -> list[str]:
     texts += [
         f"  {one.probe.name}: "
         + (
-            f"left out: {one.problem}"
+            say("forecast.left-out", problem=one.problem)
             if one.problem
-            else f"{one.probe.latency_ms or 0:.0f} ms away, load {one.probe.load:.0%}"
+            else say(
+                "forecast.ms-away-load", latency_ms=one.probe.latency_ms or 0, load=one.probe.load
+            )
         )
         for one in found.relays
     ]
@@ -182,17 +196,16 @@ def _lines(found: Forecast, line: int | None) -> list[str]:
 
 def _clock(offset_ms: int | None) -> str:
     if offset_ms is None:
-        return "clock: the destination does not say what time it is"
-    side = "behind" if offset_ms > 0 else "ahead of"
-    return (
-        f"clock: yours is {format_duration(abs(offset_ms))} {side} the destination's, give or "
-        "take a second; only the destination's counts"
+        return say("forecast.clock-destination-does")
+    side = "behind" if offset_ms > 0 else say("forecast.ahead")
+    return say(
+        "forecast.clock-yours-destination", offset_ms=format_duration(abs(offset_ms)), side=side
     )
 
 
 def _staging(found: Forecast, bits: int) -> str:
     done = UnixMillis(found.now + found.sealing_ms + found.staging_ms(bits))
-    verdict = "in time" if found.is_staged_in_time(bits) else "TOO LATE"
+    verdict = say("forecast.in-time") if found.is_staged_in_time(bits) else "TOO LATE"
     return (
         f"  at {_rate(bits)}: {format_duration(found.staging_ms(bits))}, done "
         f"{show(done, found.terms.time_zone)}: {verdict}"

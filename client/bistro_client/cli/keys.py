@@ -10,6 +10,7 @@ from bistro.wire.document import Json
 from bistro_client import keyring
 from bistro_client.backup import back_up
 from bistro_client.cli.options import Frame, framed, read_passphrase, unlocker, unlocking
+from bistro_client.wording import say
 
 
 @click.group("keys", context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,16 +63,16 @@ def new(
     """
     secret = None
     if in_system and (passphrase or passphrase_file is not None):
-        raise click.UsageError("expected --keyring or a passphrase, found both")
+        raise click.UsageError(say("keys.expected-keyring-or"))
     if passphrase_file is not None:
         secret = read_passphrase(passphrase_file)
     elif passphrase:
         secret = click.prompt(
-            "passphrase of the new key", hide_input=True, confirmation_prompt=True, err=True
+            say("keys.passphrase-new-key"), hide_input=True, confirmation_prompt=True, err=True
         )
     key = keyring.create(_path(frame, principal), secret, in_system=in_system)
     _show(frame, key)
-    frame.output.line("keep a copy away from this machine: bistro keys backup FILE")
+    frame.output.line(say("keys.keep-copy-away"))
 
 
 @command.command("show")
@@ -89,7 +90,7 @@ def list_keys(frame: Frame) -> None:
     """List the names of all keys; `filer` is your own."""
     names = frame.home.principals()
     documents: list[Json] = [{"name": one, "file": str(frame.home.key_of(one))} for one in names]
-    frame.output.result({"keys": documents}, "\n".join(names) or "no keys yet: bistro keys new")
+    frame.output.result({"keys": documents}, "\n".join(names) or say("keys.no-keys-yet"))
 
 
 def _path(frame: Frame, principal: str | None) -> Path:
@@ -112,15 +113,18 @@ def backup(frame: Frame, *, file: Path) -> None:
         "files": done.file_count,
         "submissions": done.submission_count,
     }
-    text = (
-        f"{done.path}: {done.file_count} files, {done.submission_count} submissions; keep it safe"
+    text = say(
+        "keys.files-submissions-keep",
+        done=done.path,
+        file_count=done.file_count,
+        submission_count=done.submission_count,
     )
     frame.output.result(document, text)
 
 
 def _show(frame: Frame, key: keyring.FilerKey) -> None:
     in_system = keyring.is_in_system(key.path)
-    place = f"{key.path}, in the system's keyring" if in_system else str(key.path)
+    place = say("keys.in-system-s", key=key.path) if in_system else str(key.path)
     frame.output.result(
         {
             "file": str(key.path),
@@ -128,5 +132,5 @@ def _show(frame: Frame, key: keyring.FilerKey) -> None:
             "fingerprint": key.fingerprint,
             "in_keyring": in_system,
         },
-        f"key: {place}\npublic key: {key.public.hex()}\nfingerprint: {key.fingerprint}",
+        say("keys.key-public-key", place=place, hex=key.public.hex(), fingerprint=key.fingerprint),
     )

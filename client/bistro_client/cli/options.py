@@ -18,6 +18,7 @@ import click
 from bistro.errors import BistroError, SettingsError
 from bistro_client.cli.output import Output
 from bistro_client.home import Home, default_root
+from bistro_client.wording import say
 
 if TYPE_CHECKING:
     from bistro.crypto.signing import VerifierKey
@@ -100,7 +101,7 @@ def read_duration(ctx: click.Context, param: click.Parameter, value: str | None)
     match = _DURATION.fullmatch(value)
     if match is None:
         raise click.BadParameter(
-            f"{value!r}: expected a duration such as 90s, 10m or 2h", ctx=ctx, param=param
+            say("options.expected-duration-such", value=value), ctx=ctx, param=param
         )
     return int(match[1]) * _UNITS_MS[match[2] or "s"]
 
@@ -112,7 +113,7 @@ def read_rate(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     match = _RATE.fullmatch(value)
     if match is None or not float(match[1]):
         raise click.BadParameter(
-            f"{value!r}: expected bits a second such as 500k, 1M or 2.5M", ctx=ctx, param=param
+            say("options.expected-bits-second", value=value), ctx=ctx, param=param
         )
     return int(float(match[1]) * _UNITS_BITS[match[2]])
 
@@ -129,7 +130,7 @@ def parse_vkeys(texts: tuple[str, ...]) -> tuple[VerifierKey, ...]:
         return tuple(map(VerifierKey.parse, texts))
     except BistroError as exc:
         raise SettingsError(
-            f"--trust: {exc.message}", hint="give the whole vkey, as the destination publishes it"
+            say("options.trust", exc=exc.message), hint=say("options.give-whole-vkey")
         ) from exc
 
 
@@ -143,7 +144,11 @@ def require_form(_: click.Context, __: click.Parameter, value: str | None) -> st
 
     if value is not None and not 1 <= len(value) <= MAX_FORM_LENGTH:
         raise click.BadParameter(
-            f"expected 1 to {MAX_FORM_LENGTH} characters, found {len(value)}; nothing was sent"
+            say(
+                "options.expected-characters-found",
+                MAX_FORM_LENGTH=MAX_FORM_LENGTH,
+                value=len(value),
+            )
         )
     return value
 
@@ -159,7 +164,7 @@ def require_slot_name(_: click.Context, __: click.Parameter, value: str) -> str:
     try:
         require_slot(value)
     except BistroError as exc:
-        raise click.BadParameter(f"{exc.message}; nothing was sent") from exc
+        raise click.BadParameter(say("options.nothing-was-sent", exc=exc.message)) from exc
     return value
 
 
@@ -242,11 +247,11 @@ def read_passphrase(path: Path) -> str:
     with path.open("rb") as file:
         line = file.readline(MAX_PASSPHRASE_SIZE + 1).rstrip(b"\r\n")
     if not line or len(line) > MAX_PASSPHRASE_SIZE:
-        raise SettingsError(f"{path}: expected a passphrase on the first line")
+        raise SettingsError(say("options.expected-passphrase-on", path=path))
     try:
         return line.decode()
     except UnicodeDecodeError as exc:
-        raise SettingsError(f"{path}: the passphrase is not UTF-8") from exc
+        raise SettingsError(say("options.passphrase-not-utf", path=path)) from exc
 
 
 def unlocker(passphrase_file: Path | None) -> Callable[[Path], FilerKey]:
@@ -260,9 +265,11 @@ def unlocker(passphrase_file: Path | None) -> Callable[[Path], FilerKey]:
             return keyring.load(path, read_passphrase(passphrase_file))
         if not sys.stdin.isatty():
             raise SettingsError(
-                f"{path}: the key has a passphrase and there is nobody to ask",
-                hint="name a file with --passphrase-file",
+                say("options.key-has-passphrase", path=path),
+                hint=say("options.name-file-with"),
             )
-        return keyring.load(path, click.prompt(f"passphrase of {path}", hide_input=True, err=True))
+        return keyring.load(
+            path, click.prompt(say("options.passphrase", path=path), hide_input=True, err=True)
+        )
 
     return unlock

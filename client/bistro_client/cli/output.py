@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bistro.errors import BistroError
 from bistro.wire.document import Json, encode_json
 from bistro_client.listening import Level, Notice
+from bistro_client.wording import say
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -74,7 +75,7 @@ class Output:
         """Something happened: good news on standard output, the rest beside it."""
         is_result = notice.level is Level.SUCCESS and not self.as_json
         console = self.out if is_result else self.err
-        label = "warning: " if notice.level is Level.WARNING else ""
+        label = say("output.warning") if notice.level is Level.WARNING else ""
         console.print(label + notice.text, style=_STYLES[notice.level])
 
     def error(self, error: BistroError, standing: str = "") -> None:
@@ -83,14 +84,14 @@ class Output:
 
     def failure(self, code: str, message: str, hint: str) -> None:
         """As ``error``, in words."""
-        hint = hint or "try again; `bistro doctor` may know more"
+        hint = hint or say("output.try-again-bistro")
         if self.as_json:
             document: Json = {"error": {"code": code, "message": message, "hint": hint}}
             sys.stdout.write(encode_json(document).decode() + "\n")
             sys.stdout.flush()
             return
-        self._two("error: ", "bold red", message)
-        self._two("next: ", "bold cyan", hint)
+        self._two(say("output.error"), "bold red", message)
+        self._two(say("output.next"), "bold cyan", hint)
 
     def _two(self, label: str, style: str, text: str) -> None:
         self.err.print(label, style=style, end="")

@@ -12,6 +12,7 @@ from bistro_client.cli.completion import submissions
 from bistro_client.cli.options import Frame, framed
 from bistro_client.journal import read_journal
 from bistro_client.printing import receipt_page
+from bistro_client.wording import say
 
 
 @click.command("receipt")
@@ -39,4 +40,4 @@ def command(frame: Frame, *, submission: str, out: Path | None) -> None:
     if target.exists():
         raise messages.target_exists(target)
     write_atomically(target, page.encode())
-    frame.output.result({"file": str(target)}, f"{target}: open it and print")
+    frame.output.result({"file": str(target)}, say("receipt.open-print", target=target))

@@ -25,6 +25,7 @@ from bistro_client.cli.running import NOTHING_SENT, run
 from bistro_client.home import Home
 from bistro_client.rehearsing import Verdict, rehearse
 from bistro_client.submitting import Submitter, Wish
+from bistro_client.wording import say
 
 PATIENCE_MS = 60_000
 
@@ -100,7 +101,7 @@ def command(  # noqa: PLR0913 - one argument for each option
 def _ask(url: str, call: str) -> None:
     if not sys.stdin.isatty():
         raise SettingsError(
-            f"{call}: there is nobody to ask whether this call is for tests",
-            hint="nothing was sent; give --yes if it is",
+            say("rehearse.there-nobody-ask", call=call),
+            hint=say("rehearse.nothing-was-sent"),
         )
-    click.confirm(f"file test submissions at {url}, call {call}?", abort=True, err=True)
+    click.confirm(say("rehearse.file-test-submissions", url=url, call=call), abort=True, err=True)

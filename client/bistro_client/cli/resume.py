@@ -32,6 +32,7 @@ from bistro_client.journal import read_journal
 from bistro_client.leftovers import sweep_home
 from bistro_client.rhythm import Rhythm
 from bistro_client.submitting import Submitter
+from bistro_client.wording import say
 
 _WATCHED: Final = frozenset(
     {
@@ -92,7 +93,9 @@ def command(
     Exit codes are those of `bistro submit`; with several submissions, the first failure's.
     """  # noqa: D301 - click reads the backspace
     if recover and submission is None:
-        raise SettingsError("--recover: expected a submission", hint="name one: `bistro status`")
+        raise SettingsError(
+            say("resume.recover-expected-submission"), hint=say("resume.name-one-bistro")
+        )
     sweep_home(frame.home, SystemClock())
     named = frame.home.find(submission) if submission else None
 
@@ -168,7 +171,7 @@ def _show(frame: Frame, found: list[Submission], *, failure_count: int) -> None:
     for done in found:
         frame.output.line(f"{done.id}: {notices.standing(done)}")
     if not found and not failure_count:
-        frame.output.line("nothing to resume")
+        frame.output.line(say("resume.nothing-resume"))
 
 
 def _has_work(folder: Folder) -> bool:
@@ -190,5 +193,5 @@ def _tell(frame: Frame, folder: Folder, error: BistroError) -> None:
     """One of several failed; the others go on."""
     is_busy = isinstance(error, UnavailableError)
     style = "yellow" if is_busy else "bold red"
-    frame.output.err.print(f"error: {folder.id}: {error.message}", style=style)
-    frame.output.err.print(f"next: {error.hint or f'bistro resume {folder.id}'}")
+    frame.output.err.print(say("resume.error", folder=folder.id, error=error.message), style=style)
+    frame.output.err.print(say("resume.next", hint=error.hint or f"bistro resume {folder.id}"))

@@ -24,10 +24,11 @@ from bistro_client.pacing import Pace
 from bistro_client.patience import Patience
 from bistro_client.submitting import Submitter, Wish
 from bistro_client.waking import Waking
+from bistro_client.wording import say
 
 T = TypeVar("T")
 INTERRUPTED_EXIT = 130
-NOTHING_SENT = "you are NOT on time yet: nothing was sent, and your files are untouched"
+NOTHING_SENT = say("running.nothing-sent")
 
 
 def run(
@@ -80,7 +81,7 @@ def run(
             bars.close()
             hint = _standing(submitters, before)
             if submitters and submitters[0].current is not None:
-                hint += "; `bistro resume` goes on where this stopped"
+                hint += say("running.bistro-resume-goes")
             frame.output.failure("interrupted", "interrupted", hint)
             sys.exit(INTERRUPTED_EXIT)
 
@@ -92,7 +93,7 @@ def submit(frame: Frame, connection: Connection, wish: Wish) -> None:
         submission = await submitter.submit(wish)
         folder = frame.home.folder(submission.id)
         frame.output.result({"submission": describe(submission, folder)}, None)
-        frame.output.line(f"evidence: {folder.evidence}")
+        frame.output.line(say("running.evidence", evidence=folder.evidence))
 
     run(frame, connection, work, before=NOTHING_SENT)
 

@@ -14,6 +14,7 @@ from bistro_client.cli.wishing import wish_options, wished
 from bistro_client.courier import FILE_NAME, hand_out, require_empty
 from bistro_client.evidence_file import load_terms
 from bistro_client.submitting import Submitter, Wish
+from bistro_client.wording import say
 
 
 @click.command("seal")
@@ -53,6 +54,6 @@ def command(frame: Frame, *, wish: Wish, out: Path, connection: Connection) -> N
         await asyncio.to_thread(hand_out, folder, submission, terms, out)
         listed = str(out / FILE_NAME)
         frame.output.result({"submission": describe(submission, folder), "uploads": listed}, None)
-        frame.output.line(f"to be uploaded until then: {listed}")
+        frame.output.line(say("seal.be-uploaded-until", listed=listed))
 
     run(frame, connection, work, before=NOTHING_SENT)

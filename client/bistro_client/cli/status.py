@@ -21,6 +21,7 @@ from bistro_client.home import Folder
 from bistro_client.journal import read_journal
 from bistro_client.submitting import Submitter
 from bistro_client.times import show
+from bistro_client.wording import say
 
 STATUS_PATIENCE_MS = 3_000
 
@@ -65,15 +66,21 @@ def command(
     else:
         rows = run(frame, connection, lambda submitter: _look(submitter, folders))
     found: list[Json] = [_document(row) for row in rows]
-    frame.output.result({"submissions": found}, _table(rows) if rows else "no submissions yet")
+    frame.output.result(
+        {"submissions": found}, _table(rows) if rows else say("status.no-submissions-yet")
+    )
     if submission and not frame.output.as_json:
         for row in rows:
             _tell_attempts(frame, row)
     failures = [row for row in rows if row.error is not None]
     for row in failures:
         if row.error is not None and not frame.output.as_json:
-            frame.output.err.print(f"error: {row.folder.id}: {row.error.message}", style="red")
-            frame.output.err.print(f"next: {row.error.hint or 'try again later'}")
+            frame.output.err.print(
+                say("status.error", folder=row.folder.id, error=row.error.message), style="red"
+            )
+            frame.output.err.print(
+                say("status.next", hint=row.error.hint or say("status.try-again-later"))
+            )
     sys.exit(failures[0].error.exit_code if failures and failures[0].error else 0)
 
 
@@ -113,7 +120,9 @@ def _table(rows: list[Row]) -> Table:
         table.add_column(name, overflow="fold")
     for row in rows:
         if row.submission is None:
-            table.add_row(row.folder.id, "", "", "damaged", "", "", "", "see below", style="red")
+            table.add_row(
+                row.folder.id, "", "", "damaged", "", "", "", say("status.see-below"), style="red"
+            )
             continue
         table.add_row(*_cells(row), style=_COLOURS.get(row.submission.state.value, ""))
     return table
@@ -124,7 +133,16 @@ def _cells(row: Row) -> list[str]:
     if submission is None or submission.sealed is None:
         state = "" if submission is None else submission.state.value
         call = "" if submission is None else str(submission.request.origin)
-        return [row.folder.id, call, _principal(submission), state, "none", "", "", "bistro resume"]
+        return [
+            row.folder.id,
+            call,
+            _principal(submission),
+            state,
+            "none",
+            "",
+            "",
+            "bistro resume",
+        ]
     zone = SignedTerms.parse(submission.sealed.terms.encode()).terms.time_zone
     ticket = "none"
     if submission.ticket is not None:
@@ -171,9 +189,11 @@ def _tell_attempts(frame: Frame, row: Row) -> None:
 
 def _note(row: Row, submission: Submission) -> str:
     if isinstance(row.error, UnavailableError):
-        return "as last known"
+        return say("status.as-last-known")
     if submission.state is SubmissionState.REFUSED and submission.refusal is not None:
         return refused_for(submission.refusal)
-    return {"upload": "bistro resume", "present": "bistro resume", "ticket": "bistro resume"}.get(
-        submission.next_step.value, ""
-    )
+    return {
+        "upload": "bistro resume",
+        "present": "bistro resume",
+        "ticket": "bistro resume",
+    }.get(submission.next_step.value, "")

@@ -16,6 +16,7 @@ from bistro.wire.document import Json
 from bistro_client.cli.options import Frame, framed, parse_vkeys
 from bistro_client.known_servers import KnownServers
 from bistro_client.verifying import Trust, Verdict, read_authorities, verify_file
+from bistro_client.wording import say
 
 _STYLES = {
     State.OK: "green",
@@ -92,7 +93,7 @@ def command(  # noqa: PLR0913 - one argument for each option
       4  something does not hold, or no key is trusted: do not rely on the file
     """  # noqa: D301 - click reads the backspace
     if no_trust and trust:
-        raise click.UsageError("expected --trust or --no-trust, found both")
+        raise click.UsageError(say("verify.expected-trust-or"))
     stamping = frozenset(one for path in authorities for one in read_authorities(path))
     keys = Trust() if no_trust else Trust(parse_vkeys(trust), _pinned(frame))
     keys = replace(keys, authorities=stamping)
@@ -106,7 +107,9 @@ def command(  # noqa: PLR0913 - one argument for each option
     failed = [code for code, _ in found if code]
     if not frame.output.as_json:
         style = "bold red" if failed else "bold green"
-        frame.output.line(f"{len(found) - len(failed)} of {len(found)} files hold", style)
+        frame.output.line(
+            say("verify.files-hold", found=len(found) - len(failed), found_2=len(found)), style
+        )
     is_untrue = VerificationError.exit_code in failed
     sys.exit(VerificationError.exit_code if is_untrue else next(iter(failed), 0))
 
@@ -147,7 +150,7 @@ def _pinned(frame: Frame) -> tuple[VerifierKey, ...]:
         return tuple(pin.terms_key for pin in KnownServers(frame.home.known_servers).pins())
     except BistroError as exc:
         # Whoever checks a file need not have pins at all.
-        frame.output.err.print(f"warning: {exc.message}", style="yellow")
+        frame.output.err.print(say("verify.warning", exc=exc.message), style="yellow")
         return ()
 
 
@@ -163,7 +166,7 @@ def _show(frame: Frame, verdict: Verdict, *, is_verbose: bool) -> None:
             continue
         _show_finding(frame, finding)
     if absent:
-        output.line(f"not in this file: {', '.join(dict.fromkeys(absent))}", "dim")
+        output.line(say("verify.not-in-this", absent=", ".join(dict.fromkeys(absent))), "dim")
     output.line("")
 
 
@@ -173,31 +176,34 @@ def _show_finding(frame: Frame, finding: Finding) -> None:
     out.print(f"{finding.part}: ", style="bold", end="")
     out.print(finding.text, style="dim" if finding.state is State.ABSENT else "")
     if finding.by:
-        out.print(f"       shown by {finding.by}", style="dim")
+        out.print(say("verify.shown-by", by=finding.by), style="dim")
 
 
 def _conclude(frame: Frame, verdict: Verdict, *, is_good: bool) -> None:
     output = frame.output
     if is_good:
-        words = "HOLDS: everything that this file claims is proven as said above"
+        words = say("verify.holds-everything-this")
         style = "bold green"
         if not verdict.is_trusted:
-            words += ", if the key in it is the destination's"
+            words += say("verify.if-key-in")
             style = "bold yellow"
         output.line(words, style)
     elif verdict.holds:
         output.failure(
             VerificationError.code,
-            f"{verdict.path} holds together, but no key that you trust stands behind it",
-            "compare the fingerprint above with one that you know otherwise and give the "
-            "destination's key with --trust, or say --no-trust",
+            say("verify.holds-together-but", verdict=verdict.path),
+            say("verify.compare-fingerprint-above"),
         )
     else:
         failed = ", ".join(dict.fromkeys(one.part for one in verdict.report.failures))
         output.failure(
             VerificationError.code,
-            f"{verdict.path} does NOT hold: {failed or 'a part that is needed is missing'}",
-            "do not rely on it; ask whoever gave it for the original, and keep this one",
+            say(
+                "verify.does-not-hold",
+                verdict=verdict.path,
+                failed=failed or say("verify.part-needed-missing"),
+            ),
+            say("verify.do-not-rely"),
         )
 
 

@@ -19,6 +19,7 @@ from bistro_client.cli.options import (
     which_call,
 )
 from bistro_client.submitting import Wish
+from bistro_client.wording import say
 
 _OPTIONS = (
     click.argument(
@@ -87,7 +88,7 @@ def wished(function: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         if principal is not None:
             if key is not None:
-                raise SettingsError("--as and --key name two keys", hint="give one of them")
+                raise SettingsError(say("wishing.as-key-name"), hint=say("wishing.give-one-them"))
             key = frame.home.key_of(principal)
         wish = Wish(
             paths=paths,

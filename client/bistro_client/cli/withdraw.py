@@ -11,6 +11,7 @@ from bistro_client.changing import withdrawal
 from bistro_client.cli.completion import submissions
 from bistro_client.cli.options import Connection, Frame, framed, unlocking, with_network
 from bistro_client.cli.running import submit
+from bistro_client.wording import say
 
 
 @click.command("withdraw")
@@ -49,7 +50,7 @@ def command(
 def _ask(name: str) -> None:
     if not sys.stdin.isatty():
         raise SettingsError(
-            f"{name}: there is nobody to ask whether it shall be withdrawn",
-            hint="nothing was sent; give --yes if it shall",
+            say("withdraw.there-nobody-ask", name=name),
+            hint=say("withdraw.nothing-was-sent"),
         )
     click.confirm(f"withdraw {name}?", abort=True, err=True)
