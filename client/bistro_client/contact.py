@@ -209,8 +209,3 @@ class Reception:
             raise peer_messages.other_protocol(url, discovery.protocols)
         date = answer.headers.get("Date")
         return discovery, ServerTime.from_date(date, self.clock, round_trip_ms=took_ms)
-
-
-def states_of(discovery: ServerDiscovery) -> Sequence[str]:
-    """One line for each call: id, state and title."""
-    return [f"{call.id} ({call.state}): {call.title}" for call in discovery.calls]
