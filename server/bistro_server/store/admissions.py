@@ -13,7 +13,7 @@ from typing import Final
 
 from bistro.errors import StorageError
 from bistro.storage.database import Database
-from bistro.wire.admission import Admission, Admitted
+from bistro.wire.admission import Admitted
 
 PAGE: Final = 1_000
 
@@ -107,10 +107,3 @@ class Admissions:
             counts.update((bytes(row[0]), int(row[1])) for row in rows)
             after = bytes(rows[-1][0])
         return counts
-
-    async def of_ticket(self, call: str, log_index: int) -> Admission | None:
-        """The admission with which a ticket was given; ``None`` where none is known."""
-        row = await self._database.fetch_one(
-            "SELECT data FROM admission WHERE call = ? AND log_index = ?", (call, log_index)
-        )
-        return None if row is None else Admission.decode(bytes(row[0]))
