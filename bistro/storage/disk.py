@@ -181,7 +181,7 @@ def read_once(stream: FileIO, room: memoryview, *, offset: int) -> int:
 
     Where the system can, what was not in memory before does not stay there.
     """
-    if _UNCACHED:
+    if _UNCACHED and hasattr(os, "preadv"):
         try:
             return os.preadv(stream.fileno(), [room], offset, _UNCACHED)
         except OSError as exc:
