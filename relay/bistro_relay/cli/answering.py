@@ -26,7 +26,7 @@ from bistro_relay.settings import load_settings
 @directory_option
 @click.option("--month", help="Such as 2026-11; without it everything since the beginning.")
 def statement(directory: Path, month: str | None) -> None:
-    """Print the signed statement of service: bytes accepted, delivered and held."""
+    """Print the signed statement of service."""
     settings = load_settings(directory)
     period = WHOLE_TIME if month is None else month
     require_month(period, WHOLE_TIME)
@@ -47,7 +47,7 @@ def statement(directory: Path, month: str | None) -> None:
 def takedown(
     origin: str, commitment: str, directory: Path, fragments: tuple[int, ...], reason: str
 ) -> None:
-    """Delete what is held of COMMITMENT for the call ORIGIN, which is <server>/<call>.
+    """Delete what is held of COMMITMENT for ORIGIN (SERVER/CALL).
 
     This breaks receipts. The signed order stays, the ledger names it, and anybody may read it.
     """

@@ -52,7 +52,7 @@ class Finding:
 @directory_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def doctor(directory: Path, *, as_json: bool) -> None:
-    """Check network, TLS, clock, disk, keys and database; exit 0 if all is well."""
+    """Check network, TLS, clock, disk, keys and database."""
     findings = asyncio.run(examine(load_settings(directory)))
     if as_json:
         click.echo(encode_json({"findings": [_describe(one) for one in findings]}).decode())

@@ -21,7 +21,7 @@ from bistro_relay.settings import load_settings
 @click.command()
 @directory_option
 def drain(directory: Path) -> None:
-    """Take nothing new; what has begun, and what is held, goes on as always."""
+    """Take nothing new. What has begun, and what is held, goes on."""
     give_order(_data(directory), draining_since=SystemClock().now())
     click.echo("Draining: new uploads are turned away from now on, those that have begun go on.")
     click.echo("What is held stays until destinations release it: see `bistro-relay status`.")

@@ -69,7 +69,7 @@ def init(  # noqa: PLR0913, PLR0917 - click's way of giving options
     region: str | None,
     abuse_contact: str | None,
 ) -> None:
-    """Make the settings and the key of a new relay in DIRECTORY; nothing is asked."""
+    """Make the settings and the key of a new relay in DIRECTORY."""
     become_owner(directory)
     name = name or finding.find_name()
     certificate = finding.find_certificate(directory, name)
@@ -182,7 +182,10 @@ def _line(name: str, key: Key, given: Mapping[str, str | int]) -> str:
 @click.option("--trust", help="The vkey it must have; without it the one it shows is pinned.")
 @click.option("--quota-bytes", type=click.IntRange(min=1), help="Most bytes held for it.")
 def allow(url: str, directory: Path, trust: str | None, quota_bytes: int | None) -> None:
-    """Hold fragments for the destination at URL; a running relay takes notice by itself."""
+    """Hold fragments for the destination at URL.
+
+    A running relay takes notice by itself.
+    """
     settings = load_settings(directory)
     key = None if trust is None else parse_trust(trust)
 

@@ -45,7 +45,7 @@ def collect(
     bytes_per_s: int | None,
     as_json: bool,
 ) -> None:
-    """Fetch fragments from relays, restore envelopes, release the relays.
+    """Fetch fragments, restore envelopes, release the relays.
 
     It may be stopped at any time and started again: nothing is lost or done twice.
     """

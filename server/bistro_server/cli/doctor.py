@@ -49,7 +49,7 @@ _SOON_MS: Final = timedelta(days=14) // timedelta(milliseconds=1)
 @dir_option
 @json_option
 def doctor(folder: ServerFolder, *, as_json: bool) -> None:
-    """Check network, TLS, clock, disk, keys, database, ledgers, time stamps and anchors."""
+    """Check network, TLS, clock, disk, keys, ledgers and anchors."""
     settings = load(folder)
     findings = run(_examine(folder, settings))
     failed = [finding.error for finding in findings if finding.error is not None]

@@ -30,7 +30,7 @@ from bistro_server.services.folder import ServerFolder
 
 @click.group()
 def filers() -> None:
-    """Register filers by their public keys, for calls that only such may file in.
+    """Register filers by their public keys.
 
     \b
     Examples:

@@ -34,7 +34,7 @@ from bistro_server.settings import DEFAULT_PORT, initial_settings
 def init(
     directory: Path, name: str, host: str, port: int, base_url: str | None, *, as_json: bool
 ) -> None:
-    """Make DIRECTORY the folder of a new server; nothing is ever overwritten."""
+    """Make DIRECTORY the folder of a new server. Nothing is overwritten."""
     url = f"http://{host}:{port}" if base_url is None else base_url.rstrip("/")
     try:
         require_host_name(name)

@@ -40,7 +40,7 @@ from bistro_server.services.opening import CallOpening, Opened
 @dir_option
 @json_option
 def open_call(folder: ServerFolder, call_id: str, identity: Path | None, *, as_json: bool) -> None:
-    """Open a call: unpack what counts into the inbox, and write the minutes.
+    """Open a call: unpack what counts, and write the minutes.
 
     It may be stopped at any time and started again; running it twice changes nothing.
     """

@@ -22,7 +22,10 @@ from bistro_server.settings import ServerSettings
 @dir_option
 @json_option
 def reconcile(folder: ServerFolder, call_id: str, *, as_json: bool) -> None:
-    """Account for every ticket of a call; exit 0 only if nothing is missing unexplained."""
+    """Account for every ticket of a call.
+
+    Exit code 0 only if nothing is missing unexplained.
+    """
     settings = load(folder)
     missing_count = run(_reconcile(folder, settings, call_id, as_json=as_json))
     if missing_count:

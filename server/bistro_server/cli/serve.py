@@ -21,7 +21,7 @@ from bistro_server.services.folder import ServerFolder
     help="Processes that end TLS, instead of workers_count in [http]; 0: none but the daemon.",
 )
 def serve(folder: ServerFolder, workers: int | None) -> None:
-    """Serve HTTP, keep the ledgers, close calls; until SIGTERM or Ctrl-C.
+    """Serve HTTP, keep the ledgers, close calls.
 
     A new TLS connection costs many times what a ticket costs. Where most clients come with a
     new one, give the daemon a worker for each core that is to be used for that; the daemon
