@@ -214,15 +214,14 @@ class Crowd:
         if not isinstance(data, bytes) or not data:
             self._replace(wire)
             return
-        if len(data) == self._usual_size and not wire.part and data.startswith(_GOOD):
-            status: int | None = 200
-        else:
+        status = 200
+        if len(data) != self._usual_size or wire.part or not data.startswith(_GOOD):
             data = wire.part + data
-            status = status_of(data)
-            if status is None:
+            found = status_of(data)
+            if found is None:
                 wire.part = data
                 return
-            wire.part = b""
+            wire.part, status = b"", found
             if status == 200:
                 self._usual_size = len(data)
         due, wire.due = wire.due, -1
