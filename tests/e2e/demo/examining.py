@@ -139,7 +139,7 @@ class Examiner:
                 faults.append(f"{one.label}: {len(indexes)} receipts, exit {one.exits}: {said}")
         count = sum(len(one.receipts) for one in self.story.on_time)
         retried = sum(one.attempts > 0 for one in self.story.on_time)
-        detail = f"{count} receipts; {retried} filings met a failing relay and went on"
+        detail = f"{count} receipts; filings that met a failing relay and went on: {retried}"
         self.story.verdicts.examined(Promise.STAGED, faults, detail)
 
     async def _killed(self) -> None:
