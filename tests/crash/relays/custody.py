@@ -221,11 +221,12 @@ class CustodyCheck:
         if not path.exists():
             self._fault(f"{spell(key)}: the request that released it is not kept")
             return
-        signed = SignedRequest.decode(path.read_bytes())
         try:
+            signed = SignedRequest.decode(path.read_bytes())
             self.collect_key.verify(signed.signature_base.encode(), signed.signature)
+            named = {(one.commitment, one.index) for one in decode_releases(signed.body)}
         except BistroError as exc:
             self._fault(f"{spell(key)}: the request that released it: {exc.message}")
-        named = {(one.commitment, one.index) for one in decode_releases(signed.body)}
+            return
         if signed.digest != request or key not in named:
             self._fault(f"{spell(key)}: was released by a request for something else")
