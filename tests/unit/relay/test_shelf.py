@@ -59,6 +59,15 @@ class Bench:
         return self.files.numbers()
 
 
+def read_all(bench: Bench, wanted: list[Wanted]) -> list[bytes]:
+    """What is read, where nothing may be missing."""
+    found: list[bytes] = []
+    for one in bench.shelf.read(wanted):
+        assert not isinstance(one, StorageError)
+        found.append(bytes(one))
+    return found
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     found = Bench(tmp_path)
@@ -79,7 +88,7 @@ def test_what_was_written_is_read_in_any_order(bench: Bench) -> None:
     wanted = [one for _ in range(5) for one in bench.put(*[BIG] * 8)]
     assert len(bench.names()) > 1
     for order in (wanted, wanted[::-1], wanted[::3]):
-        assert bench.shelf.read(order) == [bench.live[one.place] for one in order]
+        assert read_all(bench, order) == [bench.live[one.place] for one in order]
 
 
 def test_giving_up_touches_no_file(bench: Bench) -> None:
@@ -161,7 +170,8 @@ def test_a_missing_segment_is_said_for_each_of_its_records(bench: Bench) -> None
     bench.files._path(gone[0].place.segment).unlink()
     found = bench.shelf.read([*gone, *there[-1:]])
     assert isinstance(found[0], StorageError)
-    assert found[1] == bench.live[there[-1].place]
+    assert not isinstance(found[1], StorageError)
+    assert bytes(found[1]) == bench.live[there[-1].place]
 
 
 def test_without_room_no_segment_is_begun(bench: Bench) -> None:
@@ -202,7 +212,7 @@ def test_each_step_may_fail_and_what_was_acknowledged_stays(bench: Bench, how: H
             bench.put(1_000, 1_000)
         bench.disk.heal()
         acknowledged += bench.put(1_000)
-        assert bench.shelf.read(acknowledged) == [bench.live[one.place] for one in acknowledged]
+        assert read_all(bench, acknowledged) == [bench.live[one.place] for one in acknowledged]
 
 
 def test_a_kill_leaves_whole_records_and_one_torn_end(tmp_path: Path) -> None:
@@ -287,5 +297,5 @@ def test_what_lives_is_always_there(
                 bench.disk.heal()
             case _:
                 pass
-    assert bench.shelf.read(held) == [bench.live[one.place] for one in held]
+    assert read_all(bench, held) == [bench.live[one.place] for one in held]
     bench.shelf.close()
