@@ -185,7 +185,7 @@ class Connection(PolledProtocol, Guest):
         self._buffer += data
         # Of requests sent ahead the time of the last byte of all: never earlier than the truth.
         self._received_at = self._front.heads.received()
-        if self.waits is None:
+        if self.waits is None and not self._is_full:
             self._proceed()
         elif len(self._buffer) > MAX_HEAD_SIZE:
             self._transport.pause_reading()
@@ -236,7 +236,7 @@ class Connection(PolledProtocol, Guest):
             self._asked = asked
         end = len(asked.text)
         total = end + asked.size
-        if len(buffer) >= total and not self._is_full:
+        if len(buffer) >= total:
             body = bytes(buffer[end:total])
             del buffer[:total]
             self._asked = None
@@ -276,7 +276,8 @@ class Connection(PolledProtocol, Guest):
             asyncio.get_running_loop().call_soon(self._resume)
 
     def _resume(self) -> None:
-        if self.waits is None and self._buffer and not self._transport.is_closing():
+        is_free = self.waits is None and not self._is_full
+        if is_free and self._buffer and not self._transport.is_closing():
             self._transport.resume_reading()
             self._proceed()
             self._account()

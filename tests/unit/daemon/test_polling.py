@@ -309,6 +309,20 @@ async def test_an_answer_that_nobody_reads_waits_and_is_completed() -> None:
         assert (await slow.answer())[2] == b"together rehtona"
 
 
+async def test_an_answer_is_completed_before_its_connection_moves() -> None:
+    """A request for the ordinary server waits behind an answer that nobody has read yet."""
+    async with quick_site() as site, await site.connect() as slow:
+        site.hall.is_silent = True
+        slow.send(request(b"large.."))
+        await until(lambda: len(site.hall.bursts) == 1)
+        site.hall.bursts[0][1].tell_all(range(1), Bodies([LARGE]))
+        slow.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+        async with await site.connect() as other:
+            assert (await other.ask(request(b"not gathered")))[2].startswith(b"quick")
+        assert (await slow.answer())[2] == LARGE
+        assert (await slow.answer())[2] == b"ok\n"
+
+
 async def test_who_resets_a_connection_waits_no_more() -> None:
     """Its place in the burst is empty, and the listener goes on."""
     async with quick_site() as site:
