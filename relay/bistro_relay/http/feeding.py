@@ -6,9 +6,9 @@ Source: docs/spec/staging.md, creation and continuing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -88,7 +88,7 @@ class Feeder:
             return await self.feed(request, progress.id, at=0, checksum=checksum)
         except BistroError:
             # Nobody was told of this upload, so nobody would go on with it.
-            with suppress(BistroError, UploadEndedError):
+            with contextlib.suppress(BistroError, UploadEndedError):
                 await self.intake.terminate(progress.id)
             raise
 
@@ -112,17 +112,13 @@ class Feeder:
         """Append the body; see ``Intake.append``."""
         chunks = stream_body(request, limit=self.intake.largest, idle_s=self.idle_s)
         length = request.content_length
-        return await self.intake.append(
-            upload,
-            self._noted(request, upload, chunks),
-            at=at,
-            length=length,
-            checksum=checksum,
-        )
+        # Closed here, not whenever it is collected: by then another may bring the same upload.
+        async with contextlib.aclosing(self._noted(request, upload, chunks)) as noted:
+            return await self.intake.append(upload, noted, at=at, length=length, checksum=checksum)
 
     async def _noted(
         self, request: web.Request, upload: str, chunks: AsyncIterator[bytes]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The same, and who brings it is known; begun only by the one who holds the upload."""
         now_s = asyncio.get_running_loop().time
         writer = self._writers[upload] = _Writer(request, now_s())
