@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import Counter
 from pathlib import Path
 
 from bistro.api import routes
 from bistro.protocol.submission import SubmissionState
+from bistro_client.home import Folder
+from bistro_client.journal import Journal
 from tests.integration.test_client_path import FILES, Filer, filing
 from tests.integration.test_collecting import repairs
 from tests.support.world import World
@@ -37,6 +40,19 @@ async def statuses(w: World) -> Counter[str]:
     return Counter({code: int(count) for code, count in _STATUSES.findall(answer.body.decode())})
 
 
+async def known(filer: Filer, folder: Folder) -> None:
+    """Wait until the status names all fragments: it is signed a moment after each was shown."""
+    with contextlib.closing(Journal.open(folder)) as journal:
+        sealed = journal.submission.sealed
+    assert sealed is not None
+    url = routes.STATUS.url(
+        filer.w.site.base_url, call="spring", commitment=sealed.commitment.hex()
+    )
+    whole = b'"fragments":[0,1,2]'
+    while whole not in (await filer.w.site.session.ask("GET", url)).body:  # noqa: ASYNC110 - its own part
+        await asyncio.sleep(0.005)
+
+
 async def closed(w: World) -> None:
     w.pass_stage_by()
     while not w.site.server.calls.get("spring").is_closed:  # noqa: ASYNC110 - its own part
@@ -51,6 +67,7 @@ async def test_a_filing_is_read_seventeen_times_in_all_its_life(tmp_path: Path) 
     async with filing(tmp_path) as filer:
         w = filer.w
         folder = await filer.submit(FILES)
+        await known(filer, folder)
         assert reads(filer) == {"discovery": 1, "terms": 1}
         for _ in range(2):
             await filer.submitter().look(folder)
@@ -79,6 +96,7 @@ async def test_a_program_that_stays_transfers_nothing_it_knows(tmp_path: Path) -
     async with filing(tmp_path) as filer:
         submitter = filer.submitter()
         folder = await filer.submit(FILES)
+        await known(filer, folder)
         filer.wire.caching = "public, max-age=3600"
         await submitter.look(folder)
         reads(filer)
@@ -114,6 +132,7 @@ async def test_asking_for_a_repair_signs_the_status_anew(tmp_path: Path) -> None
     async with filing(tmp_path) as filer:
         w, gone = filer.w, ("anna.example", "bert.example")
         folder = await filer.submit(FILES)
+        await known(filer, folder)
         first = await filer.submitter().look(folder)
         for name in gone:
             await w.stop(name)

@@ -146,6 +146,7 @@ class Crowd:
         turned_away_count: Requests that were left out for that.
         took: For each answer of status 200 when it was due and when it came, nanoseconds.
         missing_count: Requests that nobody has answered.
+        connected_count: Connections that were made.
     """
 
     def __init__(self, port: int, connections: int, *, turns_away: bool = False) -> None:
@@ -155,6 +156,7 @@ class Crowd:
         self.turned_away_count = 0
         self.took: list[tuple[int, int]] = []
         self.missing_count = 0
+        self.connected_count = 0
         self._turns_away = turns_away
         self._port = port
         poller = new_poller()
@@ -162,11 +164,12 @@ class Crowd:
             raise click.ClickException("bistro.daemon.direct has no poller here: compile it")
         self._poller = poller
         self._usual_size = -1  # of an answer
-        self._idle = [self._connect(number) for number in range(connections)]
+        self._idle = [self._connect() for _ in range(connections)]
         self._wires = set(self._idle)
 
-    def _connect(self, number: int) -> Wire:
-        wire = Wire(self._port, number)
+    def _connect(self) -> Wire:
+        wire = Wire(self._port, self.connected_count)
+        self.connected_count += 1
         self._poller.add(wire)
         return wire
 
@@ -243,7 +246,7 @@ class Crowd:
         else:
             self.missing_count -= 1
             self.statuses[0] += 1
-        fresh = self._connect(len(self.late_ns))
+        fresh = self._connect()
         self._wires.add(fresh)
         self._idle.append(fresh)
 

@@ -57,6 +57,10 @@ async def crowd_at(
             return crowd
 
         crowd = await asyncio.to_thread(ask)
+        async with asyncio.timeout(5):
+            # Also those that the crowd made anew at its end, which were not accepted yet.
+            while len(made) < crowd.connected_count:  # noqa: ASYNC110 - the loop accepts them
+                await asyncio.sleep(0.001)
         for one in made:
             one._transport.abort()
         await asyncio.sleep(0)
