@@ -59,7 +59,7 @@ async def crowd_at(
         crowd = await asyncio.to_thread(ask)
         async with asyncio.timeout(5):
             # Also those that the crowd made anew at its end, which were not accepted yet.
-            while sum(hasattr(one, "_transport") for one in made) < crowd.connected_count:
+            while sum(hasattr(one, "_transport") for one in made) < crowd.connected_count:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         for one in made:
             one._transport.abort()
