@@ -24,9 +24,27 @@ BAD = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
 
 @contextlib.asynccontextmanager
 async def answering(protocol: Callable[[], asyncio.Protocol]) -> AsyncIterator[int]:
+    transports: list[asyncio.BaseTransport] = []
+
+    def make() -> asyncio.Protocol:
+        made = protocol()
+        begin = made.connection_made
+
+        def remember(transport: asyncio.BaseTransport) -> None:
+            transports.append(transport)
+            begin(transport)
+
+        made.connection_made = remember  # type: ignore[method-assign]
+        return made
+
     loop = asyncio.get_running_loop()
-    async with await loop.create_server(protocol, "127.0.0.1", 0) as server:
+    async with await loop.create_server(make, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
+        # Whoever was accepted last begins in the next passes.
+        await asyncio.sleep(0.01)
+        for transport in transports:
+            transport.close()
+        await asyncio.sleep(0)
 
 
 async def loaded(port: int, count: int, *, body: bytes = b"") -> tuple[Load, bytes]:
