@@ -51,7 +51,10 @@ class Poller(Protocol):
         """
 
     def receive(self, now_s: float, /) -> list[tuple[Any, bytes | int | None]]:
-        """Read each readable line once; what joins no burst is returned.
+        """Read readable lines, some thousand at most; what joins no burst is returned.
+
+        Of that no more than a megabyte is read; the rest waits in the kernel, and comes first
+        the next time.
 
         Bytes join the burst of ``line.gate`` if they are ``line.whole_size`` many and begin
         with ``line.head``, nothing waits or is held, and ``line.bucket`` has a token. The line

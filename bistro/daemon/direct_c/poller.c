@@ -8,8 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MOST_EVENTS 1024
+#define EVENTS 64        /* asked for at once; epoll puts those that it told behind the others */
+#define MOST_ROUNDS 16   /* of so many, before other work of the event loop has its turn */
 #define READ_SIZE 262144
+#define MOST_TOLD 1048576 /* bytes that may wait for Python, which counts them for its limits */
 
 typedef struct {
     PyObject_HEAD
@@ -261,9 +263,10 @@ tell(PyObject *others, Line *line, PyObject *what)
     return done;
 }
 
-/* Reads once; -1 with an exception where there is no memory to say what was read. */
+/* Reads once, and counts bytes that are told; -1 with an exception where there is no memory to
+   say what was read. */
 static int
-take(Poller *self, Line *line, double now_s, Place *place, PyObject *others)
+take(Poller *self, Line *line, double now_s, Place *place, PyObject *others, Py_ssize_t *told)
 {
     Py_ssize_t size = recv(line->fd, self->buffer, READ_SIZE, MSG_DONTWAIT);
     if (size < 0) {
@@ -273,41 +276,56 @@ take(Poller *self, Line *line, double now_s, Place *place, PyObject *others)
     }
     if (gathered(line, self->buffer, size, now_s, place))
         return 0;
+    *told += size;
     /* What failed above fails again where Python does the same, and is reported there. */
     PyErr_Clear();
     return tell(others, line, PyBytes_FromStringAndSize(self->buffer, size));
+}
+
+/* Does what an event asks for; -1 with an exception. */
+static int
+heed(Poller *self, struct epoll_event *event, double now_s, Place *place, PyObject *others,
+     Py_ssize_t *told)
+{
+    /* Looked up each time: what Python does in between may have removed it. */
+    int fd = event->data.fd, done = 0;
+    Line *line = fd < self->room ? self->lines[fd] : NULL;
+    if (line == NULL)
+        return 0;
+    Py_INCREF((PyObject *)line);
+    if (event->events & EPOLLOUT) {
+        Py_INCREF(Py_None);
+        done = tell(others, line, Py_None);
+    }
+    if (done == 0 && (event->events & ~(uint32_t)EPOLLOUT))
+        done = take(self, line, now_s, place, others, told);
+    Py_DECREF((PyObject *)line);
+    return done;
 }
 
 static PyObject *
 poller_receive(PyObject *object, PyObject *now)
 {
     Poller *self = (Poller *)object;
-    struct epoll_event events[MOST_EVENTS];
+    struct epoll_event events[EVENTS];
     Place place = {NULL, NULL, NULL, NULL};
     double now_s = PyFloat_AsDouble(now);
     if (now_s == -1.0 && PyErr_Occurred())
         return NULL;
     PyObject *others = PyList_New(0);
-    int count = epoll_wait(self->fd, events, MOST_EVENTS, 0);
-    if (others == NULL || (count < 0 && errno != EINTR)) {
-        Py_XDECREF(others);
-        return PyErr_Occurred() ? NULL : PyErr_SetFromErrno(PyExc_OSError);
-    }
-    int done = 0;
-    for (int at = 0; at < count && done == 0; at++) {
-        /* Looked up each time: what Python does in between may have removed it. */
-        int fd = events[at].data.fd;
-        Line *line = fd < self->room ? self->lines[fd] : NULL;
-        if (line == NULL)
-            continue;
-        Py_INCREF((PyObject *)line);
-        if (events[at].events & EPOLLOUT) {
-            Py_INCREF(Py_None);
-            done = tell(others, line, Py_None);
+    Py_ssize_t told = 0;
+    int done = others == NULL ? -1 : 0, count = EVENTS;
+    for (int round = 0; done == 0 && count == EVENTS && round < MOST_ROUNDS; round++) {
+        count = epoll_wait(self->fd, events, EVENTS, 0);
+        if (count < 0 && errno != EINTR) {
+            PyErr_SetFromErrno(PyExc_OSError);
+            done = -1;
         }
-        if (done == 0 && (events[at].events & ~(uint32_t)EPOLLOUT))
-            done = take(self, line, now_s, &place, others);
-        Py_DECREF((PyObject *)line);
+        for (int at = 0; at < count && done == 0; at++) {
+            done = heed(self, &events[at], now_s, &place, others, &told);
+            if (told >= MOST_TOLD)
+                count = 0; /* what is readable still is told next time */
+        }
     }
     leave(&place);
     if (done < 0)

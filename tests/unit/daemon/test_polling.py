@@ -137,6 +137,24 @@ def test_what_may_not_join_is_returned_as_it_came(poller: Poller, why: str) -> N
         assert poller.receive(1.0) == [(one, b"headabc")]
 
 
+def test_no_more_is_read_than_may_wait_for_python(poller: Poller) -> None:
+    """The rest stays in the kernel; who had to wait comes before who was read."""
+    with guests(poller, 40) as everybody:
+        for one in everybody:
+            one.near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            one.far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            one.far.setblocking(False)
+            assert one.far.send(bytes(300_000)) > 100_000
+        read: list[Guest] = []
+        while told := poller.receive(1.0):
+            assert sum(len(data) for _, data in told if isinstance(data, bytes)) < 1_400_000
+            read += [one for one, _ in told]
+            if set(everybody) <= set(read):
+                break
+        assert set(read) == set(everybody)
+        assert max(map(read.count, everybody)) <= 3
+
+
 def test_a_gate_that_fails_loses_no_bytes(poller: Poller) -> None:
     """They are returned, and the next gate gets what is its own."""
 
